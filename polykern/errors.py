@@ -1,0 +1,44 @@
+"""What can go wrong, each with its exit code: 2 usage, 3 corrupt, 4 resources, 5 missing, 6 mismatch."""
+
+
+class PolykernError(Exception):
+    """An error a person can act on: what happened, why, and the fix, one line each."""
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, why: str = "", fix: str = "") -> None:
+        self.what, self.why, self.fix = what, why, fix
+        super().__init__("\n".join(line for line in (what, why, fix) if line))
+
+
+class UsageError(PolykernError, ValueError):
+    """The call asks for something that does not exist or does not fit."""
+
+    exit_code = 2
+
+
+class CorruptError(PolykernError):
+    """A file or an input is damaged: bad values, torn data, another format."""
+
+    exit_code = 3
+
+
+class ResourceError(PolykernError):
+    """Memory, disk or time would not suffice."""
+
+    exit_code = 4
+
+
+class MissingExtra(PolykernError, ImportError):
+    """An optional package is needed; the message holds the exact pip line."""
+
+    exit_code = 5
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(what, fix=f"pip install 'polykern[{extra}]'")
+
+
+class MismatchError(PolykernError):
+    """What lies on disk belongs to another run."""
+
+    exit_code = 6
