@@ -81,6 +81,4 @@ class Layout:
         for mine, theirs in zip(self.fields, other.fields, strict=False):
             if mine != theirs:
                 raise UsageError(f"codes of different layouts: {mine} against {theirs}")
-        raise UsageError(
-            f"codes of different layouts: {len(self.fields)} fields against {len(other.fields)}"
-        )
+        raise UsageError(f"codes of different layouts: {len(self.fields)} fields against {len(other.fields)}")

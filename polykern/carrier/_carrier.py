@@ -1,0 +1,185 @@
+"""Carriers: objects that travel through an unmodified torch module in place of a batch of points.
+
+A carrier looks like a tensor of shape (n, *units) and implements `__torch_function__`. The linear operators of
+torch are the same for every carrier, so they are written once, here, as `Linear`: an operator bilinear in
+(rows, weight), a bias and the number of products behind one output. A carrier says how it applies one
+(`apply`, `combine`), how it passes a nonlinearity, and what it does with any other call (`other`).
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+from torch.overrides import handle_torch_function
+
+
+class NotCarried(Exception):
+    """A torch call that this carrier cannot represent; the message names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """A linear operator on stacked rows, out[r] = op(rows, weight)[r] + bias.
+
+    op      linear in each of its two arguments; the first axis of its rows is a batch axis
+    weight  its second argument, or None for pure rearrangements and averages
+    bias    broadcasts against one output row, or None
+    terms   products summed for one output: 0 for a rearrangement, which is exact
+    """
+
+    op: Callable[[Tensor, Any], Tensor]
+    weight: Tensor | None = None
+    bias: Tensor | None = None
+    terms: int = 0
+
+
+class Carrier(ABC):
+    """Something that stands for n points inside a forward pass."""
+
+    @property
+    @abstractmethod
+    def shape(self) -> torch.Size:
+        """(n, *units), as the module sees it."""
+
+    @abstractmethod
+    def apply(self, linear: Linear) -> Self:
+        """The carrier behind a linear operator."""
+
+    @classmethod
+    @abstractmethod
+    def combine(cls, parts: Sequence[Self | Tensor], op: Callable[[list[Tensor]], Tensor], terms: int) -> Self:
+        """The carrier of op(parts); op is linear in all parts together; tensors among them are constants."""
+
+    @abstractmethod
+    def other(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Any call that is not linear: a carrier, or NotCarried."""
+
+    @abstractmethod
+    def become(self, value: Self) -> None:
+        """Take over the value of another carrier (in-place operators)."""
+
+    @classmethod
+    def __torch_function__(
+        cls,
+        func: Any,
+        types: Any,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        first = next(a for a in _flat(args, kwargs) if isinstance(a, Carrier))
+        rule = RULES.get(func)
+        out = NotImplemented if rule is None else rule(*args, **kwargs)
+        return first.other(func, args, kwargs) if out is NotImplemented else out
+
+    # what modules ask of a tensor
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def requires_grad(self) -> bool:
+        return False
+
+    def dim(self) -> int:
+        return len(self.shape)
+
+    def size(self, axis: int | None = None) -> Any:
+        return self.shape if axis is None else self.shape[axis]
+
+    def numel(self) -> int:
+        return self.shape.numel()
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+
+def _method(name: str) -> Callable[..., Any]:
+    func = getattr(torch.Tensor, name)
+
+    def method(self: Carrier, *args: Any, **kwargs: Any) -> Any:
+        return handle_torch_function(func, (self,), self, *args, **kwargs)
+
+    method.__name__ = name
+    return method
+
+
+METHODS = [
+    "__add__",
+    "__radd__",
+    "__iadd__",
+    "__sub__",
+    "__rsub__",
+    "__mul__",
+    "__rmul__",
+    "__truediv__",
+    "__neg__",
+    "__getitem__",
+    "__matmul__",
+    "add",
+    "add_",
+    "sub",
+    "mul",
+    "div",
+    "neg",
+    "view",
+    "reshape",
+    "flatten",
+    "permute",
+    "transpose",
+    "squeeze",
+    "unsqueeze",
+    "contiguous",
+    "detach",
+    "clone",
+    "to",
+    "float",
+    "double",
+    "mean",
+    "sum",
+    "chunk",
+    "split",
+    "unbind",
+    "matmul",
+    "relu",
+    "relu_",
+    "abs",
+    "clamp",
+    "clamp_min",
+    "clamp_",
+    "softmax",
+    "pow",
+    "exp",
+    "sqrt",
+    "sigmoid",
+    "tanh",
+    "max",
+    "expand_as",
+    "view_as",
+    "type_as",
+]
+for _name in METHODS:
+    setattr(Carrier, _name, _method(_name))
+
+
+RULES: dict[Any, Callable[..., Any]] = {}
+
+
+def rule(*functions: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Registers the decorated function as the meaning of these torch calls for every carrier."""
+
+    def register(fn: Callable[..., Any]) -> Callable[..., Any]:
+        RULES.update(dict.fromkeys(functions, fn))
+        return fn
+
+    return register
+
+
+def _flat(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
+    out: list[Any] = []
+    for a in (*args, *kwargs.values()):
+        out.extend(a) if isinstance(a, (list, tuple)) else out.append(a)
+    return out
