@@ -249,7 +249,7 @@ class _Walk(TorchFunctionMode):
                 return original(*args, **kwargs)
             return self._meet(written, args[0], lambda: original(*args, **kwargs))
 
-        module.forward = forward  # type: ignore[method-assign]
+        module.forward = forward
         try:
             yield
         finally:
@@ -320,7 +320,7 @@ def _move(x: Any, dtype: torch.dtype | None = None, device: torch.device | str |
         wanted = dtype if dtype is not None and x.is_floating_point() else x.dtype
         return x.detach().to(device=device or x.device, dtype=wanted, copy=True)
     if isinstance(x, Mapping):
-        return type(x)({k: _move(v, dtype, device) for k, v in x.items()})
+        return {k: _move(v, dtype, device) for k, v in x.items()}
     if isinstance(x, (list, tuple)):
         return type(x)(_move(v, dtype, device) for v in x)
     return x

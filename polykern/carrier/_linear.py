@@ -279,7 +279,7 @@ def _chunk(x: Any, chunks: int, dim: int = 0) -> Any:
 
 @rule(torch.split, torch.Tensor.split)
 def _split(x: Any, sizes: Any, dim: int = 0) -> Any:
-    return _parts(x, lambda rows: torch.split(rows, sizes, dim))  # type: ignore[no-untyped-call]
+    return _parts(x, lambda rows: torch.split(rows, sizes, dim))
 
 
 def _parts(x: Carrier, f: Callable[[Tensor], Sequence[Tensor]]) -> tuple[Carrier, ...]:
