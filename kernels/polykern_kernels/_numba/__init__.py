@@ -1,0 +1,1 @@
+"""Compiled CPU loops, one module a family; imported on first use, because numba is heavy."""

@@ -1,0 +1,244 @@
+"""Affine forms of many tiles: ranges, kinks, max-pool windows.
+
+A tile holds rows; row r of tile t is the coefficient of one symbol, at every unit, of the affine forms
+    V[t, unit] = sum over rows r of tile t: rows[r, unit] * symbol[r],    low[r] <= symbol[r] <= high[r].
+Rows of a tile are contiguous: ptr[t] .. ptr[t+1]. Its first row belongs to the constant 1 (low = high = 1),
+so rows[ptr[t]] is the value at the tile's centre. All arithmetic is float64 and in row order, so the bounds
+agree bit for bit between backends; the caller widens them by its rounding-error bound.
+Spec of the method: zonotopes whose noise symbols are functions of the point, here kept exact.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from polykern_kernels._cost import Cost
+from polykern_kernels._dispatch import Impl, choose, cpu_objection, describe
+
+# --- contract -----------------------------------------------------------------------------------
+
+
+def ranges(
+    rows: Tensor, ptr: Tensor, low: Tensor, high: Tensor, *, backend: str | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Interval of every form of every tile, and the size of its terms.
+
+    rows      float64 (rows, units)   coefficients
+    ptr       int64 (tiles + 1)       first row of each tile; a tile without rows has the range [0, 0]
+    low, high float64 (rows)          interval of each row's symbol
+    backend   "cpu" | "reference"
+    returns   low, high, size, each float64 (tiles, units); size = sum |coefficient| max |symbol|
+    """
+    _check("ranges", rows, ptr, low, high)
+    return choose("forms.ranges", RANGES, backend, rows).run(rows, ptr, low, high)  # type: ignore[no-any-return]
+
+
+def rescale(
+    rows: Tensor,
+    source: Tensor,
+    tile: Tensor,
+    slope: Tensor,
+    fresh: Tensor,
+    jump: Tensor,
+    *,
+    backend: str | None = None,
+) -> Tensor:
+    """Rows behind an activation: old rows times the slope of each unit's piece, and new symbols.
+
+    rows    float64 (rows, units)
+    source  int64 (out)          which old row an output row comes from; -1: a new symbol
+    tile    int64 (out)          tile of each output row
+    slope   float64 (tiles, units)
+    fresh   int64 (new)          unit of each new symbol, in output order
+    jump    float64 (new)        its coefficient there
+    returns float64 (out, units)
+    """
+    return choose("forms.rescale", RESCALE, backend, rows).run(rows, source, tile, slope, fresh, jump)  # type: ignore[no-any-return]
+
+
+def pool_rivals(
+    rows: Tensor,
+    ptr: Tensor,
+    low: Tensor,
+    high: Tensor,
+    members: Tensor,
+    floor: Tensor,
+    ceiling: Tensor,
+    *,
+    backend: str | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Winner of every max-pool window at the tile's centre, and how far each rival can rise above it.
+
+    members         int64 (windows, k)        units of each window, -1 where it hangs over the edge
+    floor, ceiling  float64 (tiles, units)    known interval of every unit
+    returns         winner int64 (tiles, windows): the unit with the largest centre value, ties to the larger
+                    ceiling, then to the first member; rise float64 (tiles, windows, k): an upper bound of
+                    member - winner over the tile, -inf for the winner itself and for missing members
+    """
+    run = choose("forms.pool_rivals", POOL, backend, rows).run
+    return run(rows, ptr, low, high, members, floor, ceiling)  # type: ignore[no-any-return]
+
+
+def columns(
+    rows: Tensor,
+    ptr: Tensor,
+    symbol: Tensor,
+    tile: Tensor,
+    unit: Tensor,
+    minus: Tensor,
+    *,
+    backend: str | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The non-zero terms of chosen forms, or of differences of two forms of one tile.
+
+    rows    float64 (rows, units); ptr int64 (tiles + 1); symbol int32 (rows) number of each row's symbol
+    tile    int64 (n)    tile of each chosen form
+    unit    int64 (n)    its unit
+    minus   int64 (n)    unit that is subtracted, or -1
+    returns first int64 (n + 1), term int32 (first[n]), coefficient float64 (first[n])
+    """
+    return choose("forms.columns", COLUMNS, backend, rows).run(rows, ptr, symbol, tile, unit, minus)  # type: ignore[no-any-return]
+
+
+def cost(rows: int, units: int, tiles: int) -> Cost:
+    """`ranges`: read every coefficient once, write three numbers a unit and tile; four operations a term."""
+    return Cost(bytes=8 * (rows * units + 3 * tiles * units), flops=5 * rows * units)
+
+
+def _check(name: str, rows: Tensor, ptr: Tensor, low: Tensor, high: Tensor) -> None:
+    if rows.dtype != torch.float64 or rows.ndim != 2:
+        raise ValueError(f"forms.{name}: rows must be float64 (rows, units), got {describe(rows)}")
+    if ptr.dtype != torch.int64 or ptr.ndim != 1 or len(ptr) == 0:
+        raise ValueError(f"forms.{name}: ptr must be int64 (tiles + 1), got {describe(ptr)}")
+    for what, x in (("low", low), ("high", high)):
+        if x.dtype != torch.float64 or x.shape != rows.shape[:1]:
+            raise ValueError(f"forms.{name}: {what} must be float64 (rows), got {describe(x)}")
+
+
+# --- reference ----------------------------------------------------------------------------------
+
+
+def _owner(ptr: Tensor) -> Tensor:
+    """Tile of every row."""
+    return torch.repeat_interleave(torch.arange(len(ptr) - 1, device=ptr.device), ptr.diff())
+
+
+def _ranges_reference(rows: Tensor, ptr: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    owner, shape = _owner(ptr), (len(ptr) - 1, rows.shape[1])
+    a, b = rows * low[:, None], rows * high[:, None]
+    reach = torch.maximum(low.abs(), high.abs())[:, None]
+    out = (torch.minimum(a, b), torch.maximum(a, b), rows.abs() * reach)
+    zero = rows.new_zeros(shape)
+    return tuple(zero.index_add(0, owner, x) for x in out)  # type: ignore[return-value]
+
+
+def _rescale_reference(
+    rows: Tensor, source: Tensor, tile: Tensor, slope: Tensor, fresh: Tensor, jump: Tensor
+) -> Tensor:
+    old = source >= 0
+    out = rows.new_zeros((len(source), rows.shape[1]))
+    out[old] = rows[source[old]] * slope[tile[old]]
+    out[(~old).nonzero()[:, 0], fresh] = jump
+    return out
+
+
+def _pool_reference(
+    rows: Tensor, ptr: Tensor, low: Tensor, high: Tensor, members: Tensor, floor: Tensor, ceiling: Tensor
+) -> tuple[Tensor, Tensor]:
+    tiles, (windows, k) = len(ptr) - 1, members.shape
+    winner = torch.zeros((tiles, windows), dtype=torch.int64, device=rows.device)
+    rise = torch.full((tiles, windows, k), -torch.inf, dtype=torch.float64, device=rows.device)
+    for t in range(tiles):
+        if ptr[t] == ptr[t + 1]:
+            continue
+        mine = slice(int(ptr[t]), int(ptr[t + 1]))
+        centre = rows[mine.start]
+        for w in range(windows):
+            units = [int(m) for m in members[w] if m >= 0]
+            best = max(units, key=lambda m: (float(centre[m]), float(ceiling[t, m]), -units.index(m)))
+            winner[t, w] = best
+            for j, m in enumerate(members[w].tolist()):
+                if m < 0 or m == best:
+                    continue
+                gap = rows[mine, m] - rows[mine, best]
+                bound = float(torch.maximum(gap * low[mine], gap * high[mine]).cumsum(0)[-1])
+                rise[t, w, j] = min(bound, float(ceiling[t, m] - floor[t, best]))
+    return winner, rise
+
+
+def _columns_reference(
+    rows: Tensor, ptr: Tensor, symbol: Tensor, tile: Tensor, unit: Tensor, minus: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    first, terms, coefficients = [0], [symbol[:0]], [rows[:0, 0]]
+    for t, u, m in zip(tile.tolist(), unit.tolist(), minus.tolist(), strict=True):
+        mine = slice(int(ptr[t]), int(ptr[t + 1]))
+        column = rows[mine, u] - (rows[mine, m] if m >= 0 else 0.0)
+        kept = column != 0
+        terms.append(symbol[mine][kept])
+        coefficients.append(column[kept])
+        first.append(first[-1] + int(kept.sum()))
+    return torch.tensor(first, device=rows.device), torch.cat(terms), torch.cat(coefficients)
+
+
+# --- cpu ----------------------------------------------------------------------------------------
+
+
+@functools.cache
+def _jitted() -> dict[str, Callable[..., Any]]:
+    from polykern_kernels._numba import forms as jitted
+
+    return {
+        name: getattr(jitted, name) for name in ("ranges", "rescale", "pool_rivals", "count_terms", "fill_terms")
+    }
+
+
+def _ranges_cpu(rows: Tensor, ptr: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    out = tuple(torch.zeros((len(ptr) - 1, rows.shape[1]), dtype=torch.float64) for _ in range(3))
+    arrays = (x.numpy() for x in (rows.contiguous(), ptr, low, high, *out))
+    _jitted()["ranges"](*arrays)
+    return out  # type: ignore[return-value]
+
+
+def _rescale_cpu(rows: Tensor, source: Tensor, tile: Tensor, slope: Tensor, fresh: Tensor, jump: Tensor) -> Tensor:
+    out = torch.empty((len(source), rows.shape[1]), dtype=torch.float64)
+    rank = (source < 0).cumsum(0) - 1  # which new symbol an output row is
+    given = (rows.contiguous(), source, tile, slope.contiguous(), rank, fresh, jump, out)
+    _jitted()["rescale"](*(x.numpy() for x in given))
+    return out
+
+
+def _pool_cpu(
+    rows: Tensor, ptr: Tensor, low: Tensor, high: Tensor, members: Tensor, floor: Tensor, ceiling: Tensor
+) -> tuple[Tensor, Tensor]:
+    tiles, (windows, k) = len(ptr) - 1, members.shape
+    winner = torch.zeros((tiles, windows), dtype=torch.int64)
+    rise = torch.full((tiles, windows, k), -torch.inf, dtype=torch.float64)
+    given = (rows.contiguous(), ptr, low, high, members, floor.contiguous(), ceiling.contiguous(), winner, rise)
+    _jitted()["pool_rivals"](*(x.numpy() for x in given))
+    return winner, rise
+
+
+def _columns_cpu(
+    rows: Tensor, ptr: Tensor, symbol: Tensor, tile: Tensor, unit: Tensor, minus: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    first = torch.zeros(len(tile) + 1, dtype=torch.int64)
+    given = [x.numpy() for x in (rows.contiguous(), ptr, tile, unit, minus, first)]
+    _jitted()["count_terms"](*given)
+    first.cumsum_(0)
+    term = torch.empty(int(first[-1]), dtype=torch.int32)
+    coefficient = torch.empty(int(first[-1]), dtype=torch.float64)
+    _jitted()["fill_terms"](*given, symbol.numpy(), term.numpy(), coefficient.numpy())
+    return first, term, coefficient
+
+
+def _only_first(rows: Tensor, *rest: Any) -> str | None:
+    return cpu_objection(rows)
+
+
+RANGES = (Impl("cpu", _ranges_cpu, _only_first), Impl("reference", _ranges_reference, lambda *a: None))
+RESCALE = (Impl("cpu", _rescale_cpu, _only_first), Impl("reference", _rescale_reference, lambda *a: None))
+POOL = (Impl("cpu", _pool_cpu, _only_first), Impl("reference", _pool_reference, lambda *a: None))
+COLUMNS = (Impl("cpu", _columns_cpu, _only_first), Impl("reference", _columns_reference, lambda *a: None))
