@@ -1,21 +1,22 @@
 """Maps made smaller block by block: sums that conserve counts, and extremes that keep thin lines.
 
-A block is `block` x `block` pixels; the last row and column of blocks may hold fewer. Every function reads a
-map a stripe of rows at a time, so a memory map never comes into memory whole.
+A block is `block` x `block` pixels; the last row and column of blocks may hold fewer. Every
+function reads a map a stripe of rows at a time, so a memory map never comes into memory whole.
 """
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 STRIPE = 512  # rows read at once: 8 MiB of a 4096-pixel uint32 map
 
-Rows = Callable[[int, int], NDArray[np.generic]]
+Rows = Callable[[int, int], NDArray[Any]]
 """rows(start, stop) of a map, as an array (stop - start, width)."""
 
 
-def sums(rows: Rows, shape: tuple[int, int], block: int, dtype: DTypeLike = np.uint32) -> NDArray[np.generic]:
+def sums(rows: Rows, shape: tuple[int, int], block: int, dtype: DTypeLike = np.uint32) -> NDArray[Any]:
     """The sum of every block, so that the sum over the map is conserved.
 
     rows    rows(start, stop) -> (stop - start, width)
@@ -28,16 +29,12 @@ def sums(rows: Rows, shape: tuple[int, int], block: int, dtype: DTypeLike = np.u
     return _reduced(rows, shape, block, np.add, np.dtype(dtype))
 
 
-def maxima(
-    rows: Rows, shape: tuple[int, int], block: int, dtype: DTypeLike = np.uint32
-) -> NDArray[np.generic]:
+def maxima(rows: Rows, shape: tuple[int, int], block: int, dtype: DTypeLike = np.uint32) -> NDArray[Any]:
     """The largest value of every block; arguments as for `sums`. Exact."""
     return _reduced(rows, shape, block, np.maximum, np.dtype(dtype))
 
 
-def minima(
-    rows: Rows, shape: tuple[int, int], block: int, dtype: DTypeLike = np.float32
-) -> NDArray[np.generic]:
+def minima(rows: Rows, shape: tuple[int, int], block: int, dtype: DTypeLike = np.float32) -> NDArray[Any]:
     """The smallest value of every block; arguments as for `sums`. Exact."""
     return _reduced(rows, shape, block, np.minimum, np.dtype(dtype))
 
@@ -48,7 +45,7 @@ def areas(shape: tuple[int, int], block: int) -> NDArray[np.int64]:
     return np.multiply.outer(tall, wide).astype(np.int64)
 
 
-def halved(block: NDArray[np.generic], how: np.ufunc) -> NDArray[np.generic]:
+def halved(block: NDArray[Any], how: np.ufunc) -> NDArray[Any]:
     """Rows and columns folded two by two with `how`; an odd last one stays by itself."""
     return _folded(_folded(block, 2, how).T, 2, how).T
 
@@ -60,9 +57,7 @@ def stripes(height: int, block: int = 1) -> Iterator[tuple[int, int]]:
         yield start, min(height, start + tall)
 
 
-def _reduced(
-    rows: Rows, shape: tuple[int, int], block: int, how: np.ufunc, dtype: np.dtype[np.generic]
-) -> NDArray[np.generic]:
+def _reduced(rows: Rows, shape: tuple[int, int], block: int, how: np.ufunc, dtype: np.dtype[Any]) -> NDArray[Any]:
     height, width = shape
     out = np.empty((-(-height // block), -(-width // block)), dtype)
     for start, stop in stripes(height, block):
@@ -72,9 +67,7 @@ def _reduced(
     return out
 
 
-def _folded(
-    rows: NDArray[np.generic], block: int, how: np.ufunc, dtype: np.dtype[np.generic] | None = None
-) -> NDArray[np.generic]:
+def _folded(rows: NDArray[Any], block: int, how: np.ufunc, dtype: np.dtype[Any] | None = None) -> NDArray[Any]:
     """Groups of `block` rows folded into one by `how`."""
     out = np.array(rows[::block], dtype or rows.dtype)
     for k in range(1, block):

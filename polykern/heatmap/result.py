@@ -1,8 +1,9 @@
 """A finished heat map on disk, opened read-only and checked (`polykern-heatmap/1`).
 
-Pixel (row i, column j) of an n x n map sits at u = window.u + (j + 1/2) step, v = window.v + (i + 1/2) step.
-Cell (i, j) of the (n-1) x (n-1) count map spans the pixel centres (i, j) to (i+1, j+1); its count is the flips
-from pixel (i, j) to its right neighbour plus those to the one below, so count / (2 step) is a density per L2.
+Pixel (row i, column j) of an n x n map sits at u = window.u + (j + 1/2) step, v = window.v + (i +
+1/2) step. Cell (i, j) of the (n-1) x (n-1) count map spans the pixel centres (i, j) to (i+1, j+1);
+its count is the flips from pixel (i, j) to its right neighbour plus those to the one below, so
+count / (2 step) is a density per L2.
 """
 
 import json
@@ -217,9 +218,7 @@ def _finite(x: object) -> bool:
 
 def _plain_name(x: object) -> bool:
     """None, or the name of a PNG with no way out of its folder."""
-    return x is None or (
-        isinstance(x, str) and bool(re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,80}\.png", x))
-    )
+    return x is None or (isinstance(x, str) and bool(re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,80}\.png", x)))
 
 
 def _array(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> NDArray[Any]:
@@ -234,9 +233,7 @@ def _array(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> NDArr
         raise CorruptError(f"{path}: is no single array")
     wanted = np.dtype(dtype)
     if found.dtype != wanted or found.shape != shape or not found.flags.c_contiguous:
-        raise CorruptError(
-            f"{path}: holds {found.dtype} {list(found.shape)}", why=f"not {wanted} {list(shape)}"
-        )
+        raise CorruptError(f"{path}: holds {found.dtype} {list(found.shape)}", why=f"not {wanted} {list(shape)}")
     if path.stat().st_size != found.offset + found.nbytes:
         raise CorruptError(f"{path}: has bytes after its array")
     return found

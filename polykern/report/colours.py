@@ -1,7 +1,8 @@
 """Colour tables, 256 x 3, without a plotting library.
 
-inferno, magma, cividis and viridis are matplotlib's (CC0); batlow is Fabio Crameri's (MIT). All are perceptually
-uniform and readable with any colour vision; there is no rainbow. `CLASSES` is Paul Tol's scheme of twelve.
+inferno, magma, cividis and viridis are matplotlib's (CC0); batlow is Fabio Crameri's (MIT). All are
+perceptually uniform and readable with any colour vision; there is no rainbow. `CLASSES` is Paul
+Tol's scheme of twelve.
 """
 
 import colorsys

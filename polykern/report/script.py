@@ -1,7 +1,7 @@
 """Text of strangers made safe to show: model names, class names, tokens, file names.
 
-Two rules hold every page together: data reaches a page only through `json_for_script`, and a page shows it only
-as text. `visible` keeps a label from reordering or hiding what stands around it.
+Two rules hold every page together: data reaches a page only through `json_for_script`, and a page
+shows it only as text. `visible` keeps a label from reordering or hiding what stands around it.
 """
 
 import json
@@ -10,7 +10,7 @@ import unicodedata
 from typing import Any
 
 _SCRIPT = {ord("<"): "\\u003c", ord(">"): "\\u003e", ord("&"): "\\u0026"}
-# marks, embeddings, overrides and isolates; line and paragraph separators; the byte order mark
+# marks, embeddings, overrides, isolates, line and paragraph separators, the byte order mark
 _UNSEEN = frozenset((0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A), 0xFEFF))
 
 
@@ -19,9 +19,9 @@ def json_for_script(value: Any) -> str:
 
     value   what json can write; NaN and infinity become null
 
-    Returns ASCII: <, > and & and everything past ASCII (U+2028 and U+2029 among it) are \\u escapes, so no text
-    can end the element, open a comment in it or depend on the page's encoding. JSON.parse gives back
-    the value exactly, lone surrogates included.
+    Returns ASCII: <, > and & and everything past ASCII (U+2028 and U+2029 among it) are \\u
+    escapes, so no text can end the element, open a comment in it or depend on the page's encoding.
+    JSON.parse gives back the value exactly, lone surrogates included.
     """
     return json.dumps(_finite(value), ensure_ascii=True, allow_nan=False).translate(_SCRIPT)
 
@@ -29,8 +29,8 @@ def json_for_script(value: Any) -> str:
 def visible(text: str) -> str:
     """`text` with every character that hides or reorders others replaced by one that shows.
 
-    C0 controls and DEL become their control pictures, bidirectional controls, line separators and C1 controls a
-    bracketed code point, lone surrogates U+FFFD. All else stays as it is.
+    C0 controls and DEL become their control pictures, bidirectional controls, line separators and
+    C1 controls a bracketed code point, lone surrogates U+FFFD. All else stays as it is.
     """
     return "".join(map(_shown, text))
 
