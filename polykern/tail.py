@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from polykern.activations import MODULES, Activation, in_place, recognise
+from polykern.carrier import Carrier
 from polykern.errors import UsageError
 from polykern.layout import Field, Layout
 
@@ -264,13 +265,13 @@ class _Walk(TorchFunctionMode):
     ) -> Any:
         kwargs = dict(kwargs or {})
         if not self.inside:
-            return func(*args, **kwargs)
+            return _invoke(func, args, kwargs)
         if func in (torch.cat, torch.concat):
             args = (_level(args[0], kwargs.get("dim", args[1] if len(args) > 1 else 0)), *args[1:])
         activation = None if self.quiet else recognise(func, args, kwargs)
         if activation is None:
-            return func(*args, **kwargs)
-        out = self._meet(activation, args[0], lambda: func(*args, **kwargs))
+            return _invoke(func, args, kwargs)
+        out = self._meet(activation, args[0], lambda: _invoke(func, args, kwargs))
         if in_place(func, args, kwargs) and hasattr(args[0], "become"):
             args[0].become(out)
         return out
@@ -298,6 +299,13 @@ class _Walk(TorchFunctionMode):
         if self.last is not None and field == self.last:
             raise _Finished(None)
         return out
+
+
+def _invoke(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Call a torch function; methods of Tensor do not accept a carrier as self, so those go to it directly."""
+    if args and isinstance(args[0], Carrier):
+        return type(args[0]).__torch_function__(func, (type(args[0]),), args, kwargs)
+    return func(*args, **kwargs)
 
 
 def _level(parts: Sequence[Any], dim: int) -> Sequence[Any]:

@@ -35,7 +35,7 @@ class Programs:
     first        int64 (tiles + 1)      first instruction of each tile
     kind         int8 (instructions)    KINK, FOLD, RIVAL, CLASS or NORM
     target       int32 (instructions)   symbol that is written, or the class
-    field        int32 (instructions)   field of the bit, -1 without one
+    field        int32 (instructions)   field of the bit; -1: the sign is not part of the code
     key          int64 (instructions, 2) fingerprint key of the bit
     tolerance    float64 (instructions) error bound of z
     start        int64 (instructions + 1) first term of each instruction
@@ -164,6 +164,8 @@ def _reference(p: Programs, height: int, width: int, fields: int, keep: bool) ->
                 best = torch.maximum(best, z)
             else:
                 symbol[target] = (z if kind == KINK else -z).clamp(min=0)
+                if int(p.field[i]) < 0:
+                    continue
                 on = z > 0
                 digest += on[..., None] * p.key[i]
                 scale = symbol[p.scale[t]] if int(p.scale[t]) >= 0 else 1.0

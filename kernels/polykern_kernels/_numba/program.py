@@ -84,12 +84,14 @@ def run(
                     continue
                 e = symbol[to]
                 sign = 1.0 if what == KINK else -1.0
+                for i in range(n):
+                    e[i] = max(0.0, sign * z[i])
+                if field[k] < 0:
+                    continue
                 a, b, tol = key[k, 0], key[k, 1], tolerance[k]
                 bit = on[k - begin]
                 for i in range(n):
-                    x = z[i]
-                    e[i] = max(0.0, sign * x)
-                    up = x > 0.0
+                    up = z[i] > 0.0
                     bit[at + i] = up
                     print_a[i] += a if up else np.int64(0)
                     print_b[i] += b if up else np.int64(0)
@@ -114,7 +116,7 @@ def run(
                     digest[t, row, column, 1] = print_b[i]
         uncertain[t] = doubt
         for k in range(begin, end):
-            if kind[k] > FOLD:
+            if kind[k] > FOLD or field[k] < 0:
                 continue
             bit, f = on[k - begin], field[k]
             for row in range(height):

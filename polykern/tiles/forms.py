@@ -1,0 +1,192 @@
+"""Affine forms of a batch of tiles, travelling through an unmodified torch module.
+
+Over a tile every value of the network is  V = sum of rows * symbols, symbols being 1, u, v and one exact symbol
+for each kink that the tile straddles (`polykern_kernels.program`). Linear operators act on the stack of rows as on
+a batch. `error` bounds the distance between V, evaluated in real arithmetic on these float64 coefficients and the
+symbols as computed, and the true network; `size` bounds the sum of the magnitudes of V's terms, so that
+gamma(n) * size bounds a rounding error. Both are carried through |weight|.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from polykern.activations import POOLS
+from polykern.carrier import Carrier, Linear, NotCarried
+from polykern.tiles.bundle import ONE, Bundle, gamma
+
+SYMBOLS = 1 << 32  # more than any tile can have: (tile, symbol) as one sortable key
+
+
+class Forms(Carrier):
+    """One affine form a unit and tile.
+
+    rows    float64 (rows, *units)    coefficients, sorted by (tile, symbol); the first of a tile is the constant
+    tile    int64 (rows)              tile of each row
+    symbol  int64 (rows)              symbol of each row
+    error, size     float64 (tiles, *units)
+    floor, ceiling  float64 (tiles, *units) known interval of V, or None
+    scaled  whether V is multiplied by the tile's norm symbol (behind a LayerNorm)
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        rows: Tensor,
+        key: NDArray[np.int64],
+        error: Tensor,
+        size: Tensor,
+        *,
+        interval: tuple[Tensor, Tensor] | None = None,
+        scaled: bool = False,
+    ) -> None:
+        self.bundle, self.rows, self.key, self.error, self.size_ = bundle, rows, key, error, size
+        self.interval, self.scaled = interval, scaled
+        self.tile, self.symbol = key // SYMBOLS, key % SYMBOLS
+
+    @property
+    def shape(self) -> torch.Size:
+        return torch.Size((self.bundle.tiles, *self.rows.shape[1:]))
+
+    @property
+    def ptr(self) -> NDArray[np.int64]:
+        """int64 (tiles + 1): first row of each tile."""
+        return np.searchsorted(self.tile, np.arange(self.bundle.tiles + 1))
+
+    @property
+    def bounds(self) -> tuple[Tensor, Tensor]:
+        """float64 (rows) each: interval of every row's symbol."""
+        low, high = self.bundle.low, self.bundle.high
+        return torch.from_numpy(low[self.tile, self.symbol]), torch.from_numpy(high[self.tile, self.symbol])
+
+    def constants(self) -> Tensor:
+        """int64: the rows of the symbol a bias multiplies: 1, or the norm behind a LayerNorm."""
+        wanted = self.bundle.scale[self.tile] if self.scaled else ONE
+        return torch.from_numpy(np.flatnonzero(self.symbol == wanted))
+
+    def become(self, value: Self) -> None:
+        self.__dict__.update(value.__dict__)
+
+    def like(self, rows: Tensor, error: Tensor, size: Tensor) -> "Forms":
+        """Forms of the same symbols."""
+        return Forms(self.bundle, rows, self.key, error, size, scaled=self.scaled)
+
+    def apply(self, linear: Linear) -> "Forms":
+        rows = linear.op(self.rows, linear.weight)
+        weight = None if linear.weight is None else linear.weight.abs()
+        spread = torch.cat([self.error + gamma(linear.terms) * self.size_, self.size_])
+        if linear.terms == 0:
+            spread = torch.cat([self.error, self.size_])
+        error, size = linear.op(spread, weight).abs().chunk(2)
+        if linear.bias is not None:
+            rows = rows.index_add(0, self.constants(), _expand(linear.bias, self.constants(), rows))
+            size = size + linear.bias.abs() * self._reach_of_bias()
+            error = error + gamma(2) * size
+        return self.like(rows, error, size)
+
+    def _reach_of_bias(self) -> float:
+        if not self.scaled:
+            return 1.0
+        tiles = np.arange(self.bundle.tiles)
+        return float(self.bundle.high[tiles, self.bundle.scale].max())
+
+    @classmethod
+    def combine(cls, parts: Sequence[Any], op: Callable[[list[Tensor]], Tensor], terms: int) -> Self:
+        forms = [p for p in parts if isinstance(p, Forms)]
+        first = forms[0]
+        if any(f.scaled != first.scaled for f in forms) or (first.scaled and len(forms) < len(parts)):
+            raise NotCarried("a sum of normalised and plain values (a residual around a LayerNorm)")
+        key = first.key
+        for f in forms[1:]:
+            key = key if f.key is key or np.array_equal(f.key, key) else np.union1d(key, f.key)
+        rows, errors, sizes = [], [], []
+        for p in parts:
+            if isinstance(p, Forms):
+                rows.append(p.aligned(key))
+                errors.append(p.error)
+                sizes.append(p.size_)
+            else:
+                rows.append(_constant(p, key))
+                errors.append(torch.zeros_like(p).expand(first.bundle.tiles, *p.shape[1:]))
+                sizes.append(p.abs().expand(first.bundle.tiles, *p.shape[1:]))
+        size = _alone(op, sizes)
+        error = _alone(op, errors) + (gamma(terms) * size if terms else 0)
+        return cls(first.bundle, op(rows), key, error, size, scaled=first.scaled)
+
+    def aligned(self, key: NDArray[np.int64]) -> Tensor:
+        """The rows at the symbols `key`, zero where this form has none."""
+        if key is self.key or np.array_equal(key, self.key):
+            return self.rows
+        out = self.rows.new_zeros((len(key), *self.rows.shape[1:]))
+        out[torch.from_numpy(np.searchsorted(key, self.key))] = self.rows
+        return out
+
+    def without_dead(self) -> "Forms":
+        """The same forms, without the rows of tiles that were given up."""
+        kept = self.bundle.alive[self.tile]
+        if kept.all():
+            return self
+        rows, key = self.rows[torch.from_numpy(kept)], self.key[kept]
+        return Forms(
+            self.bundle, rows, key, self.error, self.size_, interval=self.interval, scaled=self.scaled
+        )
+
+    def other(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        from polykern.tiles import norms, pools
+
+        if func in POOLS:
+            return pools.max_pool(self, *args[1:], **kwargs)
+        if func in norms.NORMS:
+            return norms.normalise(self, func, args, kwargs)
+        raise NotCarried(f"{getattr(func, '__name__', func)} is not piecewise linear")
+
+
+class Spent(Carrier):
+    """What stands behind a smooth activation: nothing that a tile program could go on with."""
+
+    def __init__(self, shape: torch.Size, kind: str) -> None:
+        self._shape, self.kind = shape, kind
+
+    @property
+    def shape(self) -> torch.Size:
+        return self._shape
+
+    def apply(self, linear: Linear) -> Self:
+        raise NotCarried(f"{self.kind} is smooth")
+
+    @classmethod
+    def combine(cls, parts: Sequence[Any], op: Callable[[list[Tensor]], Tensor], terms: int) -> Self:
+        raise NotCarried("a smooth activation before the last selected one")
+
+    def other(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        raise NotCarried(f"{self.kind} is smooth")
+
+    def become(self, value: Self) -> None:
+        self.__dict__.update(value.__dict__)
+
+
+def _expand(bias: Tensor, at: Tensor, rows: Tensor) -> Tensor:
+    return bias.to(rows.dtype).expand(len(at), *rows.shape[1:])
+
+
+def _constant(value: Tensor, key: NDArray[np.int64]) -> Tensor:
+    """A constant tensor (1, *units) as rows: itself at every tile's first row."""
+    if value.shape[0] != 1:
+        raise NotCarried("a constant that differs from tile to tile")
+    out = value.new_zeros((len(key), *value.shape[1:]), dtype=torch.float64)
+    out[torch.from_numpy(np.flatnonzero(key % SYMBOLS == ONE))] = value[0].to(torch.float64)
+    return out
+
+
+def _alone(op: Callable[[list[Tensor]], Tensor], parts: Sequence[Tensor]) -> Tensor:
+    """sum over i of |op(0, ..., parts[i], ..., 0)|: a bound that no subtraction can cancel."""
+    total: Tensor | None = None
+    for i, p in enumerate(parts):
+        lone = op([p if j == i else torch.zeros_like(q) for j, q in enumerate(parts)]).abs()
+        total = lone if total is None else total + lone
+    assert total is not None
+    return total

@@ -1,0 +1,261 @@
+"""Activations on affine forms: stable units stay linear, each kink that a tile straddles becomes a symbol.
+
+With thresholds t_k, slopes m_k and f(z) = f(t_0) + m_0 (z - t_0) + sum_k (m_{k+1} - m_k) relu(z - t_k):
+relu(z - t_k) = mask_k (z - t_k) + e_k, where mask_k is the side of the tile's centre and the symbol e_k >= 0 is
+identically zero unless the tile straddles the kink.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from polykern.activations import Activation
+from polykern.carrier import Carrier, NotCarried
+from polykern.layout import Field
+from polykern.tiles.bundle import Bundle, Instructions, gamma
+from polykern.tiles.forms import SYMBOLS, Forms, Spent
+from polykern_kernels import forms as kernels
+from polykern_kernels.program import FOLD, KINK
+
+
+@dataclass(slots=True)
+class Kink:
+    """One threshold at every unit of every tile (tensors are (tiles, units))."""
+
+    threshold: float
+    on: Tensor  # bool: the centre lies above
+    loose: Tensor  # bool: neither side is certain
+    sure_on: Tensor  # bool: certainly above everywhere
+    distance: Tensor  # float64: certified |V - threshold| where certain, inf elsewhere
+
+
+def activate(x: Forms, activation: Activation, field: Field | None, index: int) -> Carrier:
+    """The forms behind an activation; its kinks are written into the bundle.
+
+    field, index  the bits that the kinks are, and the number of their field; None, -1 when not selected
+    """
+    x = x.without_dead()
+    if x.scaled and activation.thresholds != (0.0,):
+        raise NotCarried(f"{activation.kind} behind a LayerNorm has thresholds other than 0")
+    rows, ptr = x.rows.flatten(1), torch.from_numpy(x.ptr)
+    low, high, size = kernels.ranges(rows, ptr, *x.bounds)
+    tolerance = x.error.flatten(1) + gamma(len(rows)) * size
+    slack = tolerance + gamma(len(rows)) * size  # the bounds were rounded too
+    centre = torch.zeros_like(low)
+    alive = torch.from_numpy(x.bundle.alive)
+    centre[alive] = rows[ptr[:-1][alive]]
+    kinks = [_kink(t, centre, low, high, slack, alive) for t in activation.thresholds]
+    if field is not None:
+        _note_constant_bits(x.bundle, kinks, field)
+    if activation.slopes is None:
+        for k, kink in enumerate(kinks):
+            _write(x.bundle, _entries(kink, low, high, slack, k), kink, x, rows, ptr, tolerance, field, index)
+        return Spent(x.shape, activation.kind)
+    slopes = [_slope(m, x) for m in activation.slopes]
+    shape = low.shape
+    slope = slopes[0].expand(shape).clone()
+    shift = torch.full(shape, activation.value) - slopes[0] * activation.thresholds[0]
+    fresh = []
+    for k, kink in enumerate(kinks):
+        jump = slopes[k + 1] - slopes[k]
+        slope += jump * kink.on
+        shift -= jump * kink.threshold * kink.on
+        entry = _entries(kink, low, high, slack, k)
+        written = _write(x.bundle, entry, kink, x, rows, ptr, tolerance, field, index)
+        fresh.append((*written, jump.expand(shape[1:])))
+    return _behind(x, rows, activation, kinks, slopes, slope, shift, fresh, (low, high, slack, size))
+
+
+def _kink(
+    threshold: float, centre: Tensor, low: Tensor, high: Tensor, slack: Tensor, alive: Tensor
+) -> Kink:
+    sure_on = low - slack > threshold
+    sure_off = high + slack <= threshold
+    distance = torch.where(sure_on, low - slack - threshold, threshold - high - slack)
+    loose = ~(sure_on | sure_off) & alive[:, None]
+    distance = torch.where(sure_on | sure_off, distance, torch.inf)
+    return Kink(threshold, (centre > threshold) & ~sure_off | sure_on, loose, sure_on, distance)
+
+
+def _note_constant_bits(bundle: Bundle, kinks: list[Kink], field: Field) -> None:
+    from polykern_kernels._numba.forms import sum_keys
+
+    for k, kink in enumerate(kinks):
+        offset = field.offset + k * field.units
+        keys = bundle.keys[offset : offset + field.units]
+        sum_keys(kink.sure_on.numpy(), keys.numpy(), bundle.digest)
+        np.minimum(bundle.margin, kink.distance.amin(1).numpy(), out=bundle.margin)
+
+
+def _slope(slope: float | Tensor, x: Forms) -> Tensor:
+    """float64 (units): a slope for every unit."""
+    value = torch.as_tensor(slope, dtype=torch.float64)
+    return value.expand(x.rows.shape[1:]).reshape(-1)
+
+
+@dataclass(slots=True)
+class _Entries:
+    """Loose (tile, unit) pairs, by tile, and how far their symbols can reach."""
+
+    tile: NDArray[np.int64]
+    unit: NDArray[np.int64]
+    reach: NDArray[np.float64]
+    over: NDArray[np.bool_]  # on at the centre: the symbol is relu(threshold - z)
+    number: int  # which threshold
+
+
+def _entries(kink: Kink, low: Tensor, high: Tensor, slack: Tensor, number: int) -> _Entries:
+    at = kink.loose.nonzero()
+    tile, unit = at[:, 0], at[:, 1]
+    over = kink.on[tile, unit]
+    above = high[tile, unit] - kink.threshold
+    below = kink.threshold - low[tile, unit]
+    reach = (torch.where(over, below, above) + slack[tile, unit]).clamp(min=0)
+    return _Entries(tile.numpy(), unit.numpy(), reach.numpy(), over.numpy(), number)
+
+
+def _write(
+    bundle: Bundle,
+    entry: _Entries,
+    kink: Kink,
+    x: Forms,
+    rows: Tensor,
+    ptr: Tensor,
+    tolerance: Tensor,
+    field: Field | None,
+    index: int,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Write the kinks' instructions; gives tile, unit and number of the symbols that were made."""
+    kept, number = bundle.new_symbols(entry.tile, entry.reach)
+    tile, unit = entry.tile[kept], entry.unit[kept]
+    at = torch.from_numpy(tile), torch.from_numpy(unit)
+    terms = _columns(rows, ptr, x, kink.threshold, *at)
+    bit = 0 if field is None else field.offset + entry.number * field.units
+    key = np.zeros((len(tile), 2), np.int64) if field is None else bundle.keys.numpy()[bit + unit]
+    bundle.written.append(
+        Instructions(
+            tile=tile,
+            kind=np.where(entry.over[kept], FOLD, KINK).astype(np.int8),
+            target=number.astype(np.int32),
+            field=np.full(len(tile), index, np.int32),
+            key=key,
+            tolerance=tolerance[at].numpy(),
+            first=terms[0].numpy(),
+            term=terms[1].numpy(),
+            coefficient=terms[2].numpy(),
+        )
+    )
+    return tile, unit, number
+
+
+def _columns(
+    rows: Tensor, ptr: Tensor, x: Forms, threshold: float, tile: Tensor, unit: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Terms of V - threshold at the chosen units."""
+    if threshold:
+        rows = rows.clone()
+        rows[x.constants()] -= threshold
+    symbol = torch.from_numpy(x.symbol.astype(np.int32))
+    return kernels.columns(rows, ptr, symbol, tile, unit, torch.full_like(tile, -1))
+
+
+def _behind(
+    x: Forms,
+    rows: Tensor,
+    activation: Activation,
+    kinks: list[Kink],
+    slopes: list[Tensor],
+    slope: Tensor,
+    shift: Tensor,
+    fresh: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], Tensor]],
+    known: tuple[Tensor, Tensor, Tensor, Tensor],
+) -> Forms:
+    """Assemble the output: old rows times slopes without those that vanish, then the new symbols."""
+    low, high, slack, size = known
+    bundle, units = x.bundle, x.rows.shape[1:]
+    kept = _nonzero(rows, slope, x)
+    new_tile = np.concatenate([f[0] for f in fresh])
+    new_unit = np.concatenate([f[1] for f in fresh])
+    new_key = new_tile * SYMBOLS + np.concatenate([f[2] for f in fresh])
+    new_jump = np.concatenate([f[3].numpy()[f[1]] for f in fresh])
+    key, source, order = _merged(x.key, kept, new_key)
+    out = kernels.rescale(
+        rows,
+        torch.from_numpy(source),
+        torch.from_numpy(key // SYMBOLS),
+        slope,
+        torch.from_numpy(new_unit[order]),
+        torch.from_numpy(new_jump[order]),
+    )
+    loose = torch.stack([k.loose for k in kinks]).any(0)
+    steepest = torch.stack([m.abs() for m in slopes]).amax(0)
+    error = torch.where(loose, steepest, slope.abs()) * x.error.flatten(1) + torch.where(loose, slack, 0.0)
+    size = slope.abs() * size + shift.abs()
+    size.index_put_(
+        (torch.from_numpy(new_tile), torch.from_numpy(new_unit)),
+        torch.from_numpy(np.abs(new_jump) * bundle.high[new_tile, new_key % SYMBOLS]),
+        accumulate=True,
+    )
+    result = Forms(
+        bundle,
+        out.unflatten(1, units),
+        key,
+        error.unflatten(1, units),
+        size.unflatten(1, units),
+        interval=_interval(activation, kinks, slopes, low, high, slack, units),
+        scaled=x.scaled,
+    )
+    if shift.any():
+        at = result.constants()
+        out.index_add_(0, at, shift[torch.from_numpy(result.tile)[at]])
+    return result
+
+
+def _nonzero(rows: Tensor, slope: Tensor, x: Forms) -> NDArray[np.bool_]:
+    """Rows that do not vanish behind the slopes; every tile keeps its first row."""
+    from polykern_kernels._numba.forms import nonzero_rows
+
+    kept = np.zeros(len(rows), bool)
+    nonzero_rows(rows.contiguous().numpy(), slope.contiguous().numpy(), x.tile, kept)
+    kept[np.isin(np.arange(len(rows)), x.ptr[:-1])] = True
+    return kept & x.bundle.alive[x.tile]
+
+
+def _merged(
+    key: NDArray[np.int64], kept: NDArray[np.bool_], new: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Keys of the output rows, where each comes from (-1: new), and the order of the new ones among them."""
+    old = np.flatnonzero(kept)
+    both = np.concatenate([key[old], new])
+    source = np.concatenate([old, np.full(len(new), -1)])
+    order = np.argsort(both, kind="stable")
+    place = order[order >= len(old)] - len(old)
+    return both[order], source[order], place
+
+
+def _interval(
+    activation: Activation,
+    kinks: list[Kink],
+    slopes: list[Tensor],
+    low: Tensor,
+    high: Tensor,
+    slack: Tensor,
+    units: torch.Size,
+) -> tuple[Tensor, Tensor]:
+    """The interval of f(V): f at the ends and at the kinks between, widened where a symbol was rounded."""
+
+    def f(z: Tensor) -> Tensor:
+        out = activation.value + slopes[0] * (z - kinks[0].threshold)
+        for k, kink in enumerate(kinks):
+            out = out + (slopes[k + 1] - slopes[k]) * (z - kink.threshold).clamp(min=0)
+        return out
+
+    ends = [low - slack, high + slack, *(torch.clamp(torch.full_like(low, k.threshold), low, high) for k in kinks)]
+    values = torch.stack([f(e) for e in ends])
+    # a unit that is off at the centre is its symbol alone, which is never negative
+    folded = torch.stack([k.loose & k.on for k in kinks]).any(0)
+    wide = torch.where(folded, slack, 0.0)
+    return (values.amin(0) - wide).unflatten(1, units), (values.amax(0) + wide).unflatten(1, units)

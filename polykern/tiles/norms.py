@@ -1,0 +1,90 @@
+"""LayerNorm and RMSNorm on a plane: three dot products a neuron and one symbol for all of them.
+
+On a tile without symbols, x - mean(x) is affine in (u, v) and its square length a quadratic Q(u, v). Behind the
+norm every value is  (affine + bias s) / s  with  s = sqrt(Q / d + eps) > 0, so the values times s are affine forms in
+(u, v) and the one symbol s, and signs, ReLUs and argmaxes do not see the factor.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from polykern.carrier import NotCarried
+from polykern.tiles.bundle import ONE, Instructions, U, V, gamma
+from polykern.tiles.forms import SYMBOLS, Forms
+from polykern_kernels.program import NORM
+
+NORMS = (F.layer_norm, torch.rms_norm, F.rms_norm)
+
+
+def normalise(x: Forms, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Forms:
+    """The forms behind a norm over all units, scaled by the norm symbol."""
+    shape = tuple(args[1] if len(args) > 1 else kwargs["normalized_shape"])
+    weight = args[2] if len(args) > 2 else kwargs.get("weight")
+    centred = func is F.layer_norm
+    at = 3 if centred else 2
+    bias = (args[3] if len(args) > 3 else kwargs.get("bias")) if centred else None
+    eps = args[at + 1] if len(args) > at + 1 else kwargs.get("eps")
+    eps = torch.finfo(torch.float64).eps if eps is None else eps
+    if x.scaled or bool((x.symbol > V).any()) or shape != tuple(x.shape[1:]):
+        raise NotCarried("a norm that is not the first nonlinearity, or not over all units")
+    rows = x.rows.flatten(1)
+    if centred:
+        rows = rows - rows.mean(1, keepdim=True)
+    low, high = _norm_symbol(x, rows, float(eps))
+    bundle, tiles = x.bundle, x.bundle.tiles
+    symbol = int(bundle.count[0])
+    bundle.low[:, symbol], bundle.high[:, symbol] = low.numpy(), high.numpy()
+    bundle.scale[:] = symbol
+    bundle.count += 1
+    dims = rows.shape[1]
+    size = x.size_.flatten(1) + x.size_.flatten(1).mean(1, keepdim=True)
+    error = x.error.flatten(1) + x.error.flatten(1).mean(1, keepdim=True) + gamma(dims) * size
+    gain = torch.ones(dims, dtype=torch.float64) if weight is None else weight.detach().double().flatten()
+    last = torch.zeros(dims, dtype=torch.float64) if bias is None else bias.detach().double().flatten()
+    key = np.concatenate([x.key, np.arange(tiles) * SYMBOLS + symbol])
+    order = np.argsort(key, kind="stable")
+    stacked = torch.cat([rows * gain, last.expand(tiles, -1)])[torch.from_numpy(order)]
+    bound = last.abs() * high[:, None]
+    size, error = size * gain.abs() + bound, error * gain.abs() + gamma(2 * dims) * (size * gain.abs() + bound)
+    units = x.rows.shape[1:]
+    return Forms(
+        bundle, stacked.unflatten(1, units), key[order], error.unflatten(1, units), size.unflatten(1, units), scaled=True
+    )
+
+
+def _norm_symbol(x: Forms, rows: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """Write s = sqrt(Q(u, v) / d + eps) for every tile; gives its certified interval."""
+    tiles, dims = x.bundle.tiles, rows.shape[1]
+    basis = [torch.zeros(tiles, dims, dtype=torch.float64) for _ in range(3)]
+    for symbol in (ONE, U, V):
+        here = np.flatnonzero(x.symbol == symbol)
+        basis[symbol][torch.from_numpy(x.tile[here])] = rows[torch.from_numpy(here)]
+    one, u, v = basis
+    dot = lambda a, b: (a * b).sum(1) / dims  # noqa: E731
+    terms = torch.stack(
+        [dot(one, one) + eps, 2 * dot(one, u), 2 * dot(one, v), dot(u, u), 2 * dot(u, v), dot(v, v)], 1
+    )
+    half_u, half_v = x.bundle.half
+    # |s at a point - s at the centre| is at most the length of the step, over sqrt(d)
+    step = (half_u * u.norm(dim=1) + half_v * v.norm(dim=1)) / dims**0.5
+    centre = terms[:, 0].sqrt()
+    slack = gamma(8 * dims) * (centre + step)
+    x.bundle.written.append(
+        Instructions(
+            tile=np.arange(tiles),
+            kind=np.full(tiles, NORM, np.int8),
+            target=np.full(tiles, x.bundle.count[0], np.int32),
+            field=np.full(tiles, -1, np.int32),
+            key=np.zeros((tiles, 2), np.int64),
+            tolerance=np.zeros(tiles),
+            first=np.arange(tiles + 1) * 6,
+            term=np.tile(np.arange(6, dtype=np.int32), tiles),
+            coefficient=terms.flatten().numpy(),
+        )
+    )
+    return (centre - step - slack).clamp(min=eps**0.5 * (1 - 1e-12)), centre + step + slack

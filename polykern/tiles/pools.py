@@ -1,0 +1,170 @@
+"""Max-pools and argmaxes on affine forms: a window passes its winner at the tile's centre plus, where a rival can
+overtake it inside the tile, the symbol e = max(0, rivals - winner)."""
+
+import functools
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from polykern.carrier import NotCarried
+from polykern.tiles.bundle import Instructions, gamma
+from polykern.tiles.forms import SYMBOLS, Forms
+from polykern.tiles.kinks import _merged
+from polykern_kernels import forms as kernels
+from polykern_kernels.program import CLASS, RIVAL
+
+
+def max_pool(x: Forms, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, **kwargs: Any) -> Forms:
+    """The forms behind a max-pool of one, two or three axes."""
+    if kwargs.pop("return_indices", False):
+        raise NotCarried("max_pool with return_indices")
+    members, shape = windows(
+        tuple(x.shape[1:]), kernel_size, stride or kernel_size, padding, dilation, bool(kwargs.get("ceil_mode"))
+    )
+    x = x.without_dead()
+    rows, ptr = x.rows.flatten(1).contiguous(), torch.from_numpy(x.ptr)
+    low, high = x.bounds
+    floor, ceiling = _interval(x, rows, ptr)
+    winner, rise = kernels.pool_rivals(rows, ptr, low, high, members, floor, ceiling)
+    size, error = x.size_.flatten(1), x.error.flatten(1)
+    inside = members.clamp(min=0).flatten()
+    count = (len(x.size_), *members.shape)
+    slack = 2 * gamma(len(rows)) * (size[:, inside].reshape(count) + size.gather(1, winner)[..., None])
+    loose = rise > slack
+    undecided = loose.any(2).nonzero()
+    tile, window = undecided.unbind(1)
+    reach = torch.where(loose, rise + slack, 0.0).amax(2)[tile, window]
+    kept, number = x.bundle.new_symbols(tile.numpy(), reach.numpy())
+    tile, window = tile[kept], window[kept]
+    _write(x, rows, ptr, RIVAL, loose, members, winner, tile, window, number)
+
+    best = rows.gather(1, winner[torch.from_numpy(x.tile)])
+    alive = x.bundle.alive[x.tile]
+    nonzero = best.any(1).numpy()
+    nonzero[x.ptr[:-1][x.bundle.alive]] = True
+    key, source, order = _merged(x.key, nonzero & alive, tile.numpy() * SYMBOLS + number)
+    out = kernels.rescale(
+        best,
+        torch.from_numpy(source),
+        torch.from_numpy(key // SYMBOLS),
+        torch.ones_like(winner, dtype=torch.float64),
+        window[torch.from_numpy(order)],
+        torch.ones(len(order), dtype=torch.float64),
+    )
+    member_error = torch.where(members >= 0, error[:, inside].reshape(count), 0.0).amax(2)
+    new_size = size.gather(1, winner)
+    new_size[tile, window] += reach[kept]
+    new_error = member_error + slack.amax(2)
+    new_floor, new_ceiling = (
+        torch.where(members >= 0, b[:, inside].reshape(count), -torch.inf).amax(2) for b in (floor, ceiling)
+    )
+    return Forms(
+        x.bundle,
+        out.unflatten(1, shape),
+        key,
+        new_error.unflatten(1, shape),
+        new_size.unflatten(1, shape),
+        interval=(
+            (new_floor - slack.amax(2)).unflatten(1, shape),
+            (new_ceiling + slack.amax(2)).unflatten(1, shape),
+        ),
+        scaled=x.scaled,
+    )
+
+
+def classify(x: Forms) -> None:
+    """Write the argmax of the output into the bundle: the winner at each centre and its rivals."""
+    x = x.without_dead()
+    rows, ptr = x.rows.flatten(1).contiguous(), torch.from_numpy(x.ptr)
+    low, high = x.bounds
+    floor, ceiling = _interval(x, rows, ptr)
+    members = torch.arange(rows.shape[1])[None]
+    winner, rise = kernels.pool_rivals(rows, ptr, low, high, members, floor, ceiling)
+    x.bundle.winner[:] = winner[:, 0].numpy()
+    loose = (rise >= 0) & torch.from_numpy(x.bundle.alive)[:, None, None]
+    tile = loose.any(2).nonzero()[:, 0]
+    none = np.full(len(tile), -1)
+    _write(x, rows, ptr, CLASS, loose, members, winner, tile, torch.zeros_like(tile), none)
+
+
+def _interval(x: Forms, rows: Tensor, ptr: Tensor) -> tuple[Tensor, Tensor]:
+    if x.interval is not None:
+        return x.interval[0].flatten(1), x.interval[1].flatten(1)
+    low, high, size = kernels.ranges(rows, ptr, *x.bounds)
+    slack = gamma(len(rows)) * size
+    return low - slack, high + slack
+
+
+def _write(
+    x: Forms,
+    rows: Tensor,
+    ptr: Tensor,
+    kind: int,
+    loose: Tensor,
+    members: Tensor,
+    winner: Tensor,
+    tile: Tensor,
+    window: Tensor,
+    number: Any,
+) -> None:
+    """One instruction for every loose rival of the windows (tile, window); `number` is their symbol."""
+    mine = loose[tile, window]  # bool [windows, k]
+    which, member = mine.nonzero().unbind(1)
+    unit = members[window[which], member]
+    at = tile[which]
+    symbol = torch.from_numpy(x.symbol.astype(np.int32))
+    terms = kernels.columns(rows, ptr, symbol, at, unit, winner[at, window[which]])
+    target = unit.numpy() if kind == CLASS else number[which.numpy()]
+    n = len(at)
+    x.bundle.written.append(
+        Instructions(
+            tile=at.numpy(),
+            kind=np.full(n, kind, np.int8),
+            target=target.astype(np.int32),
+            field=np.full(n, -1, np.int32),
+            key=np.zeros((n, 2), np.int64),
+            tolerance=np.zeros(n),
+            first=terms[0].numpy(),
+            term=terms[1].numpy(),
+            coefficient=terms[2].numpy(),
+        )
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def windows(
+    shape: tuple[int, ...], kernel: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool
+) -> tuple[Tensor, torch.Size]:
+    """int64 (windows, k): the units of every pooling window, -1 outside; and the pool's output shape.
+
+    shape  (channels, *space); units are numbered row-major
+    """
+    channels, *space = shape
+    axes = len(space)
+    kernel, stride, padding, dilation = (_tuple(p, axes) for p in (kernel, stride, padding, dilation))
+    lines = []
+    for n, k, s, p, d in zip(space, kernel, stride, padding, dilation, strict=True):
+        reach = n + 2 * p - d * (k - 1) - 1
+        out = (-(-reach // s) if ceil_mode else reach // s) + 1
+        if ceil_mode and (out - 1) * s >= n + p:
+            out -= 1  # a window must start inside the input or its left padding
+        at = torch.arange(out)[:, None] * s - p + torch.arange(k) * d
+        lines.append(torch.where((at >= 0) & (at < n), at, -1))
+    unit = torch.arange(channels).reshape(-1, *(1,) * 2 * axes)
+    valid = torch.ones((), dtype=torch.bool)
+    for axis, line in enumerate(lines):
+        view = [1] * (1 + 2 * axes)
+        view[1 + axis], view[1 + axes + axis] = line.shape
+        line = line.reshape(view)
+        unit = unit * space[axis] + line.clamp(min=0)
+        valid = valid & (line >= 0)
+    out_shape = torch.Size((channels, *(len(line) for line in lines)))
+    members = torch.where(valid, unit, -1).reshape(out_shape.numel(), -1)
+    return members, out_shape
+
+
+def _tuple(value: Any, axes: int) -> tuple[int, ...]:
+    value = (value,) * axes if isinstance(value, int) else tuple(value)
+    return value * axes if len(value) == 1 else value
