@@ -103,6 +103,24 @@ def columns(
     return choose("forms.columns", COLUMNS, backend, rows).run(rows, ptr, symbol, tile, unit, minus)  # type: ignore[no-any-return]
 
 
+def convolve(
+    rows: Tensor,
+    weight: Tensor,
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+    *,
+    backend: str | None = None,
+) -> Tensor:
+    """2-D convolution of sparse rows: the rows of a symbol are zero away from its receptive field.
+
+    rows     float64 (rows, channels, height, width)
+    weight   float64 (outputs, channels, kernel height, kernel width)
+    returns  float64 (rows, outputs, height', width'), as torch.nn.functional.conv2d up to rounding
+    """
+    return choose("forms.convolve", CONVOLVE, backend, rows).run(rows, weight, stride, padding, dilation)  # type: ignore[no-any-return]
+
+
 def cost(rows: int, units: int, tiles: int) -> Cost:
     """`ranges`: read every coefficient once, write three numbers a unit and tile; four operations a term."""
     return Cost(bytes=8 * (rows * units + 3 * tiles * units), flops=5 * rows * units)
@@ -183,6 +201,12 @@ def _columns_reference(
     return torch.tensor(first, device=rows.device), torch.cat(terms), torch.cat(coefficients)
 
 
+def _convolve_reference(
+    rows: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int], dilation: tuple[int, int]
+) -> Tensor:
+    return torch.nn.functional.conv2d(rows, weight, None, stride, padding, dilation)
+
+
 # --- cpu ----------------------------------------------------------------------------------------
 
 
@@ -191,7 +215,8 @@ def _jitted() -> dict[str, Callable[..., Any]]:
     from polykern_kernels._numba import forms as jitted
 
     return {
-        name: getattr(jitted, name) for name in ("ranges", "rescale", "pool_rivals", "count_terms", "fill_terms")
+        name: getattr(jitted, name)
+        for name in ("ranges", "rescale", "pool_rivals", "count_terms", "fill_terms", "convolve")
     }
 
 
@@ -234,6 +259,19 @@ def _columns_cpu(
     return first, term, coefficient
 
 
+def _convolve_cpu(
+    rows: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int], dilation: tuple[int, int]
+) -> Tensor:
+    high, wide = (
+        (n + 2 * p - d * (k - 1) - 1) // s + 1
+        for n, p, d, k, s in zip(rows.shape[2:], padding, dilation, weight.shape[2:], stride, strict=True)
+    )
+    out = torch.empty((len(rows), len(weight), high, wide), dtype=torch.float64)
+    turned = weight.permute(1, 2, 3, 0).contiguous()
+    _jitted()["convolve"](rows.contiguous().numpy(), turned.numpy(), *stride, *padding, *dilation, out.numpy())
+    return out
+
+
 def _only_first(rows: Tensor, *rest: Any) -> str | None:
     return cpu_objection(rows)
 
@@ -242,3 +280,4 @@ RANGES = (Impl("cpu", _ranges_cpu, _only_first), Impl("reference", _ranges_refer
 RESCALE = (Impl("cpu", _rescale_cpu, _only_first), Impl("reference", _rescale_reference, lambda *a: None))
 POOL = (Impl("cpu", _pool_cpu, _only_first), Impl("reference", _pool_reference, lambda *a: None))
 COLUMNS = (Impl("cpu", _columns_cpu, _only_first), Impl("reference", _columns_reference, lambda *a: None))
+CONVOLVE = (Impl("cpu", _convolve_cpu, _only_first), Impl("reference", _convolve_reference, lambda *a: None))

@@ -28,12 +28,14 @@ class Linear:
     weight  its second argument, or None for pure rearrangements and averages
     bias    broadcasts against one output row, or None
     terms   products summed for one output: 0 for a rearrangement, which is exact
+    convolution  (stride, padding, dilation) when op is a plain 2-D convolution with `weight`, else None
     """
 
     op: Callable[[Tensor, Any], Tensor]
     weight: Tensor | None = None
     bias: Tensor | None = None
     terms: int = 0
+    convolution: tuple[tuple[int, int], tuple[int, int], tuple[int, int]] | None = None
 
 
 class Carrier(ABC):

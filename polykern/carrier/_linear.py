@@ -24,9 +24,19 @@ def _conv(func: Any, axes: int) -> Callable[..., Any]:
             return NotImplemented
         shaped = None if bias is None else bias.detach().reshape(-1, *(1,) * axes)
         op = lambda rows, w: func(rows, w, None, *args, **kwargs)  # noqa: E731
-        return x.apply(Linear(op, weight.detach(), shaped, weight[0].numel() * _overlap(func, weight)))
+        terms = weight[0].numel() * _overlap(func, weight)
+        plain = _plain(*args, **kwargs) if func is F.conv2d else None
+        return x.apply(Linear(op, weight.detach(), shaped, terms, plain))
 
     return conv
+
+
+def _plain(stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1) -> Any:
+    """(stride, padding, dilation) in pairs, or None for grouped and for named paddings."""
+    if groups != 1 or isinstance(padding, str):
+        return None
+    pair = lambda p: (p, p) if isinstance(p, int) else (tuple(p) * 2)[:2]  # noqa: E731
+    return pair(stride), pair(padding), pair(dilation)
 
 
 def _overlap(func: Any, weight: Tensor) -> int:
@@ -300,6 +310,8 @@ def _pad(x: Any, pad: Any, mode: str = "constant", value: Any = None) -> Any:
 
 @rule(F.interpolate)
 def _interpolate(x: Any, *args: Any, **kwargs: Any) -> Any:
+    if kwargs.get("mode", "nearest") not in ("nearest", "nearest-exact", "linear", "bilinear", "trilinear", "area"):
+        return NotImplemented  # its weights are not all positive, so |weight| is not itself
     return x.apply(Linear(lambda rows, _: F.interpolate(rows, *args, **kwargs), terms=16))
 
 

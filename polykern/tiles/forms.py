@@ -18,6 +18,7 @@ from torch import Tensor
 from polykern.activations import POOLS
 from polykern.carrier import Carrier, Linear, NotCarried
 from polykern.tiles.bundle import ONE, Bundle, gamma
+from polykern_kernels import forms as kernels
 
 SYMBOLS = 1 << 32  # more than any tile can have: (tile, symbol) as one sortable key
 
@@ -76,14 +77,15 @@ class Forms(Carrier):
         return Forms(self.bundle, rows, self.key, error, size, scaled=self.scaled)
 
     def apply(self, linear: Linear) -> "Forms":
-        rows = linear.op(self.rows, linear.weight)
+        rows = _through(linear, self.rows, linear.weight)
         weight = None if linear.weight is None else linear.weight.abs()
-        spread = torch.cat([self.error + gamma(linear.terms) * self.size_, self.size_])
-        if linear.terms == 0:
-            spread = torch.cat([self.error, self.size_])
-        error, size = linear.op(spread, weight).abs().chunk(2)
+        rounding = gamma(linear.terms) * self.size_ if linear.terms else 0.0
+        spread = torch.cat([self.error + rounding, self.size_])
+        error, size = _through(linear, spread, weight).abs().chunk(2)
         if linear.bias is not None:
-            rows = rows.index_add(0, self.constants(), _expand(linear.bias, self.constants(), rows))
+            rows = rows.clone() if rows.data_ptr() == self.rows.data_ptr() else rows
+            at = self.constants()
+            rows.index_add_(0, at, linear.bias.to(rows.dtype).expand(len(at), *rows.shape[1:]))
             size = size + linear.bias.abs() * self._reach_of_bias()
             error = error + gamma(2) * size
         return self.like(rows, error, size)
@@ -131,9 +133,7 @@ class Forms(Carrier):
         if kept.all():
             return self
         rows, key = self.rows[torch.from_numpy(kept)], self.key[kept]
-        return Forms(
-            self.bundle, rows, key, self.error, self.size_, interval=self.interval, scaled=self.scaled
-        )
+        return Forms(self.bundle, rows, key, self.error, self.size_, interval=self.interval, scaled=self.scaled)
 
     def other(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         from polykern.tiles import norms, pools
@@ -169,8 +169,11 @@ class Spent(Carrier):
         self.__dict__.update(value.__dict__)
 
 
-def _expand(bias: Tensor, at: Tensor, rows: Tensor) -> Tensor:
-    return bias.to(rows.dtype).expand(len(at), *rows.shape[1:])
+def _through(linear: Linear, rows: Tensor, weight: Tensor | None) -> Tensor:
+    """The operator on stacked rows; convolutions skip the zeros that most rows are full of."""
+    if linear.convolution is None or weight is None:
+        return linear.op(rows, weight)
+    return kernels.convolve(rows, weight, *linear.convolution)
 
 
 def _constant(value: Tensor, key: NDArray[np.int64]) -> Tensor:

@@ -69,9 +69,7 @@ def activate(x: Forms, activation: Activation, field: Field | None, index: int) 
     return _behind(x, rows, activation, kinks, slopes, slope, shift, fresh, (low, high, slack, size))
 
 
-def _kink(
-    threshold: float, centre: Tensor, low: Tensor, high: Tensor, slack: Tensor, alive: Tensor
-) -> Kink:
+def _kink(threshold: float, centre: Tensor, low: Tensor, high: Tensor, slack: Tensor, alive: Tensor) -> Kink:
     sure_on = low - slack > threshold
     sure_off = high + slack <= threshold
     distance = torch.where(sure_on, low - slack - threshold, threshold - high - slack)

@@ -53,7 +53,12 @@ def normalise(x: Forms, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any
     size, error = size * gain.abs() + bound, error * gain.abs() + gamma(2 * dims) * (size * gain.abs() + bound)
     units = x.rows.shape[1:]
     return Forms(
-        bundle, stacked.unflatten(1, units), key[order], error.unflatten(1, units), size.unflatten(1, units), scaled=True
+        bundle,
+        stacked.unflatten(1, units),
+        key[order],
+        error.unflatten(1, units),
+        size.unflatten(1, units),
+        scaled=True,
     )
 
 

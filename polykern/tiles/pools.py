@@ -16,7 +16,9 @@ from polykern_kernels import forms as kernels
 from polykern_kernels.program import CLASS, RIVAL
 
 
-def max_pool(x: Forms, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, **kwargs: Any) -> Forms:
+def max_pool(
+    x: Forms, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, **kwargs: Any
+) -> Forms:
     """The forms behind a max-pool of one, two or three axes."""
     if kwargs.pop("return_indices", False):
         raise NotCarried("max_pool with return_indices")

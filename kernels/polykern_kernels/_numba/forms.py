@@ -126,3 +126,40 @@ def sum_keys(on, keys, out):
                 b += keys[i, 1]
         out[t, 0] += a
         out[t, 1] += b
+
+
+@njit(cache=True, nogil=True, parallel=True, fastmath={"contract"}, error_model="numpy")
+def convolve(rows, weight, stride_y, stride_x, pad_y, pad_x, step_y, step_x, out):
+    """2-D convolution that does nothing for zeros; weight is (in, kernel, kernel, out channels)."""
+    channels, high, wide = rows.shape[1:]
+    kernel_y, kernel_x, outputs = weight.shape[1:]
+    out_high, out_wide = out.shape[2:]
+    for r in prange(len(rows)):
+        total = np.zeros((out_high, out_wide, outputs))
+        for c in range(channels):
+            for y in range(high):
+                for x in range(wide):
+                    a = rows[r, c, y, x]
+                    if a == 0.0:
+                        continue
+                    for i in range(kernel_y):
+                        down = y + pad_y - i * step_y
+                        if down < 0 or down % stride_y:
+                            continue
+                        down //= stride_y
+                        if down >= out_high:
+                            continue
+                        for j in range(kernel_x):
+                            across = x + pad_x - j * step_x
+                            if across < 0 or across % stride_x:
+                                continue
+                            across //= stride_x
+                            if across >= out_wide:
+                                continue
+                            to, w = total[down, across], weight[c, i, j]
+                            for o in range(outputs):
+                                to[o] += a * w[o]
+        for o in range(outputs):
+            for y in range(out_high):
+                for x in range(out_wide):
+                    out[r, o, y, x] = total[y, x, o]
