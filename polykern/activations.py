@@ -126,6 +126,7 @@ POOLS = (
     torch.max_pool2d,
     torch.max_pool3d,
 )
+ADAPTIVE_POOLS = (F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d)
 IN_PLACE = {torch.relu_, _T.relu_, _T.abs_, _T.clamp_, F.leaky_relu_, F.hardtanh_}
 
 

@@ -268,6 +268,8 @@ class _Walk(TorchFunctionMode):
             return _invoke(func, args, kwargs)
         if func in (torch.cat, torch.concat):
             args = (_level(args[0], kwargs.get("dim", args[1] if len(args) > 1 else 0)), *args[1:])
+        if func in (Tensor.add_, Tensor.__iadd__) and _grows(*args[:2]):
+            func = torch.add  # `x += y` binds the name to what is returned
         activation = None if self.quiet else recognise(func, args, kwargs)
         if activation is None:
             return _invoke(func, args, kwargs)
@@ -291,6 +293,8 @@ class _Walk(TorchFunctionMode):
                 self.seen.add((module, call))
                 if tuple(z.shape[1:]) != field.shape:
                     raise UsageError(f"{field.name} has shape {list(z.shape[1:])}, earlier {list(field.shape)}")
+        if isinstance(z, Tensor) and isinstance(self.points, Tensor) and len(z) == 1 < len(self.points):
+            z = z.expand(len(self.points), *z.shape[1:])  # a branch beside the start: the same for every point
         self.quiet += 1  # an activation's own arithmetic is not met again
         try:
             out = self.reach(Meeting(field, activation, z, proceed))
@@ -314,6 +318,11 @@ def _level(parts: Sequence[Any], dim: int) -> Sequence[Any]:
     if dim == 0 or all(p.shape[0] == rows for p in parts) or not all(isinstance(p, Tensor) for p in parts):
         return parts
     return [p.expand(rows, *p.shape[1:]) if p.shape[0] == 1 else p for p in parts]
+
+
+def _grows(x: Any, y: Any) -> bool:
+    """Whether x, computed once for one sample, meets a batch of points in y."""
+    return all(isinstance(t, Tensor) and t.ndim > 0 for t in (x, y)) and len(x) == 1 < len(y)
 
 
 def _call(model: nn.Module, sample: Any) -> Any:

@@ -10,7 +10,8 @@ the tile's centre. Every instruction evaluates  z = sum of coefficient * symbol 
     NORM   symbol[target] = sqrt(z), z a quadratic in (u, v): terms 0..5 are 1, u, v, uu, uv, vv
 
 All in float64. Bits outside the program are constant in the tile: they take no part in the counts and enter
-the fingerprint and the margin through the tile's base values. Exactness: a bit is certain when |z| exceeds the
+the fingerprint and the margin through the tile's base values. A KINK or FOLD whose field is -1 is no bit of the
+code: it only writes its symbol, and its signs stay False. Exactness: a bit is certain when |z| exceeds the
 instruction's tolerance; `uncertain` counts those that are not.
 """
 

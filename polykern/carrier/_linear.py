@@ -161,10 +161,10 @@ def _broadcast(x: Carrier, row: Tensor) -> tuple[int, ...]:
 
 @rule(torch.Tensor.add_, torch.Tensor.__iadd__)
 def _add_in_place(x: Any, y: Any, *, alpha: float = 1) -> Any:
-    if not isinstance(x, Carrier):
-        raise NotCarried("adding points into a constant tensor in place")
-    x.become(_add(x, y, alpha=alpha))
-    return x
+    total = _add(x, y, alpha=alpha)
+    if isinstance(x, Carrier):
+        x.become(total)
+    return total  # a constant cannot become points: `x += y` binds the name x to what is returned
 
 
 @rule(torch.sub, torch.Tensor.sub, torch.Tensor.__sub__)
@@ -239,9 +239,8 @@ def _flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
 @rule(torch.reshape, torch.Tensor.view, torch.Tensor.reshape)
 def _reshape(x: Any, *shape: Any) -> Any:
     wanted = list(shape[0]) if len(shape) == 1 and not isinstance(shape[0], int) else list(shape)
-    rest = x.shape[1:].numel()
-    known = -torch.Size(wanted[1:]).numel() if -1 in wanted[1:] else torch.Size(wanted[1:]).numel()
-    if wanted[0] not in (-1, x.shape[0]) or (known > 0 and known != rest):
+    keeps = -1 in wanted[1:] or torch.Size(wanted[1:]).numel() == x.shape[1:].numel()
+    if wanted[0] not in (-1, x.shape[0]) or not keeps:
         raise NotCarried(f"a view of {list(x.shape)} as {wanted}, which mixes points")
     return _rearranged(x, lambda rows: rows.reshape(len(rows), *wanted[1:]))
 

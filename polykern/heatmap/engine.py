@@ -54,3 +54,30 @@ class Engine(Protocol):
     def blocks(self, grid: Grid, blocks: Sequence[Block]) -> list[BlockMaps]:
         """The maps of `blocks`, in order."""
         ...
+
+
+def blank(block: Block, fields: int, classes: bool) -> BlockMaps:
+    """Maps of a block to be filled in by `paste`."""
+    shape = (block.height, block.width)
+    return BlockMaps(
+        right=np.zeros((fields, *shape), np.int32),
+        down=np.zeros((fields, *shape), np.int32),
+        classes=np.zeros(shape, np.int32) if classes else None,
+        margin=np.zeros(shape, np.float32),
+        digest=np.zeros((*shape, 2), np.int64),
+    )
+
+
+def paste(part: BlockMaps, at: Block, block: Block, maps: BlockMaps) -> None:
+    """Copy the maps of the pixels `at` into those of `block`; what hangs over its edge is left out."""
+    height = min(at.height, block.row + block.height - at.row)
+    width = min(at.width, block.column + block.width - at.column)
+    rows = slice(at.row - block.row, at.row - block.row + height)
+    columns = slice(at.column - block.column, at.column - block.column + width)
+    maps.right[:, rows, columns] = part.right[:, :height, :width]
+    maps.down[:, rows, columns] = part.down[:, :height, :width]
+    maps.margin[rows, columns] = part.margin[:height, :width]
+    maps.digest[rows, columns] = part.digest[:height, :width]
+    if maps.classes is not None and part.classes is not None:
+        maps.classes[rows, columns] = part.classes[:height, :width]
+    maps.uncertain += part.uncertain

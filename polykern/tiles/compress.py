@@ -33,7 +33,9 @@ def compress(
     index = {f: i for i, f in enumerate(tail.layout.fields)}
 
     def reach(met: Meeting) -> Any:
-        if not isinstance(met.z, Forms):
+        if isinstance(met.z, Tensor):  # a branch beside the start: the same everywhere
+            if met.field is not None:
+                kinks.note_constants(bundle, met.z[0].flatten(), met.field)
             return met.proceed()
         number = -1 if met.field is None else index[met.field]
         return kinks.activate(met.z, met.activation, met.field, number)

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from polykern.activations import POOLS
+from polykern.activations import ADAPTIVE_POOLS, POOLS
 from polykern.carrier import Carrier, Linear, NotCarried
 from polykern.tiles.bundle import ONE, Bundle, gamma
 from polykern_kernels import forms as kernels
@@ -140,6 +140,8 @@ class Forms(Carrier):
 
         if func in POOLS:
             return pools.max_pool(self, *args[1:], **kwargs)
+        if func in ADAPTIVE_POOLS:
+            return pools.adaptive_max_pool(self, *args[1:], **kwargs)
         if func in norms.NORMS:
             return norms.normalise(self, func, args, kwargs)
         raise NotCarried(f"{getattr(func, '__name__', func)} is not piecewise linear")

@@ -88,6 +88,14 @@ def _note_constant_bits(bundle: Bundle, kinks: list[Kink], field: Field) -> None
         np.minimum(bundle.margin, kink.distance.amin(1).numpy(), out=bundle.margin)
 
 
+def note_constants(bundle: Bundle, z: Tensor, field: Field) -> None:
+    """Enter a field whose pre-activations z (units) do not depend on the points."""
+    for k, threshold in enumerate(field.thresholds):
+        first = field.offset + k * field.units
+        bundle.digest += bundle.keys[first : first + field.units][z > threshold].sum(0).numpy()
+        np.minimum(bundle.margin, float((z - threshold).abs().min()), out=bundle.margin)
+
+
 def _slope(slope: float | Tensor, x: Forms) -> Tensor:
     """float64 (units): a slope for every unit."""
     value = torch.as_tensor(slope, dtype=torch.float64)

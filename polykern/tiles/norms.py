@@ -1,7 +1,7 @@
 """LayerNorm and RMSNorm on a plane: three dot products a neuron and one symbol for all of them.
 
 On a tile without symbols, x - mean(x) is affine in (u, v) and its square length a quadratic Q(u, v). Behind the
-norm every value is  (affine + bias s) / s  with  s = sqrt(Q / d + eps) > 0, so the values times s are affine forms in
+norm every value is  (affine + bias s) / s  with  s = sqrt(Q / d + eps) > 0: the values times s are affine forms in
 (u, v) and the one symbol s, and signs, ReLUs and argmaxes do not see the factor.
 """
 

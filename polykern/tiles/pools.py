@@ -2,6 +2,7 @@
 overtake it inside the tile, the symbol e = max(0, rivals - winner)."""
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,9 +23,30 @@ def max_pool(
     """The forms behind a max-pool of one, two or three axes."""
     if kwargs.pop("return_indices", False):
         raise NotCarried("max_pool with return_indices")
-    members, shape = windows(
-        tuple(x.shape[1:]), kernel_size, stride or kernel_size, padding, dilation, bool(kwargs.get("ceil_mode"))
+    ceil_mode = bool(kwargs.get("ceil_mode"))
+    return _pooled(
+        x, *windows(tuple(x.shape[1:]), kernel_size, stride or kernel_size, padding, dilation, ceil_mode)
     )
+
+
+def adaptive_max_pool(x: Forms, output_size: Any, return_indices: bool = False) -> Forms:
+    """The forms behind an adaptive max-pool."""
+    if return_indices:
+        raise NotCarried("adaptive_max_pool with return_indices")
+    channels, *space = x.shape[1:]
+    sizes = [n if o is None else o for n, o in zip(space, _tuple(output_size, len(space)), strict=True)]
+    lines = [_adaptive_line(n, o) for n, o in zip(space, sizes, strict=True)]
+    return _pooled(x, *_crossed(channels, space, lines))
+
+
+def _adaptive_line(size: int, outputs: int) -> Tensor:
+    """int64 (outputs, widest): the inputs of each output along one axis, -1 where there are fewer."""
+    spans = [(o * size // outputs, -(-(o + 1) * size // outputs)) for o in range(outputs)]
+    widest = max(b - a for a, b in spans)
+    return torch.tensor([[a + k if a + k < b else -1 for k in range(widest)] for a, b in spans])
+
+
+def _pooled(x: Forms, members: Tensor, shape: torch.Size) -> Forms:
     x = x.without_dead()
     rows, ptr = x.rows.flatten(1).contiguous(), torch.from_numpy(x.ptr)
     low, high = x.bounds
@@ -154,6 +176,12 @@ def windows(
             out -= 1  # a window must start inside the input or its left padding
         at = torch.arange(out)[:, None] * s - p + torch.arange(k) * d
         lines.append(torch.where((at >= 0) & (at < n), at, -1))
+    return _crossed(channels, space, lines)
+
+
+def _crossed(channels: int, space: Sequence[int], lines: Sequence[Tensor]) -> tuple[Tensor, torch.Size]:
+    """Windows of the product of one line of windows an axis, for every channel."""
+    axes = len(space)
     unit = torch.arange(channels).reshape(-1, *(1,) * 2 * axes)
     valid = torch.ones((), dtype=torch.bool)
     for axis, line in enumerate(lines):
@@ -162,9 +190,8 @@ def windows(
         line = line.reshape(view)
         unit = unit * space[axis] + line.clamp(min=0)
         valid = valid & (line >= 0)
-    out_shape = torch.Size((channels, *(len(line) for line in lines)))
-    members = torch.where(valid, unit, -1).reshape(out_shape.numel(), -1)
-    return members, out_shape
+    shape = torch.Size((channels, *(len(line) for line in lines)))
+    return torch.where(valid, unit, -1).reshape(shape.numel(), -1), shape
 
 
 def _tuple(value: Any, axes: int) -> tuple[int, ...]:

@@ -1,0 +1,183 @@
+"""The tile engine: exact, certified maps of piecewise-linear networks."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from polykern.carrier import NotCarried
+from polykern.dense import DenseEngine
+from polykern.errors import UsageError
+from polykern.heatmap.engine import Block, BlockMaps, blank, paste
+from polykern.plane import Grid
+from polykern.tail import Tail
+from polykern.tiles.bundle import Bundle
+from polykern.tiles.compress import compress
+from polykern_kernels import program
+from polykern_kernels.program import Outcome
+
+SMALLEST = 4  # pixels of a tile's side; smaller ones are evaluated densely
+TRIED = (16, 32, 64, 128, 256, 512)
+MOST_SYMBOLS = 4096
+ROWS = 16 << 20  # coefficients of one batch of forms at its widest layer: 128 MiB
+
+Job = tuple[int, Block]  # number of the block it belongs to, tile
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A tile size and what it was measured to cost.
+
+    side     pixels
+    limit    symbols beyond which a tile is cut into four
+    symbols  mean symbols of a tile
+    seconds  per pixel, compression and run
+    """
+
+    side: int
+    limit: int
+    symbols: float
+    seconds: float
+
+
+class TileEngine:
+    """Maps by tile programs: affine forms with exact symbols (`polykern.tiles`), float64.
+
+    tail     the network; it is copied to float64
+    choice   tile size, from `calibrate`
+    classes  also compute the argmax of the output; None: when it is a vector
+    device   where the programs run; they are always compressed on the CPU
+    errors   UsageError when an operator is not piecewise linear
+    """
+
+    name = "tiles"
+    dtype = "float64"
+    margin = "certified lower bound"
+
+    def __init__(
+        self, tail: Tail, choice: Choice | None = None, *, classes: bool | None = None, device: str = "cpu"
+    ) -> None:
+        self.tail = tail if tail.dtype == torch.float64 else tail.to(torch.float64)
+        vector = tail.output_shape is not None and len(tail.output_shape) == 1
+        self.classes = vector if classes is None else classes
+        self.device = device
+        self.choice = choice or Choice(64, 1024, 128.0, 0.0)
+        self._widest = max(f.units for f in self.tail.layout.fields)
+        self._dense: DenseEngine | None = None
+
+    def blocks(self, grid: Grid, blocks: Sequence[Block]) -> list[BlockMaps]:
+        """The maps of `blocks`: cut into tiles, compressed in batches, run, put together."""
+        fields = len(self.tail.layout.fields)
+        maps = [blank(b, fields, self.classes) for b in blocks]
+        todo: list[Job] = [(k, tile) for k, b in enumerate(blocks) for tile in _cut(b, self.choice.side)]
+        while todo:
+            side = todo[0][1].height
+            failed: list[Job] = []
+            for batch in _batches(todo, self.batch(side)):
+                if side < SMALLEST:
+                    self._densely(grid, batch, blocks, maps)
+                else:
+                    failed += self._by_programs(grid, batch, blocks, maps)
+            todo = [(k, part) for k, tile in failed for part in _cut(tile, side // 2)]
+        return maps
+
+    def batch(self, side: int) -> int:
+        """Tiles of `side` pixels that are compressed together."""
+        expected = self.choice.symbols * side / self.choice.side
+        return int(np.clip(ROWS / (max(16.0, expected) * self._widest), 1, 64))
+
+    def _by_programs(
+        self, grid: Grid, batch: Sequence[Job], blocks: Sequence[Block], maps: list[BlockMaps]
+    ) -> list[Job]:
+        """Fill in the maps of a batch; gives back the tiles that were too loose."""
+        outcome, bundle = self._run(grid, [tile for _, tile in batch])
+        for t, (k, tile) in enumerate(batch):
+            if bundle.alive[t]:
+                paste(_pixels(outcome, t, self.classes), tile, blocks[k], maps[k])
+        return [job for t, job in enumerate(batch) if not bundle.alive[t]]
+
+    def _densely(self, grid: Grid, batch: Sequence[Job], blocks: Sequence[Block], maps: list[BlockMaps]) -> None:
+        """Tiles that are too loose even when small: dense float64."""
+        if self._dense is None:
+            self._dense = DenseEngine(self.tail, torch.float64)
+        for (k, tile), done in zip(batch, self._dense.blocks(grid, [b for _, b in batch]), strict=True):
+            paste(done, tile, blocks[k], maps[k])
+
+    def _run(self, grid: Grid, tiles: Sequence[Block]) -> tuple[Outcome, Bundle]:
+        side = tiles[0].height
+        corner = torch.tensor([[t.row, t.column] for t in tiles], dtype=torch.float64)
+        centres = grid.points(corner[:, 0] + side / 2, corner[:, 1] + side / 2)
+        du, dv = grid.step * grid.plane.e1, grid.step * grid.plane.e2
+        half, limit = (side / 2, side / 2), self.choice.limit
+        try:
+            bundle = compress(self.tail, centres, du, dv, half, limit=limit, classes=self.classes)
+        except NotCarried as reason:
+            raise UsageError(
+                f"tile programs cannot follow this network: {reason}",
+                why="they are exact for piecewise-linear operators only",
+                fix="--engine anchored handles any operator",
+            ) from reason
+        programs = bundle.programs().to(self.device)
+        return program.run(programs, side, side, len(self.tail.layout.fields)), bundle
+
+    def calibrate(self, grid: Grid, *, seed: int = 0, tiles: int = 8) -> Choice | None:
+        """Measure tile sizes on a random sample of the grid and keep the cheapest.
+
+        grid     the map to come
+        seed     of the sample
+        tiles    sampled at each size
+        returns  the choice, which is also kept; None when tiles of every size are too loose to pay
+        """
+        best: Choice | None = None
+        places = np.random.default_rng(seed).random((tiles, 2))
+        for side in TRIED:
+            if best is not None and side > grid.resolution:
+                break
+            room = max(0, grid.resolution - side)
+            sample = [Block(int(a * room), int(b * room), side, side) for a, b in places]
+            found = self._measure(grid, sample, best)
+            if found is None or (best is not None and found.seconds > 1.5 * best.seconds):
+                break  # larger tiles are looser still
+            if best is None or found.seconds < best.seconds:
+                best = found
+        self.choice = best or self.choice
+        return best
+
+    def _measure(self, grid: Grid, sample: Sequence[Block], smaller: Choice | None) -> Choice | None:
+        """Cost of one tile size; None when most tiles are too loose at this size."""
+        side = sample[0].height
+        limit = min(side * side, MOST_SYMBOLS)  # with more symbols than pixels, dense would be cheaper
+        self.choice = Choice(side, limit, 2 * smaller.symbols if smaller else limit, 0.0)
+        self._run(grid, sample[:1])  # compiles, and warms caches
+        counts, spent = [], 0.0
+        for batch in _batches([(0, b) for b in sample], self.batch(side)):
+            start = time.perf_counter()
+            _, bundle = self._run(grid, [b for _, b in batch])
+            spent += time.perf_counter() - start
+            counts.append(bundle.count[bundle.alive])
+        symbols = np.concatenate(counts)
+        if len(symbols) < len(sample) / 2:
+            return None
+        mean = float(symbols.mean())
+        return Choice(side, min(limit, int(4 * mean) + 64), mean, spent / (len(sample) * side * side))
+
+
+def _pixels(outcome: Outcome, tile: int, classes: bool) -> BlockMaps:
+    """One tile's part of an outcome."""
+    names = ("right", "down", "classes", "margin", "digest")
+    right, down, winner, margin, digest = (getattr(outcome, name)[tile].cpu().numpy() for name in names)
+    return BlockMaps(right, down, winner if classes else None, margin, digest, int(outcome.uncertain[tile]))
+
+
+def _cut(block: Block, side: int) -> Iterator[Block]:
+    """Square tiles that cover a block; the last ones may hang over its edge."""
+    for row in range(block.row, block.row + block.height, side):
+        for column in range(block.column, block.column + block.width, side):
+            yield Block(row, column, side, side)
+
+
+def _batches(jobs: Sequence[Job], size: int) -> Iterator[Sequence[Job]]:
+    for at in range(0, len(jobs), size):
+        yield jobs[at : at + size]
