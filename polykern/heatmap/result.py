@@ -22,6 +22,7 @@ from polykern.errors import CorruptError
 SCHEMA = "polykern-heatmap/1"
 MAX_JSON = 64 << 20  # bytes; a provenance is a few kilobytes
 MAX_RESOLUTION = 1 << 16
+SECTIONS = ("arithmetic", "smoothing", "audit", "polytopes", "density", "timings", "versions", "config")
 
 Uint16 = NDArray[np.uint16]
 
@@ -170,6 +171,9 @@ def _objection(found: Any) -> str:
     model, plane = found.get("model"), found.get("plane")
     if not isinstance(model, dict) or not isinstance(plane, dict):
         return "model or plane is missing"
+    for section in SECTIONS:
+        if not isinstance(found.get(section, {}), dict):
+            return f"{section} is no table"
     return _model_objection(model) or _plane_objection(plane)
 
 

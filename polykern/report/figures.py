@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from polykern.heatmap.result import Anchor, HeatMap
@@ -178,7 +177,7 @@ class _Sheet:
 
     def _thumbnail(self, a: Anchor, letter: str, x: float, y: float, left: bool) -> None:
         cells = self.result.resolution - 1
-        picture = _picture(a.thumbnail)
+        picture = pictures.thumbnail(a.thumbnail, 2 * THUMBNAIL)
         if picture is not None:
             axes = self.axes(x, y, THUMBNAIL, THUMBNAIL)
             axes.imshow(picture)
@@ -215,7 +214,8 @@ def _density(result: HeatMap) -> Any:
     sheet = _Sheet(result, f"Polytope density: {wording.short(wording.name(result), 60)}", 74)
     shown = sheet.image(field.values, field.block, cmap=_map("inferno"), vmin=field.low, vmax=_above(field))
     axes = sheet.bar(shown, field, "polytope boundaries per unit L2")
-    mean = float(np.mean(result.provenance.get("density", {}).get("mean") or field.values.mean()))
+    mean = result.provenance.get("density", {}).get("mean")
+    mean = float(mean if isinstance(mean, int | float) else field.values.mean())
     if field.low < mean < field.high:
         axes.axvline(mean, color="white", lw=2.2)
         axes.axvline(mean, color="black", lw=0.9)
@@ -282,17 +282,3 @@ def _map(name: str) -> Any:
     from matplotlib.colors import ListedColormap
 
     return ListedColormap(colours.table(name) / 255, name=name)
-
-
-def _picture(path: Path | None) -> NDArray[np.uint8] | None:
-    """uint8 (h, w, 3) of a thumbnail; None where there is none or it cannot be read."""
-    from PIL import Image
-
-    if path is None:
-        return None
-    try:
-        with Image.open(path, formats=("PNG",)) as image:
-            image.thumbnail((2 * THUMBNAIL, 2 * THUMBNAIL))
-            return np.asarray(image.convert("RGB"))
-    except (OSError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning):
-        return None

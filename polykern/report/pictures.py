@@ -7,6 +7,7 @@ Nothing here knows a plotting library. A picture's element (i, j) covers the map
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -141,20 +142,37 @@ def classes(result: HeatMap, pixels: int) -> Coloured:
     return Coloured(lookup[winner], legend, "argmax of the output", block, labels)
 
 
-def class_shares(result: HeatMap) -> list[ClassShare]:
-    """The largest classes of the map, at most LEGEND of them, by area."""
+def class_shares(result: HeatMap, most: int = LEGEND) -> list[ClassShare]:
+    """The classes of the map by area, at most `most`; past the twelfth all share one colour."""
     assert result.classes is not None
     n = result.resolution
     areas = np.zeros(1 << 16, np.int64)
     for start, stop in blocks.stripes(n):
         areas += np.bincount(result.classes[start:stop].view(np.uint16).ravel(), minlength=1 << 16)
-    order = np.argsort(-areas, kind="stable")[:LEGEND]
+    order = np.argsort(-areas, kind="stable")[: min(most, np.count_nonzero(areas))]
+    palette = (*colours.CLASSES, *(colours.OTHERS,) * len(order))
+    indices = order.astype(np.uint16).view(np.int16).tolist()
     return [
-        ClassShare(index, result.class_name(index), colours.CLASSES[k], float(areas[i]) / n**2)
-        for k, i in enumerate(order)
-        if areas[i]
-        for index in [int(np.uint16(i).view(np.int16))]
+        ClassShare(index, result.class_name(index), colour, float(areas[i]) / n**2)
+        for i, index, colour in zip(order, indices, palette, strict=False)
     ]
+
+
+def thumbnail(path: Path | None, pixels: int) -> NDArray[np.uint8] | None:
+    """uint8 (h, w, 3), at most `pixels` a side; None where there is no PNG or it cannot be read."""
+    from PIL import Image
+
+    if path is None or path.is_symlink():
+        return None
+    try:
+        with Image.open(path, formats=("PNG",)) as image:
+            if max(image.size) > 1 << 13:
+                return None
+            small = image.convert("RGB")
+            small.thumbnail((pixels, pixels))
+            return np.asarray(small)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning):
+        return None
 
 
 def _labels(winner: NDArray[np.intp], names: list[str], block: int) -> Iterator[tuple[float, float, str]]:

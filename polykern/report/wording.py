@@ -1,7 +1,5 @@
 """What the pictures and pages of a heat map say about where it comes from."""
 
-import math
-
 from polykern.heatmap.result import HeatMap
 from polykern.report.script import visible
 
@@ -20,22 +18,63 @@ def subtitle(result: HeatMap) -> str:
 def footer(result: HeatMap) -> list[str]:
     """Engine, audit, seed, weights and version, in two lines."""
     p = result.provenance
-    arithmetic, audit = p.get("arithmetic", {}), p.get("audit", {})
-    engine = f"engine {arithmetic.get('engine', '?')} ({arithmetic.get('dtype', '?')})"
-    lines = [engine]
-    if audit:
-        bits = audit.get("bits")
-        lines.append(
-            f"audit in float64: {audit.get('wrong_bits')} wrong of {bits:,} bits at "
-            f"{audit.get('points')} points, relative error of the density "
-            f"{audit.get('density_relative_error', math.nan):.2g}"
-            if isinstance(bits, int)
-            else "audit: not run"
-        )
-    version = p.get("versions", {}).get("polykern", "")
-    weights = str(p["model"].get("weights", ""))[:16]
+    arithmetic = p.get("arithmetic", {})
+    first = f"engine {arithmetic.get('engine', '?')} ({arithmetic.get('dtype', '?')}) · {audit(result)}"
+    version = p.get("versions", {}).get("polykern", "?")
+    weights = str(p["model"].get("weights", "?"))[:16]
     second = f"seed {p.get('seed')} · weights {weights} · polykern {version}"
-    return [short(visible(" · ".join(lines)), 190), short(visible(second), 190)]
+    return [short(visible(first), 190), short(visible(second), 190)]
+
+
+def audit(result: HeatMap) -> str:
+    """How far the map's codes are from those in float64, in words."""
+    found = result.provenance.get("audit", {})
+    if not isinstance(found.get("bits"), int):
+        return "not audited"
+    words = (
+        f"audit in float64: {_said(found.get('wrong_bits'))} wrong of {found['bits']:,} bits at "
+        f"{_said(found.get('points'))} points"
+    )
+    error = found.get("density_relative_error")
+    return words if error is None else f"{words}, relative error of the density {_said(error)}"
+
+
+def rows(result: HeatMap) -> list[tuple[str, str]]:
+    """Everything a reader needs to trust or repeat the map, as (what, value), fit to be seen."""
+    p = result.provenance
+    model, arithmetic = p["model"], p.get("arithmetic", {})
+    density, polytopes = p.get("density", {}), p.get("polytopes", {})
+    found = [
+        ("model", model["name"]),
+        ("weights", model.get("weights")),
+        ("codes", subtitle(result)),
+        ("note", model.get("note")),
+        ("engine", _joined(arithmetic, "engine", "dtype", "reason")),
+        ("margin", arithmetic.get("margin")),
+        ("audit", audit(result).removeprefix("audit ")),
+        ("density per unit L2", _listed(density, "mean", "max", "inside_triangle", "outside_triangle")),
+        ("polytopes seen", _listed(polytopes, "distinct", "estimate", "error", "reliable")),
+        ("time, s", _listed(p.get("timings", {}))),
+        ("seed", p.get("seed")),
+        ("versions", _listed(p.get("versions", {}))),
+    ]
+    return [(what, visible(str(value))) for what, value in found if value not in (None, "")]
+
+
+def _joined(tree: dict[str, object], *keys: str) -> str:
+    return ", ".join(str(tree[k]) for k in keys if tree.get(k) not in (None, ""))
+
+
+def _listed(tree: dict[str, object], *keys: str) -> str:
+    """`key value` of the keys that are there, all by default."""
+    shown = ((k, tree[k]) for k in keys or tree if tree.get(k) is not None)
+    return ", ".join(f"{k.replace('_', ' ')} {_said(v)}" for k, v in shown)
+
+
+def _said(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
 def name(result: HeatMap) -> str:
