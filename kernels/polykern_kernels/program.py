@@ -6,7 +6,7 @@ the tile's centre. Every instruction evaluates  z = sum of coefficient * symbol 
     KINK   bit = z > 0,  symbol[target] = max(0, z)      a unit that is off at the centre
     FOLD   bit = z > 0,  symbol[target] = max(0, -z)     a unit that is on at the centre
     RIVAL  symbol[target] = max(symbol[target], z)       a member of a max-pool window above its winner
-    CLASS  target becomes the class if z exceeds 0 and all earlier candidates
+    CLASS  target becomes the class if z exceeds 0 and all earlier candidates; ties go to the smaller class
     NORM   symbol[target] = sqrt(z), z a quadratic in (u, v): terms 0..5 are 1, u, v, uu, uv, vv
 
 All in float64. Bits outside the program are constant in the tile: they take no part in the counts and enter
@@ -161,7 +161,7 @@ def _reference(p: Programs, height: int, width: int, fields: int, keep: bool) ->
             elif kind == RIVAL:
                 symbol[target] = torch.maximum(symbol[target], z)
             elif kind == CLASS:
-                winner[z > best] = target
+                winner[(z > best) | ((z == best) & (target < winner))] = target
                 best = torch.maximum(best, z)
             else:
                 symbol[target] = (z if kind == KINK else -z).clamp(min=0)

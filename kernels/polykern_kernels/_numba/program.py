@@ -78,7 +78,7 @@ def run(
                     continue
                 if what == CLASS:
                     for i in range(n):
-                        if z[i] > best[i]:
+                        if z[i] > best[i] or (z[i] == best[i] and to < winner[i]):
                             best[i] = z[i]
                             winner[i] = to
                     continue
