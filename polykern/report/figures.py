@@ -113,7 +113,7 @@ class _Sheet:
             corner = (x / WIDTH, 1 - (y + 7) / self.height)
             size = 14 / WIDTH, 14 / self.height
             self.figure.add_artist(Rectangle(corner, *size, facecolor=colour))
-            self.text(x + 22, y, wording.short(name, 168 // columns), size=9.5)
+            self.text(x + 22, y, wording.short(name, 132 // columns), size=9.5)
         self.text(MARGIN, top + 22 * rows + 2, note, size=9, color=QUIET)
 
     def marks(self, ink: str = "white", around: str = "black") -> None:
@@ -184,8 +184,12 @@ class _Sheet:
             axes.set(xticks=[], yticks=[])
             axes.set_anchor("S")
         inside = 0 <= a.row <= cells and 0 <= a.column <= cells
-        name = "" if a.class_ is None else wording.short(visible(self.result.class_name(a.class_)), 24)
-        lines = [f"{letter}  {wording.short(visible(a.label), 22)}", name, "" if inside else "(outside the window)"]
+        name = "" if a.class_ is None else wording.short(visible(self.result.class_name(a.class_)), 22)
+        lines = [
+            letter if a.label == letter else f"{letter}  {wording.short(visible(a.label), 17)}",
+            name,
+            "" if inside else "(outside the window)",
+        ]
         for k, line in enumerate(filter(None, lines)):
             style = {"weight": "bold"} if k == 0 else {"color": QUIET}
             self.text(x, y + THUMBNAIL + 16 + 20 * k, line, size=10.5, **style)

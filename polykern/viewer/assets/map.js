@@ -107,6 +107,7 @@
     minimap.width = minimap.height = Math.round(wide * ratio);
     const g = minimap.getContext("2d");
     g.scale(ratio, ratio);
+    g.imageSmoothingEnabled = data.side > wide;
     const image = pk.tileCanvas(choice.view, data.last, 0, 0, style(data.last));
     if (image) {
       const block = 2 ** data.last, shift = choice.view === classView ? 0.5 : 0;
