@@ -169,6 +169,20 @@ def test_one_line_across_a_tile(backend: str, kind: int) -> None:
     assert out.signs[0, 2].tolist() == [False, False, False, True, True]
 
 
+@pytest.mark.parametrize("backend", ["cpu", "triton", "reference"])
+def test_class_ties_go_to_the_smaller_class(backend: str) -> None:
+    """Candidates 7, 3, 4, all worth u, against the winner 5: a tie with it at u = 0, with each other beyond."""
+    p = one_kink(CLASS, 0.0, 1.0, 0.0)
+    small = functools.partial(torch.tensor, dtype=torch.int32)
+    p = dataclasses.replace(
+        p, first=torch.tensor([0, 3]), kind=p.kind.repeat(3), target=small([7, 3, 4]), field=small([-1] * 3),
+        key=p.key.repeat(3, 1), tolerance=p.tolerance.repeat(3), start=torch.tensor([0, 3, 6, 9]),
+        term=p.term.repeat(3), coefficient=p.coefficient.repeat(3), winner=small([5]),
+    )  # fmt: skip
+    runnable(backend, p)
+    assert run(p, 1, 4, 1, backend=backend).classes.tolist() == [[[5, 5, 3, 3]]]
+
+
 def test_a_kink_without_a_field_is_no_bit_of_the_code() -> None:
     p = one_kink(KINK, -0.25, 1.0, 0.0)
     p = dataclasses.replace(p, field=torch.tensor([-1], dtype=torch.int32), tolerance=p.tolerance + 9)

@@ -116,7 +116,7 @@ def program_run_kernel(
             else:
                 z = _weighted_sum(begin, end, term_ptr, coefficient_ptr, mine_ptr, PIX)
                 if kind == _CLASS:
-                    winner = tl.where(z > best, to, winner)
+                    winner = tl.where((z > best) | ((z == best) & (to < winner)), to, winner)
                     best = tl.maximum(best, z)
                 elif kind == _RIVAL:
                     own_ptr = mine_ptr + to.to(tl.int64) * PIX
