@@ -1,0 +1,7 @@
+"""Tile programs: exact codes of every pixel of a piecewise-linear network at a hundredth of the dense arithmetic."""
+
+from polykern.tiles.compress import compress as compress
+from polykern.tiles.engine import Choice as Choice
+from polykern.tiles.engine import TileEngine as TileEngine
+
+__all__ = ["Choice", "TileEngine", "compress"]
