@@ -100,9 +100,14 @@ def order_keys(values: Tensor) -> Tensor:
     values   float16|bfloat16|float32|float64, any shape
     returns  int16|int32|int64, the same shape
     """
-    pattern = values.view(_PATTERN[values.dtype])
+    pattern = patterns(values)
     info = torch.iinfo(pattern.dtype)
     return pattern ^ ((pattern >> (info.bits - 1)) & info.max)
+
+
+def patterns(values: Tensor) -> Tensor:
+    """The bits of floats as signed integers of their size."""
+    return values.view(_PATTERN[values.dtype])
 
 
 def cost(rows: int, units: int, itemsize: int, thresholds: int = 1) -> Cost:
@@ -182,10 +187,9 @@ def _signs_cpu(x: Tensor, floor: Tensor) -> tuple[Tensor, Tensor, int]:
 
     words = torch.empty((len(x), words_for(len(floor) * x.shape[1])), dtype=torch.int32)
     ones = torch.empty(len(x), dtype=torch.int32)
-    pattern = _PATTERN[x.dtype]
-    infinity = torch.tensor(torch.inf, dtype=x.dtype).view(pattern).numpy()[()]
+    infinity = patterns(torch.tensor(torch.inf, dtype=x.dtype)).numpy()[()]
     nans = loops.signs(
-        x.contiguous().view(pattern).numpy(),
+        patterns(x.contiguous()).numpy(),
         order_keys(floor).contiguous().numpy(),
         infinity,
         words.numpy().view(np.uint32),

@@ -1,5 +1,5 @@
 """What LLVM does in an instruction or two and numba has no word for: 32 comparisons as one word, a sum
-under the bits of a word, popcount.
+under the bits of a word, popcount, the bits of a float.
 
 numba renews a cached function when its own file changes, not when this one does: remove `__pycache__`
 after editing here.
@@ -79,6 +79,17 @@ def not_a_number(typing: Any, x: Any, i: Any, infinity: Any) -> Any:
         return builder.bitcast(mask, ir.IntType(_LANES))
 
     return types.uint32(x, types.intp, x.dtype), codegen
+
+
+@intrinsic
+def pattern(typing: Any, x: Any) -> Any:
+    """The bits of a float as a signed integer of its size; floats >= 0 are ordered like them."""
+    size = x.bitwidth
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], ir.IntType(size))
+
+    return types.Integer.from_bitwidth(size, signed=True)(x), codegen
 
 
 @intrinsic
