@@ -1,0 +1,163 @@
+"""Networks of the user's own: a function of a package or of a file that gives one."""
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from polykern.errors import UsageError
+from polykern.models.photos import open_image
+from polykern.models.subject import Example, Sample, Subject, Thumbnail
+
+GENERATED = 1000  # numbered examples
+
+
+def from_function(word: str, seed: int = 0) -> Subject:
+    """The subject that a user's function gives.
+
+    word  "package.module:function" or "path/to/file.py:function"; the function takes no argument and gives
+          a Subject, or a pair (nn.Module, sample) with sample = its inputs for one item, or an nn.Module
+          whose first layer is an nn.Linear
+    seed  of the generated examples, which are standard normal noise of the sample's shape
+
+    Raises UsageError: no such module, file or function, an error inside it, or another kind of result.
+    """
+    place, _, attribute = word.rpartition(":")
+    module = _file(Path(place)) if place.endswith(".py") else _module(place)
+    function = getattr(module, attribute, None)
+    if not callable(function):
+        close = get_close_matches(attribute, dir(module), 1)
+        hint = f"did you mean {close[0]!r}?" if close else ""
+        raise UsageError(f"{place} has no function {attribute!r}", fix=hint)
+    try:
+        given = function()
+    except Exception as error:
+        raise UsageError(f"{word} failed", why=f"{type(error).__name__}: {error}") from error
+    return _subject(word, given, seed)
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Standard normal noise of one shape as numbered examples; files are .npy arrays or images of that shape."""
+
+    shape: tuple[int, ...]
+    seed: int
+    targets: None = None
+
+    @property
+    def noun(self) -> str:
+        """One item in words."""
+        return "generated input"
+
+    def __len__(self) -> int:
+        return GENERATED
+
+    def at(self, index: int) -> Example:
+        """Noise that depends on the seed and the index only."""
+        generator = torch.Generator().manual_seed(self.seed * GENERATED + index)
+        return Example(torch.randn(self.shape, generator=generator), f"noise {index}", None)
+
+    def read(self, path: Path) -> Example:
+        """The array of a .npy file, or an image with its values brought to 0..1."""
+        thumbnail: Thumbnail | None = None
+        if path.suffix == ".npy":
+            x = _array(path)
+        else:
+            x, thumbnail = _image(path, self.shape)
+        if tuple(x.shape) != self.shape:
+            raise UsageError(f"the model wants {list(self.shape)}, {path} holds {list(x.shape)}")
+        if not x.isfinite().all():
+            raise UsageError(f"{path} holds NaN or infinity")
+        return Example(x, path.stem, thumbnail)
+
+
+def _subject(word: str, given: Any, seed: int) -> Subject:
+    if isinstance(given, Subject):
+        return given
+    model, sample = given if isinstance(given, tuple) and len(given) == 2 else (given, None)
+    if not isinstance(model, nn.Module):
+        raise UsageError(
+            f"{word} gave {type(model).__name__}",
+            fix="return an nn.Module, a pair (nn.Module, sample) or a polykern.models.Subject",
+        )
+    sample = _guessed(word, model) if sample is None else sample
+    first = _first(word, sample)
+    examples = Noise(tuple(first.shape[1:]), seed)
+    return Subject(model, word, f"given by {word}; its examples are noise", sample, examples)
+
+
+def _first(word: str, sample: Sample) -> Tensor:
+    values = list(sample.values()) if isinstance(sample, dict) else sample
+    first = values if isinstance(values, Tensor) else (values[0] if len(values) else None)
+    if not isinstance(first, Tensor) or first.ndim < 2 or first.shape[0] != 1:
+        raise UsageError(
+            f"the sample that {word} gave is not the inputs of one item",
+            fix="give a tensor of shape (1, ...), or a tuple or dict of such",
+        )
+    return first
+
+
+def _guessed(word: str, model: nn.Module) -> Tensor:
+    leaf = next((m for m in model.modules() if next(m.parameters(recurse=False), None) is not None), None)
+    if isinstance(leaf, nn.Linear):
+        return torch.zeros(1, leaf.in_features)
+    raise UsageError(
+        f"the shape of the inputs of {word} is not known",
+        fix="return a pair (model, sample), sample = the inputs of one item, shape (1, ...)",
+    )
+
+
+def _module(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"no module {name!r} can be imported",
+            why=str(error),
+            fix="install it, or give the file: path/to/file.py:function",
+        ) from error
+    except Exception as error:
+        raise UsageError(f"importing {name} failed", why=f"{type(error).__name__}: {error}") from error
+
+
+def _file(path: Path) -> ModuleType:
+    path = path.expanduser().resolve()
+    if not path.is_file():
+        raise UsageError(f"no file {path}")
+    name = f"_polykern_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"{path} cannot be loaded as Python")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and pickling look their module up
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise UsageError(f"{path} failed", why=f"{type(error).__name__}: {error}") from error
+    return module
+
+
+def _array(path: Path) -> Tensor:
+    try:
+        return torch.from_numpy(np.load(path, allow_pickle=False).astype(np.float32))
+    except Exception as error:
+        raise UsageError(f"{path} is not a .npy file of numbers", why=str(error)) from error
+
+
+def _image(path: Path, shape: tuple[int, ...]) -> tuple[Tensor, Thumbnail]:
+    if len(shape) != 3 or shape[0] not in (1, 3):
+        raise UsageError(f"the model wants {list(shape)}, which is no image", fix="give a .npy file")
+    image = open_image(path)
+    x = np.array(image.convert("L" if shape[0] == 1 else "RGB"), dtype=np.float32) / 255
+    x = x[None] if x.ndim == 2 else x.transpose(2, 0, 1)
+    return torch.from_numpy(x.copy()), np.array(image.convert("RGB"), dtype=np.uint8)
