@@ -240,8 +240,8 @@ class _Draw:
         outs = x.shape[1] if self.coin(0.6) else int(self.rng.integers(2, 6))
         body: list[Op] = []
         if self.coin(0.3):
-            act, slope = self.activation(x.shape[1:])
-            body.append(Op("layer", {"act": act}, slope))
+            first, weights = self.activation(x.shape[1:])
+            body.append(Op("layer", {"act": first}, weights))
         body.append(self.layer(x, outs=None if self.coin() else outs, same=True))
         body.append(self.layer(self.through(body, x), outs=outs, act=self.coin(0.3), same=True))
         shortcut = () if outs == x.shape[1] else (self.layer(x, outs=outs, act=False, same=True),)

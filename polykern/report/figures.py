@@ -12,7 +12,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from polykern.heatmap.result import Anchor, HeatMap
+from polykern.maps.result import Anchor, HeatMap
 from polykern.report import colours, pictures, wording
 from polykern.report.script import visible
 

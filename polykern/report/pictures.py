@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from polykern.heatmap import blocks
-from polykern.heatmap.result import HeatMap
+from polykern.maps import blocks
+from polykern.maps.result import HeatMap
 from polykern.report import colours
 
 CROWDED = 0.5  # share of boundary cells above which absolute counts leave no contrast

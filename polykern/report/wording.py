@@ -1,6 +1,6 @@
 """What the pictures and pages of a heat map say about where it comes from."""
 
-from polykern.heatmap.result import HeatMap
+from polykern.maps.result import HeatMap
 from polykern.report.script import visible
 
 

@@ -10,7 +10,7 @@ import torch
 from polykern.carrier import NotCarried
 from polykern.dense import DenseEngine
 from polykern.errors import UsageError
-from polykern.heatmap.engine import Block, BlockMaps, blank, paste
+from polykern.block import Block, BlockMaps, blank, paste
 from polykern.plane import Grid
 from polykern.tail import Tail
 from polykern.tiles.bundle import Bundle

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from polykern.errors import UsageError
-from polykern.heatmap import blocks
-from polykern.heatmap.result import Anchor, HeatMap
+from polykern.maps import blocks
+from polykern.maps.result import Anchor, HeatMap
 from polykern.report import colours, pictures, wording
 from polykern.report.script import json_for_script, visible_all
 from polykern.viewer import tiles

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from polykern.heatmap import blocks
+from polykern.maps import blocks
 from polykern.report.script import json_for_script
 
 TILE = 512  # pixels

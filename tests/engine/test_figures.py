@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from polykern.errors import UsageError
-from polykern.heatmap.result import HeatMap
+from polykern.maps.result import HeatMap
 from polykern.report import colours, figures, pictures, wording
 
 Build = Callable[..., Path]

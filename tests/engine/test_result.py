@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polykern.errors import CorruptError
-from polykern.heatmap import blocks
-from polykern.heatmap.result import HeatMap
+from polykern.maps import blocks
+from polykern.maps.result import HeatMap
 
 Build = Callable[..., Path]
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from polykern import viewer
 from polykern.errors import ResourceError, UsageError
-from polykern.heatmap.result import HeatMap
+from polykern.maps.result import HeatMap
 from polykern.report.script import json_for_script, visible, visible_all
 from polykern.viewer import tiles
 

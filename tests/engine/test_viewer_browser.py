@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from polykern import viewer
-from polykern.heatmap.result import HeatMap
+from polykern.maps.result import HeatMap
 from polykern.report.script import visible
 
 pytestmark = pytest.mark.browser

@@ -1,0 +1,106 @@
+"""Which engine makes a map: measured on a coarse sample of it, and said why."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from polykern.anchored import AnchoredEngine
+from polykern.dense import DenseEngine
+from polykern.errors import UsageError
+from polykern.block import Block, Engine
+from polykern.plane import Grid
+from polykern.scanline import ScanlineEngine
+from polykern.tail import Tail
+from polykern.tiles import Choice, TileEngine
+
+ENGINES = ("auto", "tiles", "anchored", "scanline", "float32", "float64")
+PROBES = 3  # blocks of PROBE x PROBE pixels that other engines are timed on
+PROBE = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """An engine, why it was taken, and what makes the same one again.
+
+    settings  goes into progress.json; `again` reads it
+    """
+
+    engine: Engine
+    reason: str
+    settings: dict[str, Any]
+
+
+def choose(
+    tail: Tail, grid: Grid, wanted: str, *, arithmetic: str = "float32", device: str = "cpu", seed: int = 0,
+    memory: int = 2 << 30,
+) -> Chosen:  # fmt: skip
+    """The engine called `wanted`, or for "auto" the cheapest of those that can run.
+
+    tail        the network, float32
+    wanted      one of ENGINES
+    arithmetic  of anchored deltas: "float32", "float16", "bfloat16"
+    memory      bytes a batch may take
+    """
+    if wanted not in ENGINES:
+        raise UsageError(f"no engine {wanted!r}", fix=f"choose one of {', '.join(ENGINES)}")
+    given = {"arithmetic": arithmetic, "device": device, "memory": memory}
+    if wanted != "auto":
+        engine = make(tail, {"name": wanted, **given})
+        tile = engine.calibrate(grid, seed=seed) if isinstance(engine, TileEngine) else None
+        return Chosen(engine, "asked for by name", _settings(wanted, given, tile))
+    reasons = []
+    try:
+        engine = make(tail, {"name": "scanline", **given})
+        return Chosen(engine, "every selected unit is affine on the plane", _settings("scanline", given, None))
+    except UsageError as no:
+        reasons.append(f"scanline: {no.what}")
+    timed = _seconds(make(tail, {"name": "anchored", **given}), grid, seed)
+    try:
+        tiles = make(tail, {"name": "tiles", **given})
+        assert isinstance(tiles, TileEngine)
+        tile = tiles.calibrate(grid, seed=seed)
+    except UsageError as no:
+        return Chosen(make(tail, {"name": "anchored", **given}), no.what, _settings("anchored", given, None))
+    if tile is not None and tile.seconds <= timed:
+        reason = (
+            f"tiles of {tile.side} pixels take {tile.symbols:.0f} symbols: "
+            f"{tile.seconds * 1e6:.3g} us a pixel against {timed * 1e6:.3g} us anchored"
+        )
+        return Chosen(tiles, reason, _settings("tiles", given, tile))
+    found = "too many kinks in a tile" if tile is None else f"{tile.seconds * 1e6:.3g} us a pixel by tile programs"
+    reason = f"{found}, {timed * 1e6:.3g} us anchored"
+    return Chosen(make(tail, {"name": "anchored", **given}), reason, _settings("anchored", given, None))
+
+
+def make(tail: Tail, settings: dict[str, Any]) -> Engine:
+    """The engine that `settings` describe."""
+    name, device, memory = settings["name"], settings["device"], settings["memory"]
+    if name == "tiles":
+        tile = Choice(**settings["tile"]) if settings.get("tile") else None
+        return TileEngine(tail, tile, device=device)
+    if name == "anchored":
+        return AnchoredEngine(tail, arithmetic=settings["arithmetic"], device=device, memory_budget=memory)
+    if name == "scanline":
+        return ScanlineEngine(tail)
+    dtype = torch.float32 if name == "float32" else torch.float64
+    return DenseEngine(tail, dtype, device=device, memory_budget=memory)
+
+
+def _settings(name: str, given: dict[str, Any], tile: Choice | None) -> dict[str, Any]:
+    shown = None if tile is None else {k: getattr(tile, k) for k in Choice.__slots__}
+    return {"name": name, **given, "tile": shown}
+
+
+def _seconds(engine: Engine, grid: Grid, seed: int) -> float:
+    """Seconds a pixel, on a few small blocks at random places."""
+    room = max(1, grid.resolution - PROBE)
+    corners = np.random.default_rng(seed).integers(0, room, (PROBES, 2))
+    side = min(PROBE, grid.resolution)
+    blocks = [Block(int(r), int(c), side, side) for r, c in corners]
+    engine.blocks(grid, blocks[:1])  # warms caches
+    start = time.perf_counter()
+    engine.blocks(grid, blocks)
+    return (time.perf_counter() - start) / (len(blocks) * side * side)

@@ -1,0 +1,185 @@
+"""Making a heat map: choose an engine, go through the bands, audit, write what was found."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polykern.arithmetic import ieee
+from polykern.maps import audit as audits
+from polykern.maps import census, density
+from polykern.maps.choose import Chosen, choose, make
+from polykern.block import Block, Engine
+from polykern.maps.folder import MapFolder, fingerprint
+from polykern.maps.provenance import provenance
+from polykern.maps.result import HeatMap
+from polykern.plane import Grid
+from polykern.tail import Tail
+
+BAND = 128  # rows that are computed, written and recorded together
+
+Progress = Callable[[str, int, int], None]  # stage, done, total
+
+
+@dataclass(frozen=True, eq=False)
+class Recipe:
+    """All that determines a map.
+
+    tail        the network behind the start module, float32
+    grid        the pixels
+    sigma       of the Gaussian, pixels
+    engine      one of `polykern.maps.choose.ENGINES`
+    arithmetic  of anchored evaluation
+    device      "cpu", "cuda:0", ...
+    seed        of every random choice
+    audited     share of the pixels that are done again in float64
+    memory      bytes a batch may take
+    about       name, weights, note, classes of the model; labels, classes, thumbnails of the anchors
+    """
+
+    tail: Tail
+    grid: Grid
+    sigma: float
+    engine: str = "auto"
+    arithmetic: str = "float32"
+    device: str = "cpu"
+    seed: int = 0
+    audited: float = 1e-3
+    memory: int = 2 << 30
+    about: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What a resumed run must agree with, JSON."""
+        layout, window = self.tail.layout, self.grid.window
+        return {
+            "model": self.about.get("name"),
+            "weights": self.about.get("weights"),
+            "start": self.tail.start,
+            "stop": self.tail.stop or None,
+            "fields": [[f.name, f.kind, f.offset, f.bits] for f in layout.fields],
+            "anchors": fingerprint(self.grid.plane.anchors.numpy()),
+            "window": [window.u, window.v, window.side],
+            "resolution": self.grid.resolution,
+            "sigma": self.sigma,
+            "engine": self.engine,
+            "arithmetic": self.arithmetic,
+            "audited": self.audited,
+            "seed": self.seed,
+        }
+
+
+def compute(
+    recipe: Recipe, root: Path | str, *, overwrite: bool = False, progress: Progress | None = None
+) -> HeatMap:
+    """Make the map of `recipe` in the folder `root`, or finish it, or open it when it is complete.
+
+    overwrite  replace what another run left there
+    progress   called with (stage, done, total) as rows are finished
+    errors     MismatchError when the folder holds another run's results
+    """
+    grid, layout = recipe.grid, recipe.tail.layout
+    shape = recipe.tail.output_shape
+    classes = shape is not None and len(shape) == 1
+    folder = MapFolder(
+        Path(root), recipe.config, (grid.resolution, len(layout.fields)), classes=classes, overwrite=overwrite
+    )
+    if folder.finished:
+        return HeatMap.open(folder.root)
+    timings: dict[str, float] = {}
+    spots = audits.places(grid.resolution, recipe.audited, recipe.seed)
+    with ieee():
+        with _timed(timings, "choose"):
+            chosen = _engine(recipe, folder, len(spots), spots[0].height)
+        with _timed(timings, "map"):
+            _fill(chosen.engine, grid, folder, spots, progress or _silent)
+        return _finish(recipe, folder, chosen, spots, timings)
+
+
+def _engine(recipe: Recipe, folder: MapFolder, audited: int, side: int) -> Chosen:
+    """The engine of an interrupted run, or a freshly chosen one."""
+    if "engine" in folder.state:
+        settings = folder.state["engine"]
+        return Chosen(make(recipe.tail, settings), settings["reason"], settings)
+    chosen = choose(
+        recipe.tail,
+        recipe.grid,
+        recipe.engine,
+        arithmetic=recipe.arithmetic,
+        device=recipe.device,
+        seed=recipe.seed,
+        memory=recipe.memory,
+    )
+    folder.begin({**chosen.settings, "reason": chosen.reason}, audited, side)
+    return chosen
+
+
+def _fill(engine: Engine, grid: Grid, folder: MapFolder, spots: Sequence[Block], progress: Progress) -> None:
+    n, height = grid.resolution, band_rows(engine)
+    checked = folder.array("parts/audit")
+    for row in range(0, n, height):
+        if row in folder.bands:
+            continue
+        progress("map", row, n)
+        band = Block(row, 0, min(height, n - row), n)
+        (maps,) = engine.blocks(grid, [band])
+        for k, spot in enumerate(spots):
+            _note(checked[k], spot, band, maps.digest)
+        checked.flush()
+        seen = census.sightings(maps.digest, row)
+        folder.write(row, maps.right, maps.down, maps.classes, maps.margin, seen, maps.uncertain)
+    progress("map", n, n)
+
+
+def band_rows(engine: Engine) -> int:
+    """Rows of a band: whole tiles of the engine."""
+    side = getattr(getattr(engine, "choice", None), "side", 1)
+    return max(side, BAND // side * side)
+
+
+def _note(out: NDArray[np.int64], spot: Block, band: Block, digest: NDArray[np.int64]) -> None:
+    """Keep the fingerprints of an audited block as far as it lies in the band."""
+    first, last = max(spot.row, band.row), min(spot.row + spot.height, band.row + band.height)
+    if first < last:
+        columns = slice(spot.column, spot.column + spot.width)
+        out[first - spot.row : last - spot.row] = digest[first - band.row : last - band.row, columns]
+
+
+def _finish(
+    recipe: Recipe, folder: MapFolder, chosen: Chosen, spots: Sequence[Block], timings: dict[str, float]
+) -> HeatMap:
+    import torch
+
+    grid = recipe.grid
+    right, down = folder.array("right"), folder.array("down")
+    sightings, uncertain = folder.sightings()
+    with _timed(timings, "census"):
+        polytopes = census.polytopes(sightings)
+    with _timed(timings, "smooth"):
+        out = folder.array("smoothed")
+        density.smoothed(right, down, grid.step, recipe.sigma, out)
+        out.flush()  # type: ignore[attr-defined]
+        summary = density.summary(grid, right, down)
+    with _timed(timings, "audit"):
+        found = folder.array("parts/audit")
+        exact = recipe.tail.to(torch.float64)
+        audit = audits.audit(exact, grid, spots, found, right, down, uncertain)
+    flips = folder.array("layers").sum((1, 2), dtype=np.int64)
+    folder.finish(provenance(recipe, chosen, flips.tolist(), audit, polytopes, summary, timings))
+    return HeatMap.open(folder.root)
+
+
+@contextmanager
+def _timed(timings: dict[str, float], stage: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    timings[stage] = time.perf_counter() - start
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    """No progress wanted."""
