@@ -7,24 +7,19 @@ the forward after the last wanted module. The points may be tensors or any `poly
 """
 
 import copy
-import fnmatch
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from difflib import get_close_matches
+from dataclasses import dataclass, is_dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
-from polykern.activations import MODULES, Activation, in_place, recognise
-from polykern.carrier import Carrier
+from polykern.activations import MODULES, Activation
 from polykern.errors import UsageError
 from polykern.layout import Field, Layout
-
-Select = str | Sequence[str] | Callable[[Field], bool]
+from polykern.selectors import Select, matches, require_used
+from polykern.walk import Finished, Walk, modules_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +28,8 @@ class Meeting:
 
     field       its bits in the code, or None when it is not selected
     activation  what it does
-    z           its pre-activation, batch first
+    z           its pre-activation, batch first; a plain tensor, of one row when the points are a carrier, where
+                it does not depend on the points
     proceed     runs the original call and gives its result
     """
 
@@ -44,6 +40,7 @@ class Meeting:
 
 
 Reach = Callable[[Meeting], Any]  # takes a meeting, gives the activated value
+Called = Callable[[Any, str, Sequence[Any], Mapping[str, Any]], None]
 
 
 class Tail:
@@ -53,7 +50,7 @@ class Tail:
     sample  inputs of the model for one item: a tensor, a tuple of positional or a dict of keyword arguments
     start   dotted name of the module whose input the points replace; "" = the model itself
     stop    dotted name of the module after whose output the forward ends; "" = the model's output
-    select  which nonlinearities make the code: globs over module names, or a predicate over `Field`
+    select  which nonlinearities make the code (`polykern.selectors`)
 
     layout        which bit is which unit of which nonlinearity
     input_shape   shape of a point, without the batch axis
@@ -70,26 +67,21 @@ class Tail:
         select: Select = "*",
     ) -> None:
         self.model, self.sample, self.start, self.stop = model, sample, start, stop
-        names = {name: module for name, module in model.named_modules()}
-        for wanted in (start, stop):
-            if wanted not in names:
-                raise UsageError(**_no_such_module(wanted, names))
-        if model.training:
-            raise UsageError("the model is in training mode", fix="call model.eval() first")
-        self._modules, self._select = names, select
+        self._modules, self._select = modules_of(model, start, stop), select
         self._replay: dict[str, list[Any]] = {}
         self.layout, self.input_shape, self.output_shape = self._discover()
 
-    def run(self, points: Any, reach: Reach, *, output: bool = True) -> Any:
+    def run(self, points: Any, reach: Reach, *, output: bool = True, called: Called | None = None) -> Any:
         """Send `points` through the tail; every nonlinearity on the way goes to `reach`.
 
         points  (n, *input_shape) tensor or carrier
         reach   called once for each nonlinearity in order; what it returns flows on
         output  False ends the forward after the last selected nonlinearity
+        called  if given, sees every other torch call: func, module it is called in, args, kwargs
         returns the model's (or stop's) output, or None when it ended early
         """
         last = None if output or not self.layout.fields else self.layout.fields[-1]
-        walk = _Walk(self, points, reach, {(f.module, f.call): f for f in self.layout.fields}, last)
+        walk = _TailWalk(self, points, reach, {(f.module, f.call): f for f in self.layout.fields}, last, called)
         result = walk.go()
         if len(walk.seen) != len(self.layout.fields):
             missed = next(f for f in self.layout.fields if (f.module, f.call) not in walk.seen)
@@ -126,39 +118,24 @@ class Tail:
                 found.append(meeting.field)
             return meeting.proceed()
 
-        walk = _Walk(self, None, note, None, None)
+        walk = _TailWalk(self, None, note, None, None, None)
         out = walk.go()
         self._replay = walk.recorded
-        if walk.entered is None:
+        if walk.entrance is None:
             raise UsageError(f"the start module {self.start!r} is not reached by the sample")
-        layout = Layout.of(f for f in found if selected(f, self._select))
-        if not layout.fields:
+        if not found:
             raise UsageError(
                 f"no nonlinearity between {self.start or 'the input'!r} and {self.stop or 'the output'!r}",
-                why=f"{len(found)} found, none selected by {self._select!r}" if found else "",
-                fix="polykern layers MODEL prints what can be selected",
+                fix="polykern layers MODEL prints what there is",
             )
+        require_used(found, self._select)
+        layout = Layout.of(f for f in found if matches(f, self._select))
         shape = out.shape[1:] if isinstance(out, Tensor) and out.ndim > 0 else None
-        return layout, walk.entered[1:], shape
+        return layout, walk.entrance[1:], shape
 
 
-def selected(field: Field, select: Select) -> bool:
-    """Whether a field is chosen by globs over its name or by a predicate."""
-    if callable(select):
-        return select(field)
-    globs = [select] if isinstance(select, str) else select
-    return any(fnmatch.fnmatchcase(field.name, g) or fnmatch.fnmatchcase(field.module, g) for g in globs)
-
-
-class _Finished(Exception):
-    """Ends a forward; carries its output."""
-
-    def __init__(self, output: Any) -> None:
-        self.output = output
-
-
-class _Walk(TorchFunctionMode):
-    """One forward: where it is, what it has met."""
+class _TailWalk(Walk):
+    """One forward behind the start module, with points in place of its input."""
 
     def __init__(
         self,
@@ -167,63 +144,65 @@ class _Walk(TorchFunctionMode):
         reach: Reach,
         fields: Mapping[tuple[str, int], Field] | None,
         last: Field | None,
+        called: Called | None,
     ) -> None:
-        super().__init__()
-        self.tail, self.points, self.reach, self.fields, self.last = (
-            tail,
-            points,
-            reach,
-            fields,
-            last,
-        )
-        self.here: list[str] = [""]
-        self.inside = False
-        self.entered: torch.Size | None = None
+        super().__init__(tail._modules, tail.start, tail.stop)
+        self.tail, self.points, self.reach = tail, points, reach
+        self.fields, self.last, self.see = fields, last, called
+        self.entrance: torch.Size | None = None
         self.seen: set[tuple[str, int]] = set()
-        self.calls: Counter[str] = Counter()
         self.recorded: dict[str, list[Any]] = {}
-        self.quiet = 0
 
     def go(self) -> Any:
         """Run the model; give its output, or stop's, or None when ended early."""
-        tail = self.tail
         with ExitStack() as stack:
-            for name, module in tail._modules.items():
-                stack.callback(module.register_forward_pre_hook(self._enter(name), with_kwargs=True).remove)
-                stack.callback(module.register_forward_hook(self._leave(name), always_call=True).remove)
+            for name, module in self.modules.items():
                 stack.enter_context(self._patched(name, module))
+            self.watch(stack)
             stack.enter_context(torch.no_grad())
-            stack.enter_context(self)
             try:
-                return _call(tail.model, tail.sample)
-            except _Finished as finished:
+                return _call(self.tail.model, self.tail.sample)
+            except Finished as finished:
                 return finished.output
 
-    def _enter(self, name: str) -> Callable[..., Any]:
-        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            self.here.append(name)
-            if name != self.tail.start or self.entered is not None:
-                return None
-            self.inside = True
-            given = args[0] if args else next(iter(kwargs.values()))
-            self.entered = given.shape
-            if self.points is None:
-                return None
-            if args:
-                return (self.points, *args[1:]), kwargs
-            return args, {**kwargs, next(iter(kwargs)): self.points}
+    def began(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        given = args[0] if args else next(iter(kwargs.values()))
+        self.entrance = given.shape
+        if self.points is None:
+            return None
+        if args:
+            return (self.points, *args[1:]), kwargs
+        return args, {**kwargs, next(iter(kwargs)): self.points}
 
-        return hook
+    def leaving(self, name: str, output: Any) -> None:
+        if not self.inside and self._beside(name):
+            self.recorded.setdefault(name, []).append(output)
+        if self.inside and self.stop and name == self.stop and output is not None:
+            raise Finished(output)
 
-    def _leave(self, name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: Any, output: Any) -> None:
-            self.here.pop()
-            if not self.inside and self._beside(name):
-                self.recorded.setdefault(name, []).append(output)
-            if self.inside and self.tail.stop and name == self.tail.stop and output is not None:
-                raise _Finished(output)
+    def reached(self, field: Field, activation: Activation, z: Any, proceed: Callable[[], Any]) -> Any:
+        known: Field | None = field
+        if self.fields is not None:
+            known = self.fields.get((field.module, field.call))
+        if known is not None:
+            self.seen.add((field.module, field.call))
+            if known.shape != field.shape:
+                raise UsageError(f"{field.name} has shape {list(field.shape)}, earlier {list(known.shape)}")
+        if isinstance(z, Tensor) and isinstance(self.points, Tensor) and len(z) == 1 < len(self.points):
+            z = z.expand(len(self.points), *z.shape[1:])  # a branch beside the start: the same for every point
+        out = self.reach(Meeting(known, activation, z, proceed))
+        if self.last is not None and known == self.last:
+            raise Finished(None)
+        return out
 
-        return hook
+    def called(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, Sequence[Any]]:
+        if self.see is not None:
+            self.see(func, self.here[-1], args, kwargs)
+        if func in (torch.cat, torch.concat):
+            args = (_level(args[0], kwargs.get("dim", args[1] if len(args) > 1 else 0)), *args[1:])
+        if func in (Tensor.add_, Tensor.__iadd__) and _grows(*args[:2]):
+            func = torch.add  # `x += y` binds the name to what is returned
+        return func, args
 
     def _beside(self, name: str) -> bool:
         """Whether the module hangs directly off the path to the start module."""
@@ -248,68 +227,13 @@ class _Walk(TorchFunctionMode):
                 return _move(left.pop(0))
             if written is None:
                 return original(*args, **kwargs)
-            return self._meet(written, args[0], lambda: original(*args, **kwargs))
+            return self.meet(written, args[0], lambda: original(*args, **kwargs))
 
         module.forward = forward
         try:
             yield
         finally:
             del module.forward
-
-    def __torch_function__(
-        self,
-        func: Any,
-        types: Any,
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        kwargs = dict(kwargs or {})
-        if not self.inside:
-            return _invoke(func, args, kwargs)
-        if func in (torch.cat, torch.concat):
-            args = (_level(args[0], kwargs.get("dim", args[1] if len(args) > 1 else 0)), *args[1:])
-        if func in (Tensor.add_, Tensor.__iadd__) and _grows(*args[:2]):
-            func = torch.add  # `x += y` binds the name to what is returned
-        activation = None if self.quiet else recognise(func, args, kwargs)
-        if activation is None:
-            return _invoke(func, args, kwargs)
-        out = self._meet(activation, args[0], lambda: _invoke(func, args, kwargs))
-        if in_place(func, args, kwargs) and hasattr(args[0], "become"):
-            args[0].become(out)
-        return out
-
-    def _meet(self, activation: Activation, z: Any, proceed: Callable[[], Any]) -> Any:
-        if not self.inside or self.quiet:
-            return proceed()
-        module = self.here[-1]
-        call = self.calls[module]
-        self.calls[module] += 1
-        field: Field | None
-        if self.fields is None:
-            field = Field(module, call, activation.kind, tuple(z.shape[1:]), activation.thresholds, 0)
-        else:
-            field = self.fields.get((module, call))
-            if field is not None:
-                self.seen.add((module, call))
-                if tuple(z.shape[1:]) != field.shape:
-                    raise UsageError(f"{field.name} has shape {list(z.shape[1:])}, earlier {list(field.shape)}")
-        if isinstance(z, Tensor) and isinstance(self.points, Tensor) and len(z) == 1 < len(self.points):
-            z = z.expand(len(self.points), *z.shape[1:])  # a branch beside the start: the same for every point
-        self.quiet += 1  # an activation's own arithmetic is not met again
-        try:
-            out = self.reach(Meeting(field, activation, z, proceed))
-        finally:
-            self.quiet -= 1
-        if self.last is not None and field == self.last:
-            raise _Finished(None)
-        return out
-
-
-def _invoke(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Call a torch function; methods of Tensor do not accept a carrier as self, so those go to it directly."""
-    if args and isinstance(args[0], Carrier):
-        return type(args[0]).__torch_function__(func, (type(args[0]),), args, kwargs)
-    return func(*args, **kwargs)
 
 
 def _level(parts: Sequence[Any], dim: int) -> Sequence[Any]:
@@ -337,15 +261,9 @@ def _move(x: Any, dtype: torch.dtype | None = None, device: torch.device | str |
         wanted = dtype if dtype is not None and x.is_floating_point() else x.dtype
         return x.detach().to(device=device or x.device, dtype=wanted, copy=True)
     if isinstance(x, Mapping):
-        return {k: _move(v, dtype, device) for k, v in x.items()}
+        items = {k: _move(v, dtype, device) for k, v in x.items()}
+        return type(x)(**items) if is_dataclass(x) else items  # the outputs of transformers are dataclasses
     if isinstance(x, (list, tuple)):
-        return type(x)(_move(v, dtype, device) for v in x)
+        values = [_move(v, dtype, device) for v in x]
+        return type(x)(*values) if hasattr(x, "_fields") else type(x)(values)  # named tuples take them apart
     return x
-
-
-def _no_such_module(wanted: str, names: Mapping[str, Any]) -> dict[str, str]:
-    near = get_close_matches(wanted, [n for n in names if n], n=3, cutoff=0.4)
-    return {
-        "what": f"the model has no module {wanted!r}",
-        "fix": f"nearest names: {', '.join(near)}" if near else "polykern layers MODEL lists them",
-    }
