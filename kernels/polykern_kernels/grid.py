@@ -105,6 +105,7 @@ def step(
     bit_offset: int,
     total: GridTotals,
     emit: bool = False,
+    out: Tensor | None = None,
     backend: str | None = None,
 ) -> Step:
     """Activations behind one layer, with its bits added to `total`.
@@ -117,6 +118,7 @@ def step(
     bit_offset     position of the layer's first bit in the whole code; its bits are threshold-major
     total          accumulators on anchor's device, changed in place
     emit           also return the packed codes of this layer
+    out            where the new delta goes: a contiguous tensor like delta, or delta itself; None makes one
     backend        "triton" | "cpu" | "reference"; None takes the first that can run
 
     Exact as said above. Raises ValueError when the arguments do not fit, and on NaN: at once on the CPU; on
@@ -131,9 +133,15 @@ def step(
         raise ValueError(f"{op}: slopes must be one more than thresholds, got {len(slopes)} and {len(thresholds)}")
     kinks = _kinks(op, thresholds, anchor.dtype)
     _check_total(op, total, anchor, height, width, bit_offset)
+    _check.same_device(op, anchor=anchor, delta=delta)
     tilts = torch.tensor(list(slopes), dtype=anchor.dtype)
+    out = torch.empty(delta.shape, dtype=delta.dtype, device=delta.device) if out is None else out
+    _check.sized(op, "out", out, torch.float32, *delta.shape)
+    if out.device != delta.device or not out.is_contiguous():
+        raise ValueError(f"{op}: out must be contiguous and on delta's device")
     chosen = choose(op, IMPLS["step"], backend, anchor, delta)
-    out, words = chosen.run(anchor.detach(), delta.detach(), height, width, kinks, tilts, bit_offset, total, emit)
+    layer = (height, width, kinks, tilts, bit_offset)
+    words = chosen.run(anchor.detach(), delta.detach(), *layer, total, emit, out.detach())
     if anchor.device.type == "cpu":
         total.require_numbers()
     return Step(out, words.flatten(0, 1) if emit else None)
@@ -234,7 +242,8 @@ def _step_reference(
     bit_offset: int,
     total: GridTotals,
     emit: bool,
-) -> tuple[Tensor, Tensor]:
+    out: Tensor,
+) -> Tensor:
     a, t, s = anchor[:, None], kinks.tolist(), tilts.tolist()
     z = a + delta
     words = _tally_reference(z, height, width, kinks, bit_offset, total, emit)
@@ -246,7 +255,8 @@ def _step_reference(
     piece = sum((a > k).long() for k in t)
     same = piece == sum((z > k).long() for k in t)
     own = tilts.to(anchor.device)[piece]
-    return torch.where(same, own * delta, across).float(), words
+    out.copy_(torch.where(same, own * delta, across))
+    return words
 
 
 def _tally_reference(
@@ -283,10 +293,10 @@ def _step_cpu(
     bit_offset: int,
     total: GridTotals,
     emit: bool,
-) -> tuple[Tensor, Tensor | None]:
+    out: Tensor,
+) -> Tensor | None:
     from polykern_kernels._numba import grid as loops
 
-    out = torch.empty(delta.shape, dtype=torch.float32)
     a, d, o = anchor.contiguous().numpy(), delta.contiguous().numpy(), out.numpy()
     t, s, infinity = _scalars(kinks), _scalars(tilts), _infinity(anchor.dtype)
     margin = total.margin.numpy()
@@ -294,7 +304,7 @@ def _step_cpu(
     def rows(part: slice, words: NDArray[np.uint32]) -> int:
         return loops.step(a[part], d[part], t, s, infinity, o[part], words, margin[part])  # type: ignore[no-any-return]
 
-    return out, _in_parts(rows, delta, width, len(kinks), bit_offset, total, emit)
+    return _in_parts(rows, delta, width, len(kinks), bit_offset, total, emit)
 
 
 def _tally_cpu(
