@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from polykern.dense import DenseEngine
 from polykern.block import Block
+from polykern.dense import DenseEngine
 from polykern.plane import Grid
 from polykern.tail import Tail
 from polykern_kernels import digest

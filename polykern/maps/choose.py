@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from polykern.anchored import AnchoredEngine
+from polykern.block import Block, Engine
 from polykern.dense import DenseEngine
 from polykern.errors import UsageError
-from polykern.block import Block, Engine
 from polykern.plane import Grid
 from polykern.scanline import ScanlineEngine
 from polykern.tail import Tail

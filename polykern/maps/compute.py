@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polykern.arithmetic import ieee
+from polykern.block import Block, Engine
 from polykern.maps import audit as audits
 from polykern.maps import census, density
 from polykern.maps.choose import Chosen, choose, make
-from polykern.block import Block, Engine
 from polykern.maps.folder import MapFolder, fingerprint
 from polykern.maps.provenance import provenance
 from polykern.maps.result import HeatMap
@@ -39,7 +39,7 @@ class Recipe:
     seed        of every random choice
     audited     share of the pixels that are done again in float64
     memory      bytes a batch may take
-    about       name, weights, note, classes of the model; labels, classes, thumbnails of the anchors
+    about       of the model: name, weights, note, classes; of the anchors: labels, anchor_classes, pictures
     """
 
     tail: Tail
@@ -170,8 +170,18 @@ def _finish(
         exact = recipe.tail.to(torch.float64)
         audit = audits.audit(exact, grid, spots, found, right, down, uncertain)
     flips = folder.array("layers").sum((1, 2), dtype=np.int64)
+    _save_thumbnails(folder.root, recipe.about)
     folder.finish(provenance(recipe, chosen, flips.tolist(), audit, polytopes, summary, timings))
     return HeatMap.open(folder.root)
+
+
+def _save_thumbnails(root: Path, about: dict[str, Any]) -> None:
+    """Write the anchors' pictures, uint8 (H, W, 3), beside the maps."""
+    from PIL import Image
+
+    for k, picture in enumerate(about.get("pictures", ())):
+        if picture is not None:
+            Image.fromarray(picture).save(root / f"anchor-{k}.png")
 
 
 @contextmanager

@@ -77,7 +77,8 @@ def _anchors(recipe: "Recipe") -> list[dict[str, Any]]:
     about, grid = recipe.about, recipe.grid
     labels = about.get("labels", ["A", "B", "C"])
     classes = about.get("anchor_classes", [None] * 3)
-    thumbnails = about.get("thumbnails", [None] * 3)
+    pictures = about.get("pictures", [None] * 3)
+    thumbnails = [None if p is None else f"anchor-{k}.png" for k, p in enumerate(pictures)]
     return [
         {"label": label, "class": c, "u": u, "v": v, "pixel": list(grid.pixel(u, v)), "thumbnail": thumbnail}
         for label, c, (u, v), thumbnail in zip(labels, classes, grid.plane.uv.tolist(), thumbnails, strict=True)
