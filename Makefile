@@ -1,0 +1,89 @@
+# `make help` lists what can be made. Variables, given on the command line:
+#
+#   TORCH    what pip installs as torch; pip's options may follow the name
+#   WORKERS  processes of `make test`
+#   ARGS     further arguments of pytest in `make test`, of `polykern heatmap` in `make demo`
+#   PYTHON   an interpreter that has everything already: it is used as it is and nothing is installed
+#   DEVICE   of `make bench`: cpu or cuda
+
+TORCH ?= torch==2.13.0
+WORKERS ?= 2
+DEVICE ?= cpu
+BENCHES := $(patsubst benches/%.py,%,$(wildcard benches/bench_*.py))
+
+ifdef PYTHON
+export PYTHONPATH := kernels:.
+python := $(PYTHON)
+else
+python := .venv/bin/python
+tools := .venv/bin/
+demo-needs := .venv/demo
+test-needs := .venv/test
+check-needs := .venv/check
+endif
+install := .venv/bin/python -m pip install --quiet --constraint .venv/constraints.txt
+
+.PHONY: help demo test check gpu bench clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@sed -n 's/^#   /  /p' $(MAKEFILE_LIST)
+
+demo: $(demo-needs)  ## a 4096 x 4096 density map of a small network, in demo/
+	$(python) -m polykern heatmap --model digits --resolution 4096 --out demo $(ARGS)
+	@echo
+	@echo "The map is in demo/: open demo/viewer/index.html in a browser, or look at the pictures"
+	@ls demo/*.png | grep -v anchor- | sed 's/^/  /'
+
+test: $(test-needs)  ## every test that needs no GPU
+	OMP_NUM_THREADS=1 $(python) -m pytest -m "not gpu" $(if $(filter-out 0 1,$(WORKERS)),-n $(WORKERS)) $(ARGS)
+
+check: $(check-needs)  ## style, types, direction of imports
+	$(tools)ruff check .
+	$(tools)ruff format --check .
+	$(tools)mypy
+	$(tools)pyright
+	$(tools)lint-imports --no-logo
+
+gpu: $(test-needs)  ## tests and benches on a CUDA device, ten minutes at most; PYTHON=python3 installs nothing
+	@$(python) -c 'import sys, torch; torch.cuda.is_available() or sys.exit("make gpu: torch sees no CUDA device")'
+	timeout 240 $(python) -m pytest -m gpu -p no:cacheprovider
+	timeout 330 $(MAKE) --no-print-directory bench DEVICE=cuda
+
+bench: $(test-needs)  ## every bench, one JSON file each in benches/results/
+	@mkdir -p benches/results
+	@set -e; for bench in $(BENCHES); do \
+	  echo "$$bench"; \
+	  $(python) -m benches.$$bench --device $(DEVICE) --json benches/results/$${bench#bench_}-$(DEVICE).json; \
+	done
+
+clean:  ## removes the virtual environment, the demo and all caches
+	rm -rf .venv demo build dist .ruff_cache .mypy_cache .pytest_cache .import_linter_cache .hypothesis
+	find polykern kernels tests benches -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- the virtual environment: torch first, pinned from then on with the torchvision that belongs to it ---------
+
+.venv/torch:
+	@set -e; for host in python3.13 python3.12 python3.11 python3 none; do \
+	  if $$host -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then break; fi; \
+	done; \
+	if [ $$host = none ]; then echo "polykern needs Python 3.11 or newer with its venv module" >&2; exit 1; fi; \
+	echo "$$host -m venv .venv"; $$host -m venv .venv
+	.venv/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	.venv/bin/python -m pip install --quiet $(TORCH)
+	.venv/bin/python -c 'import torch; v = torch.__version__; \
+	  print(f"torch=={v}", f"torchvision==0.{int(v.split(chr(46))[1]) + 15}.*", sep=chr(10))' > .venv/constraints.txt
+	touch $@
+
+.venv/demo: .venv/torch pyproject.toml
+	$(install) --editable .
+	touch $@
+
+.venv/test: .venv/demo
+	$(install) --group test
+	$(install) --group subjects --no-deps
+	touch $@
+
+.venv/check: .venv/test
+	$(install) --group dev
+	touch $@
