@@ -8,9 +8,19 @@ from polykern.models.subject import Subject
 from polykern.models.yours import from_function
 
 KNOWN: dict[str, str] = {
-    "digits": "handwritten digits, trained at first use",
+    "digits": "a small ReLU network for handwritten digits, trained at first use",
+    "efficientnet-lite0": "a real ImageNet classifier, ReLU6 throughout (extra: vision)",
+    "googlenet": "InceptionV1, trained if torch's cache holds its weights, else googlenet-random (extra: vision)",
+    "googlenet-random": "InceptionV1 with random weights and calibrated BatchNorm (extra: vision)",
+    "googlenet-initial": "InceptionV1 as initialised, a degenerate control (extra: vision)",
 }
-_MODULES = {"digits": "polykern.models.digits:subject"}
+_MAKERS = {
+    "digits": "digits:subject",
+    "efficientnet-lite0": "efficientnet_lite0:subject",
+    "googlenet": "googlenet:subject",
+    "googlenet-random": "googlenet:calibrated_subject",
+    "googlenet-initial": "googlenet:initial_subject",
+}
 
 
 def load(name: str = "digits", *, seed: int = 0) -> Subject:
@@ -23,9 +33,10 @@ def load(name: str = "digits", *, seed: int = 0) -> Subject:
     Raises UsageError for a word that stands for nothing, MissingExtra naming the pip line when a package is
     missing, CorruptError when the weights hold NaN or infinity.
     """
-    if name in _MODULES:
-        module, _, function = _MODULES[name].partition(":")
-        subject: Subject = getattr(importlib.import_module(module), function)(seed)
+    if name in _MAKERS:
+        module, _, function = _MAKERS[name].partition(":")
+        make = getattr(importlib.import_module(f"polykern.models.{module}"), function)
+        subject: Subject = make(seed)
         return subject
     if name.find(":") > 0:
         return from_function(name, seed)

@@ -81,7 +81,7 @@ def trained(seed: int, epochs: int = EPOCHS) -> State:
             for rows in torch.split(torch.randperm(TRAIN), BATCH):
                 optimiser.zero_grad()
                 loss = F.cross_entropy(model(_distorted(images[rows])), labels[rows], label_smoothing=SOFTENED)
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
                 optimiser.step()
                 schedule.step()
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
