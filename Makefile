@@ -21,7 +21,7 @@ demo-needs := .venv/demo
 test-needs := .venv/test
 check-needs := .venv/check
 endif
-install := .venv/bin/python -m pip install --quiet --constraint .venv/constraints.txt
+install := .venv/bin/python -m pip install -qq --constraint .venv/constraints.txt
 
 .PHONY: help demo test check gpu bench clean
 
@@ -69,8 +69,8 @@ clean:  ## removes the virtual environment, the demo and all caches
 	done; \
 	if [ $$host = none ]; then echo "polykern needs Python 3.11 or newer with its venv module" >&2; exit 1; fi; \
 	echo "$$host -m venv .venv"; $$host -m venv .venv
-	.venv/bin/python -m pip install --quiet --upgrade "pip>=25.1"
-	.venv/bin/python -m pip install --quiet $(TORCH)
+	.venv/bin/python -m pip install -qq --upgrade "pip>=25.1"
+	.venv/bin/python -m pip install -qq $(TORCH)
 	.venv/bin/python -c 'import torch; v = torch.__version__; \
 	  print(f"torch=={v}", f"torchvision==0.{int(v.split(chr(46))[1]) + 15}.*", sep=chr(10))' > .venv/constraints.txt
 	touch $@
