@@ -1,0 +1,127 @@
+# pyright: reportArgumentType=false
+"""Triton: popcounts of exclusive ors, a tile of distances a program."""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+WARPS = 4
+
+
+@triton.jit
+def popcount(x):
+    # the shape LLVM knows as one POPC; unsigned, so that the shifts are logical
+    x = x.to(tl.uint32, bitcast=True)
+    x = x - ((x >> 1) & 0x55555555)
+    x = (x & 0x33333333) + ((x >> 2) & 0x33333333)
+    x = (x + (x >> 4)) & 0x0F0F0F0F
+    return ((x * 0x01010101) >> 24).to(tl.int32)
+
+
+@triton.jit
+def hamming_pairwise_kernel(
+    a_ptr,  # int32 [WORDS, N]: word-major, so that a load of one word of many codes is coalesced
+    b_ptr,  # int32 [WORDS, M]
+    out_ptr,  # int32 [N, M]
+    N,
+    M,
+    WORDS,
+    BLOCK_N: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+):
+    n = tl.program_id(0).to(tl.int64) * BLOCK_N + tl.arange(0, BLOCK_N)
+    m = tl.program_id(1).to(tl.int64) * BLOCK_M + tl.arange(0, BLOCK_M)
+    total = tl.zeros((BLOCK_N, BLOCK_M), tl.int32)
+    a_at, b_at = a_ptr + n, b_ptr + m
+    for _ in range(WORDS):
+        a = tl.load(a_at, mask=n < N, other=0)
+        b = tl.load(b_at, mask=m < M, other=0)
+        total += popcount(a[:, None] ^ b[None, :])
+        a_at += N
+        b_at += M
+    inside = (n < N)[:, None] & (m < M)[None, :]
+    tl.store(out_ptr + n[:, None] * M + m[None, :], total, mask=inside)
+
+
+@triton.jit
+def hamming_aligned_kernel(
+    a_ptr,  # int32 [N, WORDS]
+    b_ptr,  # int32 [N, WORDS]
+    out_ptr,  # int32 [N]
+    N,
+    WORDS,
+    BLOCK_N: tl.constexpr,
+    BLOCK_W: tl.constexpr,
+):
+    n = tl.program_id(0).to(tl.int64) * BLOCK_N + tl.arange(0, BLOCK_N)
+    total = tl.zeros((BLOCK_N, BLOCK_W), tl.int32)
+    for first in range(0, WORDS, BLOCK_W):
+        w = first + tl.arange(0, BLOCK_W)
+        inside = (n < N)[:, None] & (w < WORDS)[None, :]
+        at = n[:, None] * WORDS + w[None, :]
+        a = tl.load(a_ptr + at, mask=inside, other=0)
+        total += popcount(a ^ tl.load(b_ptr + at, mask=inside, other=0))
+    tl.store(out_ptr + n, tl.sum(total, 1), mask=n < N)
+
+
+@triton.jit
+def hamming_neighbours_kernel(
+    words_ptr,  # int32 [HEIGHT, WIDTH, WORDS]
+    right_ptr,  # int32 [HEIGHT, WIDTH - 1]
+    down_ptr,  # int32 [HEIGHT - 1, WIDTH]
+    HEIGHT,
+    WIDTH,
+    WORDS,
+    BLOCK_X: tl.constexpr,
+    BLOCK_W: tl.constexpr,
+):
+    y = tl.program_id(0).to(tl.int64)
+    x = tl.program_id(1) * BLOCK_X + tl.arange(0, BLOCK_X)
+    pixel = y * WIDTH + x
+    here_ptr = words_ptr + pixel[:, None] * WORDS
+    below_ptr = words_ptr + (pixel + WIDTH)[:, None] * WORDS
+    has_right = x + 1 < WIDTH
+    has_below = (x < WIDTH) & (y + 1 < HEIGHT)
+    right = tl.zeros((BLOCK_X, BLOCK_W), tl.int32)
+    down = tl.zeros((BLOCK_X, BLOCK_W), tl.int32)
+    for first in range(0, WORDS, BLOCK_W):
+        w = (first + tl.arange(0, BLOCK_W))[None, :]
+        here = tl.load(here_ptr + w, mask=(x < WIDTH)[:, None] & (w < WORDS), other=0)
+        beside = tl.load(here_ptr + WORDS + w, mask=has_right[:, None] & (w < WORDS), other=0)
+        below = tl.load(below_ptr + w, mask=has_below[:, None] & (w < WORDS), other=0)
+        right += popcount(here ^ beside)
+        down += popcount(here ^ below)
+    tl.store(right_ptr + y * (WIDTH - 1) + x, tl.sum(right, 1), mask=has_right)
+    tl.store(down_ptr + y * WIDTH + x, tl.sum(down, 1), mask=has_below)
+
+
+def pairwise(a: Tensor, b: Tensor, *, block_n: int = 64, block_m: int = 64) -> Tensor:
+    (n, words), m = a.shape, b.shape[0]
+    out = torch.empty((n, m), dtype=torch.int32, device=a.device)
+    if out.numel():
+        grid = (triton.cdiv(n, block_n), triton.cdiv(m, block_m))
+        by_word = a.t().contiguous(), b.t().contiguous()
+        hamming_pairwise_kernel[grid](*by_word, out, n, m, words, BLOCK_N=block_n, BLOCK_M=block_m, num_warps=WARPS)
+    return out
+
+
+def aligned(a: Tensor, b: Tensor, *, block_n: int = 16, block_w: int = 64) -> Tensor:
+    n, words = a.shape
+    out = torch.empty(n, dtype=torch.int32, device=a.device)
+    if n:
+        codes = a.contiguous(), b.contiguous()
+        hamming_aligned_kernel[(triton.cdiv(n, block_n),)](
+            *codes, out, n, words, BLOCK_N=block_n, BLOCK_W=block_w, num_warps=WARPS
+        )
+    return out
+
+
+def neighbours(words: Tensor, *, block_x: int = 16, block_w: int = 64) -> tuple[Tensor, Tensor]:
+    height, width, size = words.shape
+    right = torch.empty((height, width - 1), dtype=torch.int32, device=words.device)
+    down = torch.empty((height - 1, width), dtype=torch.int32, device=words.device)
+    hamming_neighbours_kernel[(height, triton.cdiv(width, block_x))](
+        words.contiguous(), right, down, height, width, size, BLOCK_X=block_x, BLOCK_W=block_w, num_warps=WARPS
+    )
+    return right, down
