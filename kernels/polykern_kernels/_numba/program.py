@@ -43,6 +43,7 @@ def run(
         low = np.empty(CHUNK, np.float64)
         best = np.empty(CHUNK, np.float64)
         winner = np.empty(CHUNK, np.int32)
+        inside = np.empty(CHUNK, np.uint8)  # not the extra row or column
         print_a = np.empty(CHUNK, np.int64)
         print_b = np.empty(CHUNK, np.int64)
         doubt = 0
@@ -53,6 +54,7 @@ def run(
                 symbol[0, i] = 1.0
                 symbol[1, i] = (at + i) - row * across - 0.5 * width
                 symbol[2, i] = row - 0.5 * height
+                inside[i] = row < height and (at + i) - row * across < width
             symbol[3:, :n] = 0.0
             low[:n] = np.inf
             best[:n] = 0.0
@@ -103,9 +105,7 @@ def run(
                     for i in range(n):
                         low[i] = min(low[i], (abs(z[i]) - tol) / by[i])
                 for i in range(n):
-                    row = (at + i) // across
-                    if abs(z[i]) <= tol and row < height and (at + i) - row * across < width:
-                        doubt += 1
+                    doubt += inside[i] & (abs(z[i]) <= tol)
             for i in range(n):
                 row = (at + i) // across
                 column = (at + i) - row * across
