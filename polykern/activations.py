@@ -85,26 +85,47 @@ def _threshold(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Activation | N
     return RELU if at == value == 0.0 else None
 
 
+def _rrelu(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Activation | None:
+    """Random while training, in eval mode a leaky ReLU with the mean slope."""
+    low = float(_argument(args, kwargs, 1, "lower", 1 / 8))
+    high = float(_argument(args, kwargs, 2, "upper", 1 / 3))
+    if _argument(args, kwargs, 3, "training", False):
+        return None
+    return Activation("leaky_relu", slopes=((low + high) / 2, 1.0))
+
+
+def _softshrink(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Activation:
+    width = float(_argument(args, kwargs, 1, "lambd", 0.5))
+    return Activation("softshrink", (-width, width), (1.0, 0.0, 1.0))
+
+
 _RELU6 = _always(Activation("relu6", (0.0, 6.0), (0.0, 1.0, 0.0)))
 _ABS = _always(Activation("abs", slopes=(-1.0, 1.0)))
 _T = torch.Tensor
 
+CLAMPS = (
+    *(torch.clamp, torch.clamp_, torch.clip, torch.clip_, torch.clamp_min, torch.clamp_min_),
+    *(_T.clamp, _T.clamp_, _T.clip, _T.clip_, _T.clamp_min, _T.clamp_min_),
+)
 RECOGNISERS: dict[Any, Recogniser] = {
     **dict.fromkeys((F.relu, torch.relu, torch.relu_, _T.relu, _T.relu_), _always(RELU)),
     **dict.fromkeys((F.relu6,), _RELU6),
     **dict.fromkeys((F.leaky_relu, F.leaky_relu_), _leaky),
     **dict.fromkeys((F.prelu, torch.prelu, _T.prelu), _prelu),
     **dict.fromkeys((F.hardtanh, F.hardtanh_), _hardtanh),
-    **dict.fromkeys((torch.abs, _T.abs, _T.abs_, _T.__abs__), _ABS),
-    **dict.fromkeys((torch.clamp, _T.clamp, _T.clamp_, torch.clamp_min, _T.clamp_min), _clamp),
+    **dict.fromkeys((torch.abs, torch.abs_, torch.absolute, _T.abs, _T.abs_, _T.__abs__), _ABS),
+    **dict.fromkeys(CLAMPS, _clamp),
     **dict.fromkeys((F.threshold, torch.threshold), _threshold),
+    **dict.fromkeys((F.rrelu, torch.rrelu), _rrelu),
+    F.softshrink: _softshrink,
     F.gelu: _always(Activation("gelu")),
     F.silu: _always(Activation("silu")),
     F.mish: _always(Activation("mish")),
     F.softplus: _always(Activation("softplus")),
-    F.elu: _always(Activation("elu")),
-    F.celu: _always(Activation("celu")),
-    F.selu: _always(Activation("selu")),
+    F.logsigmoid: _always(Activation("logsigmoid")),
+    **dict.fromkeys((F.elu, F.elu_), _always(Activation("elu"))),
+    **dict.fromkeys((F.celu, F.celu_, torch.celu), _always(Activation("celu"))),
+    **dict.fromkeys((F.selu, F.selu_, torch.selu), _always(Activation("selu"))),
     F.hardswish: _always(Activation("hardswish")),
 }
 
@@ -127,7 +148,16 @@ POOLS = (
     torch.max_pool3d,
 )
 ADAPTIVE_POOLS = (F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d)
-IN_PLACE = {torch.relu_, _T.relu_, _T.abs_, _T.clamp_, F.leaky_relu_, F.hardtanh_}
+IN_PLACE = {
+    *(torch.relu_, _T.relu_, torch.abs_, _T.abs_, F.leaky_relu_, F.hardtanh_, F.elu_, F.celu_, F.selu_),
+    *(torch.clamp_, torch.clip_, torch.clamp_min_, _T.clamp_, _T.clip_, _T.clamp_min_),
+}
+INPLACE_AT: dict[Any, int] = {  # place of the argument `inplace`
+    **dict.fromkeys((F.relu, F.relu6, F.silu, F.mish, F.selu, F.hardswish), 1),
+    **dict.fromkeys((F.leaky_relu, F.elu, F.celu), 2),
+    **dict.fromkeys((F.hardtanh, F.threshold), 3),
+    F.rrelu: 4,
+}
 
 
 def recognise(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Activation | None:
@@ -138,5 +168,4 @@ def recognise(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Acti
 
 def in_place(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
     """Whether the call overwrites its input."""
-    flag = {F.relu: 1, F.relu6: 1, F.leaky_relu: 2, F.hardtanh: 3, F.silu: 1, F.mish: 1}
-    return func in IN_PLACE or bool(_argument(args, kwargs, flag.get(func, 9), "inplace", False))
+    return func in IN_PLACE or bool(_argument(args, kwargs, INPLACE_AT.get(func, 9), "inplace", False))

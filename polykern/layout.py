@@ -8,6 +8,7 @@ Bit j of a code is bit j % 32 of 32-bit word j // 32; fields follow each other w
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cached_property
 
 from polykern.errors import UsageError
@@ -73,6 +74,14 @@ class Layout:
     def words(self) -> int:
         """32-bit words that hold a code."""
         return -(-self.bits // 32)
+
+    def find(self, name: str) -> Field:
+        """The field of this name; `UsageError` with the nearest names when there is none."""
+        for f in self.fields:
+            if f.name == name:
+                return f
+        near = get_close_matches(name, [f.name for f in self.fields], n=3, cutoff=0.4)
+        raise UsageError(f"no field is called {name!r}", fix=f"nearest names: {', '.join(near)}" if near else "")
 
     def require_same(self, other: "Layout") -> None:
         """Raise `UsageError` naming the first field that differs."""

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from polykern.activations import MODULES, Activation
 from polykern.errors import UsageError
 from polykern.layout import Field, Layout
-from polykern.selectors import Select, matches, require_used
+from polykern.selectors import Select, lens_name, matches, require_used
 from polykern.walk import Finished, Walk, modules_of
 
 
@@ -132,6 +132,32 @@ class Tail:
         layout = Layout.of(f for f in found if matches(f, self._select))
         shape = out.shape[1:] if isinstance(out, Tensor) and out.ndim > 0 else None
         return layout, walk.entrance[1:], shape
+
+
+def layers_table(
+    model: nn.Module, sample: Any, start: str = "", stop: str = "", select: Select = "*"
+) -> list[dict[str, Any]]:
+    """The nonlinearities of a model, a row each: what a selector can name and where its bits lie.
+
+    model, sample, start, stop, select  as in `Tail`
+    returns  rows of module, call, name, lens (TransformerLens name or None), kind, shape, thresholds, bits, offset
+
+    Errors: UsageError as in `Tail`.
+    """
+    return [
+        {
+            "module": f.module,
+            "call": f.call,
+            "name": f.name,
+            "lens": lens_name(f),
+            "kind": f.kind,
+            "shape": list(f.shape),
+            "thresholds": list(f.thresholds),
+            "bits": f.bits,
+            "offset": f.offset,
+        }
+        for f in Tail(model, sample, start, stop=stop, select=select).layout.fields
+    ]
 
 
 class _TailWalk(Walk):

@@ -37,7 +37,7 @@ class Walk(TorchFunctionMode):
     start    module at whose input the watch begins
     stop     module after whose output it ends; "" = the model's output
 
-    Subclasses say what happens at each event: `began`, `entering`, `leaving`, `reached`, `called`.
+    Subclasses say what happens at each event: `outermost`, `began`, `entering`, `leaving`, `reached`, `called`.
     """
 
     def __init__(self, modules: Mapping[str, nn.Module], start: str, stop: str) -> None:
@@ -61,6 +61,9 @@ class Walk(TorchFunctionMode):
 
     # --- events ---------------------------------------------------------------------------------
 
+    def outermost(self, name: str) -> None:
+        """A pass begins: a module is called that no other module calls."""
+
     def began(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The start module is called with these; gives what it gets instead, or None."""
 
@@ -83,11 +86,14 @@ class Walk(TorchFunctionMode):
     def _enter(self, name: str) -> Callable[..., Any]:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             self.here.append(name)
+            if len(self.here) == 2:
+                self.outermost(name)
+            changed = None
+            if name == self.start and not self.entered:
+                self.inside = self.entered = True
+                changed = self.began(args, kwargs)
             self.entering(name, module, args)
-            if name != self.start or self.entered:
-                return None
-            self.inside = self.entered = True
-            return self.began(args, kwargs)
+            return changed
 
         return hook
 
@@ -160,4 +166,6 @@ def modules_of(model: nn.Module, *wanted: str) -> dict[str, nn.Module]:
                 f"{name or 'the model'} is compiled by TorchScript, which hides its nonlinearities",
                 fix="pass the Python module it was made from",
             )
+        if type(module).__name__ == "OptimizedModule":
+            raise UsageError("the model is compiled by torch.compile", fix="pass the module it was made from")
     return names

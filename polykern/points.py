@@ -1,0 +1,73 @@
+"""Codes of points in the space of a module: the plain function beside `polykern.tracing.trace`."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from polykern.codes import Codes, joined, packed
+from polykern.errors import UsageError
+from polykern.pools import INDEXED, note_choices
+from polykern.selectors import Select
+from polykern.tail import Meeting, Tail
+
+
+def codes_of(
+    network: Tail | nn.Module,
+    points: Tensor,
+    *,
+    select: Select = "*",
+    batch: int = 256,
+    pools: bool = False,
+) -> Codes:
+    """The codes of points in the space of a start module.
+
+    network  a `Tail`, which has a start of its own; or a model in eval mode, whose inputs the points are
+    points   (n, *shape), any float dtype and device: they are copied to the network's
+    select   with a model: which nonlinearities make the code (`polykern.selectors`); a Tail has chosen
+    batch    points in one forward pass
+    pools    also keep what the max-pools choose (`Codes.choices`)
+    returns  the codes of the n points, on the network's device
+
+    The passes end after the last selected nonlinearity, unless pools may follow it. Errors: UsageError when a
+    shape does not fit; CorruptError naming the nonlinearity whose pre-activations hold NaN.
+    """
+    tail = network if isinstance(network, Tail) else Tail(network, _one(network, points), select=select)
+    if points.shape[1:] != tail.input_shape:
+        raise UsageError(
+            f"the points have shape {list(points.shape[1:])}, the input of {tail.start or 'the model'} has "
+            f"{list(tail.input_shape)}"
+        )
+    if not len(points):
+        empty = torch.empty(0, tail.layout.words, dtype=torch.int32, device=tail.device)
+        return Codes(empty, tail.layout)
+    return Codes.cat(_codes(tail, part, pools) for part in points.split(batch))
+
+
+def _codes(tail: Tail, points: Tensor, pools: bool) -> Codes:
+    words: list[Tensor] = []
+    choices: dict[str, Tensor] = {}
+    calls: Counter[Any] = Counter()
+
+    def reach(met: Meeting) -> Any:
+        if met.field is not None:
+            words.append(packed(met.field, met.z))
+        return met.proceed()
+
+    def called(func: Any, module: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        if func in INDEXED:
+            note_choices(choices, calls, module, func, args, kwargs)
+
+    dtype = tail.dtype if points.is_floating_point() else points.dtype
+    own = points.detach().to(tail.device, dtype, copy=True)  # an in-place ReLU may overwrite them
+    tail.run(own, reach, output=pools, called=called if pools else None)
+    return joined(words, tail.layout, choices)
+
+
+def _one(model: nn.Module, points: Tensor) -> Tensor:
+    """One point as the model takes it."""
+    parameter = next(model.parameters(), points)
+    one = points[:1] if len(points) else points.new_zeros(1, *points.shape[1:])
+    return one.to(parameter.device, parameter.dtype if one.is_floating_point() else one.dtype, copy=True)
