@@ -13,6 +13,7 @@ from torch import Tensor
 from polykern.models.subject import digest
 
 FORMAT = "polykern-weights/1"
+DOWNLOAD = "POLYKERN_DOWNLOAD"  # set to 1, trained weights that are missing are fetched
 log = logging.getLogger("polykern.models")
 
 State = dict[str, Tensor]

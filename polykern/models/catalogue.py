@@ -13,6 +13,10 @@ KNOWN: dict[str, str] = {
     "googlenet": "InceptionV1, trained if torch's cache holds its weights, else googlenet-random (extra: vision)",
     "googlenet-random": "InceptionV1 with random weights and calibrated BatchNorm (extra: vision)",
     "googlenet-initial": "InceptionV1 as initialised, a degenerate control (extra: vision)",
+    "gpt2": "GPT-2 small, trained if Hugging Face's cache holds it, else random (extra: text)",
+    "gpt2-mlp": "LayerNorm and MLP of one GPT-2 block, on residual vectors (extra: text)",
+    "minilm": "a real sentence encoder (extra: text)",
+    "minilm-mlp": "the MLP of one block of the sentence encoder, on residual vectors (extra: text)",
 }
 _MAKERS = {
     "digits": "digits:subject",
@@ -20,6 +24,10 @@ _MAKERS = {
     "googlenet": "googlenet:subject",
     "googlenet-random": "googlenet:calibrated_subject",
     "googlenet-initial": "googlenet:initial_subject",
+    "gpt2": "gpt2:subject",
+    "gpt2-mlp": "gpt2:mlp_subject",
+    "minilm": "minilm:subject",
+    "minilm-mlp": "minilm:mlp_subject",
 }
 
 

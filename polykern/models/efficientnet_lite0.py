@@ -36,8 +36,9 @@ STAGES = (
 class SameConv2d(nn.Conv2d):
     """A convolution with TensorFlow's "SAME" padding: ceil(side / stride) outputs, the odd pixel behind."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """(n, channels, H, W) -> (n, out, ceil(H / stride), ceil(W / stride))."""
+        x = input
         high, wide = (
             max((-(-int(side) // stride) - 1) * stride + kernel - int(side), 0)
             for side, stride, kernel in zip(x.shape[-2:], self.stride, self.kernel_size, strict=True)

@@ -20,14 +20,13 @@ from torch import Tensor, nn
 
 from polykern.errors import CorruptError, MissingExtra
 from polykern.models import _torchvision, imagenet
-from polykern.models._cache import State, cached, log, reproducible
+from polykern.models._cache import DOWNLOAD, State, cached, log, reproducible
 from polykern.models.efficientnet_lite0 import recognised
 from polykern.models.photos import CROP, TORCHVISION, Photos, foolbox_photos, photograph
 from polykern.models.subject import Example, Examples, Subject
 
 START = "inception5a"
 CHECKPOINT = "googlenet-1378be20.pth"  # torchvision's file; the digits begin its sha256
-DOWNLOAD = "POLYKERN_DOWNLOAD"  # set to 1, trained weights that are missing are fetched
 BATCHES, BATCH = 3, 16  # images that the statistics are measured on
 COARSE, GRAIN = 28, 0.3  # side of the noise that is enlarged, share of the fine noise added
 IMAGES = 1000  # generated examples

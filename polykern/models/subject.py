@@ -40,19 +40,24 @@ class Examples(Protocol):
     @property
     def noun(self) -> str:
         """One item in words, for messages."""
+        ...
 
     @property
     def targets(self) -> tuple[int, ...] | None:
         """The right class of every numbered item, or None where nobody knows."""
+        ...
 
     def __len__(self) -> int:
         """How many numbered items there are."""
+        ...
 
     def at(self, index: int) -> Example:
         """The numbered item; 0 <= index < len."""
+        ...
 
     def read(self, path: Path) -> Example:
         """The item in a file that exists; raises UsageError naming what is wrong with the file."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)

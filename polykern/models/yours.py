@@ -68,15 +68,10 @@ class Noise:
 
     def read(self, path: Path) -> Example:
         """The array of a .npy file, or an image with its values brought to 0..1."""
-        thumbnail: Thumbnail | None = None
         if path.suffix == ".npy":
-            x = _array(path)
-        else:
-            x, thumbnail = _image(path, self.shape)
-        if tuple(x.shape) != self.shape:
-            raise UsageError(f"the model wants {list(self.shape)}, {path} holds {list(x.shape)}")
-        if not x.isfinite().all():
-            raise UsageError(f"{path} holds NaN or infinity")
+            return Example(array(path, self.shape), path.stem, None)
+        x, thumbnail = _image(path, self.shape)
+        _require_shape(path, x, self.shape)
         return Example(x, path.stem, thumbnail)
 
 
@@ -147,11 +142,21 @@ def _file(path: Path) -> ModuleType:
     return module
 
 
-def _array(path: Path) -> Tensor:
+def array(path: Path, shape: tuple[int, ...]) -> Tensor:
+    """The float32 array of the given shape in a .npy file; raises UsageError for anything else, or NaN in it."""
     try:
-        return torch.from_numpy(np.load(path, allow_pickle=False).astype(np.float32))
+        x = torch.from_numpy(np.load(path, allow_pickle=False).astype(np.float32))
     except Exception as error:
         raise UsageError(f"{path} is not a .npy file of numbers", why=str(error)) from error
+    _require_shape(path, x, shape)
+    if not x.isfinite().all():
+        raise UsageError(f"{path} holds NaN or infinity")
+    return x
+
+
+def _require_shape(path: Path, x: Tensor, shape: tuple[int, ...]) -> None:
+    if tuple(x.shape) != shape:
+        raise UsageError(f"the model wants {list(shape)}, {path} holds {list(x.shape)}")
 
 
 def _image(path: Path, shape: tuple[int, ...]) -> tuple[Tensor, Thumbnail]:
