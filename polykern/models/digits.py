@@ -6,7 +6,6 @@ The data are 1797 images of 8 x 8 pixels in file order; the last 297, by other w
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -114,7 +113,7 @@ class Digits:
         """One item in words."""
         return "digit of the test set"
 
-    @cached_property
+    @property
     def targets(self) -> tuple[int, ...]:
         """The label of every image."""
         return tuple(self.labels.tolist())
@@ -124,7 +123,7 @@ class Digits:
 
     def at(self, index: int) -> Example:
         """An image of the set."""
-        return _example(self.images[index], str(self.targets[index]))
+        return _example(self.images[index], str(int(self.labels[index])))
 
     def read(self, path: Path) -> Example:
         """The image in a file of 8 x 8 pixels; white is full ink."""

@@ -123,7 +123,11 @@ def test_googlenet_has_the_papers_shape_and_says_it_is_untrained() -> None:
     batch = torch.stack([googlenet.SmoothNoise(0).at(k).input for k in range(6)])
     seen: list[torch.Tensor] = []
     norm = subject.model.get_submodule("inception5a.branch1.bn")
-    handle = norm.register_forward_hook(lambda m, args, out: seen.append(out))
+
+    def see(module: nn.Module, args: Any, out: torch.Tensor) -> None:
+        seen.append(out)
+
+    handle = norm.register_forward_hook(see)
     scores = subject.model(batch)
     handle.remove()
     assert scores.argmax(1).unique().numel() > 1
