@@ -92,8 +92,7 @@ def undocumented(path: str, tree: ast.Module) -> list[str]:
     """
     found = [] if ast.get_docstring(tree) or not tree.body else [f"{path}: the module"]
     for node in () if {"device", "_numba"} & set(Path(path).parts) else tree.body:
-        public = isinstance(node, Function | ast.ClassDef) and not node.name.startswith("_")
-        if public and not ast.get_docstring(node):
+        if isinstance(node, Function | ast.ClassDef) and not (node.name.startswith("_") or ast.get_docstring(node)):
             found.append(f"{path}:{node.lineno} {node.name}")
     return found
 
