@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from polykern.activations import MODULES, Activation
 from polykern.errors import UsageError
 from polykern.layout import Field, Layout
-from polykern.selectors import Select, lens_name, matches, require_used
+from polykern.selectors import Select as Select
+from polykern.selectors import lens_name, matches, require_used
 from polykern.walk import Finished, Walk, modules_of
 
 
@@ -177,7 +178,8 @@ class _TailWalk(Walk):
         self.fields, self.last, self.see = fields, last, called
         self.entrance: torch.Size | None = None
         self.seen: set[tuple[str, int]] = set()
-        self.recorded: dict[str, list[Any]] = {}
+        self.recorded: dict[str, list[Any]] = {}  # outputs, and inputs where a module overwrites them
+        self.versions: list[int | None] = []  # how often the input of each open module had been overwritten
 
     def go(self) -> Any:
         """Run the model; give its output, or stop's, or None when ended early."""
@@ -200,9 +202,14 @@ class _TailWalk(Walk):
             return (self.points, *args[1:]), kwargs
         return args, {**kwargs, next(iter(kwargs)): self.points}
 
-    def leaving(self, name: str, output: Any) -> None:
-        if not self.inside and self._beside(name):
-            self.recorded.setdefault(name, []).append(output)
+    def entering(self, name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
+        self.versions.append(_version(args))
+
+    def leaving(self, name: str, args: tuple[Any, ...], output: Any) -> None:
+        overwritten = self.versions.pop() != _version(args)
+        if not self.inside and self._beside(name) and output is not None:
+            record = (output, args[0] if overwritten else None)
+            self.recorded.setdefault(name, []).append(_move(record))  # later calls may overwrite them
         if self.inside and self.stop and name == self.stop and output is not None:
             raise Finished(output)
 
@@ -250,7 +257,8 @@ class _TailWalk(Walk):
 
         def forward(*args: Any, **kwargs: Any) -> Any:
             if left:
-                return _move(left.pop(0))
+                output, overwritten = _move(left.pop(0))
+                return output if overwritten is None else _overwrite(args[0], overwritten, output)
             if written is None:
                 return original(*args, **kwargs)
             return self.meet(written, args[0], lambda: original(*args, **kwargs))
@@ -273,6 +281,18 @@ def _level(parts: Sequence[Any], dim: int) -> Sequence[Any]:
 def _grows(x: Any, y: Any) -> bool:
     """Whether x, computed once for one sample, meets a batch of points in y."""
     return all(isinstance(t, Tensor) and t.ndim > 0 for t in (x, y)) and len(x) == 1 < len(y)
+
+
+def _version(args: tuple[Any, ...]) -> int | None:
+    """How often the first argument has been overwritten."""
+    x = args[0] if args else None
+    return x._version if isinstance(x, Tensor) and not x.is_inference() else None
+
+
+def _overwrite(x: Tensor, value: Tensor, output: Any) -> Any:
+    """Replay a module that overwrites its input, and often gives that as its output."""
+    x.copy_(value)
+    return x if isinstance(output, Tensor) and torch.equal(output, value) else output
 
 
 def _call(model: nn.Module, sample: Any) -> Any:

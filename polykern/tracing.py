@@ -224,7 +224,7 @@ class _TraceWalk(Walk):
             self.meet(written, args[0], lambda: None)
             self.quiet += 1
 
-    def leaving(self, name: str, output: Any) -> None:
+    def leaving(self, name: str, args: tuple[Any, ...], output: Any) -> None:
         if self.silent and self.silent[-1] == len(self.here) + 1:
             self.silent.pop()
             self.quiet -= 1

@@ -70,7 +70,7 @@ class Walk(TorchFunctionMode):
     def entering(self, name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
         """A module is called."""
 
-    def leaving(self, name: str, output: Any) -> None:
+    def leaving(self, name: str, args: tuple[Any, ...], output: Any) -> None:
         """A module is done; output is None when it raised."""
 
     def reached(self, field: Field, activation: Activation, z: Any, proceed: Callable[[], Any]) -> Any:
@@ -98,9 +98,9 @@ class Walk(TorchFunctionMode):
         return hook
 
     def _leave(self, name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: Any, output: Any) -> None:
+        def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
             self.here.pop()
-            self.leaving(name, output)
+            self.leaving(name, args, output)
 
         return hook
 
