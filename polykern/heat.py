@@ -13,8 +13,10 @@ from polykern.errors import UsageError
 from polykern.maps.compute import Progress, Recipe, compute
 from polykern.maps.result import HeatMap
 from polykern.models import Subject
+from polykern.models.subject import Thumbnail
 from polykern.plane import Grid, Plane, Window
-from polykern.tail import Select, Tail
+from polykern.selectors import Select
+from polykern.tail import Tail
 
 SIGMA = 16 / 4096  # of the width: legible, and the result hardly depends on it
 
@@ -87,7 +89,8 @@ def prepare(
     start = subject.default_start if start is None else start
     tail = Tail(subject.model, subject.sample, start, stop=stop, select=select)
     if isinstance(inputs, Tensor):
-        anchors, labels, thumbnails = inputs, ["A", "B", "C"], [None] * 3
+        thumbnails: list[Thumbnail | None] = [None] * 3
+        anchors, labels = inputs, ["A", "B", "C"]
         if tuple(anchors.shape) != (3, *tail.input_shape):
             raise UsageError(f"anchors must have shape {[3, *tail.input_shape]}, got {list(anchors.shape)}")
     else:

@@ -35,8 +35,7 @@ def _plain(stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
     """(stride, padding, dilation) in pairs, or None for grouped and for named paddings."""
     if groups != 1 or isinstance(padding, str):
         return None
-    pair = lambda p: (p, p) if isinstance(p, int) else (tuple(p) * 2)[:2]  # noqa: E731
-    return pair(stride), pair(padding), pair(dilation)
+    return tuple((p, p) if isinstance(p, int) else (tuple(p) * 2)[:2] for p in (stride, padding, dilation))
 
 
 def _overlap(func: Any, weight: Tensor) -> int:

@@ -19,6 +19,7 @@ from polykern.tail import Tail
 from polykern_kernels import digest
 
 SIDE = 8  # pixels of an audited block
+MEMORY = 256 << 20  # bytes of a batch: larger ones are no faster
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ def audit(
     right, down  the maps
     uncertain    bits the engine itself could not certify
     """
-    truth = DenseEngine(tail, torch.float64).blocks(grid, blocks)
+    truth = DenseEngine(tail, torch.float64, memory_budget=MEMORY).blocks(grid, blocks)
     wrong, exact, ours, theirs = 0, True, 0, 0
     keys = digest.keys(tail.layout.bits).numpy()
     for block, true, got in zip(blocks, truth, found, strict=True):

@@ -19,6 +19,8 @@ from polykern_kernels import census as kernel
 
 UNRELIABLE = 0.15
 LEAST_ERROR = 0.005
+# the offsets modulo 4 (bit 4 row + column) that are one offset modulo 2
+HALVES = [sum(1 << (4 * r + c) for r in (a, a + 2) for c in (b, b + 2)) for a in (0, 1) for b in (0, 1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +65,10 @@ def sightings(digest: NDArray[np.int64], row: int, column: int = 0) -> Sightings
 def polytopes(bands: list[Sightings]) -> Polytopes:
     """The census of a whole grid from the sightings of its bands."""
     _, marks, counts = kernel.united(*(torch.cat([b[k] for b in bands]) for k in range(3)))
-    flags = (marks.numpy()[:, None] >> np.arange(16)) & 1
-    quarter = flags.reshape(-1, 4, 4)
-    half = quarter.reshape(-1, 2, 2, 2, 2).any((1, 3))
-    n = len(marks)
-    n2 = half.sum() / 4
-    n4 = quarter.sum() / 16
+    seen = marks.numpy()
+    n = len(seen)
+    n2 = sum(int(((seen & offset) != 0).sum()) for offset in HALVES) / 4
+    n4 = int(np.bitwise_count(seen.view(np.uint32)).sum()) / 16
     first, second = 2 * n - n2, (8 * n - 6 * n2 + n4) / 3
     return Polytopes(
         distinct=n,

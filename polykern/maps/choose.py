@@ -1,7 +1,7 @@
 """Which engine makes a map: measured on a coarse sample of it, and said why."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -57,22 +57,21 @@ def choose(
         return Chosen(engine, "every selected unit is affine on the plane", _settings("scanline", given, None))
     except UsageError as no:
         reasons.append(f"scanline: {no.what}")
-    timed = _seconds(make(tail, {"name": "anchored", **given}), grid, seed)
+    anchored = Chosen(make(tail, {"name": "anchored", **given}), "", _settings("anchored", given, None))
     try:
         tiles = make(tail, {"name": "tiles", **given})
         assert isinstance(tiles, TileEngine)
         tile = tiles.calibrate(grid, seed=seed)
     except UsageError as no:
-        return Chosen(make(tail, {"name": "anchored", **given}), no.what, _settings("anchored", given, None))
-    if tile is not None and tile.seconds <= timed:
-        reason = (
-            f"tiles of {tile.side} pixels take {tile.symbols:.0f} symbols: "
-            f"{tile.seconds * 1e6:.3g} us a pixel against {timed * 1e6:.3g} us anchored"
-        )
-        return Chosen(tiles, reason, _settings("tiles", given, tile))
-    found = "too many kinks in a tile" if tile is None else f"{tile.seconds * 1e6:.3g} us a pixel by tile programs"
-    reason = f"{found}, {timed * 1e6:.3g} us anchored"
-    return Chosen(make(tail, {"name": "anchored", **given}), reason, _settings("anchored", given, None))
+        return replace(anchored, reason="; ".join([*reasons, f"tiles: {no.what}"]))
+    if tile is None:
+        return replace(anchored, reason="too many kinks even in a small tile for tile programs to pay")
+    ours, theirs = (_seconds(engine, grid, seed) for engine in (tiles, anchored.engine))
+    told = f"tiles of {tile.side} pixels with {tile.symbols:.0f} symbols take {ours * 1e6:.3g} us a pixel"
+    against = f"{theirs * 1e6:.3g} us anchored"
+    if ours <= theirs:
+        return Chosen(tiles, f"{told}, {against}", _settings("tiles", given, tile))
+    return replace(anchored, reason=f"{told}, only {against}")
 
 
 def make(tail: Tail, settings: dict[str, Any]) -> Engine:
@@ -95,12 +94,11 @@ def _settings(name: str, given: dict[str, Any], tile: Choice | None) -> dict[str
 
 
 def _seconds(engine: Engine, grid: Grid, seed: int) -> float:
-    """Seconds a pixel, on a few small blocks at random places."""
-    room = max(1, grid.resolution - PROBE)
-    corners = np.random.default_rng(seed).integers(0, room, (PROBES, 2))
-    side = min(PROBE, grid.resolution)
+    """Seconds a pixel, on a few blocks at random places."""
+    side = min(grid.resolution, max(PROBE, engine.choice.side if isinstance(engine, TileEngine) else PROBE))
+    corners = np.random.default_rng(seed).integers(0, grid.resolution - side + 1, (PROBES, 2))
     blocks = [Block(int(r), int(c), side, side) for r, c in corners]
-    engine.blocks(grid, blocks[:1])  # warms caches
+    engine.blocks(grid, blocks[:1])  # compiles, and warms caches
     start = time.perf_counter()
     engine.blocks(grid, blocks)
     return (time.perf_counter() - start) / (len(blocks) * side * side)

@@ -15,7 +15,7 @@ from polykern.block import Block, Engine
 from polykern.maps import audit as audits
 from polykern.maps import census, density
 from polykern.maps.choose import Chosen, choose, make
-from polykern.maps.folder import MapFolder, fingerprint
+from polykern.maps.folder import MapFolder, fingerprint, flush
 from polykern.maps.provenance import provenance
 from polykern.maps.result import HeatMap
 from polykern.plane import Grid
@@ -130,7 +130,7 @@ def _fill(engine: Engine, grid: Grid, folder: MapFolder, spots: Sequence[Block],
         (maps,) = engine.blocks(grid, [band])
         for k, spot in enumerate(spots):
             _note(checked[k], spot, band, maps.digest)
-        checked.flush()
+        flush(checked)
         seen = census.sightings(maps.digest, row)
         folder.write(row, maps.right, maps.down, maps.classes, maps.margin, seen, maps.uncertain)
     progress("map", n, n)
@@ -163,7 +163,7 @@ def _finish(
     with _timed(timings, "smooth"):
         out = folder.array("smoothed")
         density.smoothed(right, down, grid.step, recipe.sigma, out)
-        out.flush()  # type: ignore[attr-defined]
+        flush(out)
         summary = density.summary(grid, right, down)
     with _timed(timings, "audit"):
         found = folder.array("parts/audit")

@@ -71,7 +71,8 @@ def triangle(grid: Grid, first: int, last: int) -> NDArray[np.bool_]:
     for k in range(3):
         (r0, c0), (r1, c1) = corners[k], corners[(k + 1) % 3]
         sides.append((r1 - r0) * (columns - c0) - (c1 - c0) * (rows - r0) >= 0)
-    return (sides[0] == sides[1]) & (sides[1] == sides[2])
+    inside: NDArray[np.bool_] = (sides[0] == sides[1]) & (sides[1] == sides[2])
+    return inside
 
 
 def _stripes(n: int) -> Iterator[tuple[int, int]]:

@@ -79,7 +79,8 @@ class MapFolder:
 
     def array(self, name: str) -> NDArray[Any]:
         """One of the maps, writable."""
-        return np.load(self.root / f"{name}.npy", mmap_mode="r+", allow_pickle=False)
+        found: NDArray[Any] = np.load(self.root / f"{name}.npy", mmap_mode="r+", allow_pickle=False)
+        return found
 
     def write(
         self,
@@ -99,15 +100,15 @@ class MapFolder:
             total = _counted(part.sum(0))
             out = self.array(name)
             out[row : row + total.shape[0]] = total
-            _close(out)
+            flush(out)
         layers = self.array("layers")
         layers[:, row : row + below] = _counted(split["right"][:, :below] + split["down"][:, :, : n - 1])
-        _close(layers)
+        flush(layers)
         for name, values in (("margin", margin), ("classes", classes)):
             if values is not None:
                 out = self.array(name)
                 out[row : row + height] = values
-                _close(out)
+                flush(out)
         np.savez(self.root / PARTS / f"{row:06d}.npz", *(s.numpy() for s in sightings), np.int64(uncertain))
         self.state["bands"].append(row)
         self._record()
@@ -202,6 +203,6 @@ def _replace(path: Path, text: str) -> None:
     beside.replace(path)
 
 
-def _close(array: NDArray[Any]) -> None:
+def flush(array: NDArray[Any]) -> None:
     """Flush a memory map; its pages leave memory with the last reference."""
     array.flush()  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Tile programs: exact codes of every pixel of a piecewise-linear network at a hundredth of the dense arithmetic."""
+"""Tile programs: exact codes of every pixel of a piecewise-linear network, a hundredth of the dense work."""
 
 from polykern.tiles.compress import compress as compress
 from polykern.tiles.engine import Choice as Choice

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,7 +49,7 @@ class Bundle:
     count         symbols of each tile so far
     low, high     interval of every symbol, (tiles, capacity)
     alive         tiles that have not been given up
-    declared, loose   bits judged by their range so far, and those found undecided
+    coefficients  how many went through an activation: what compression costs
     """
 
     tiles: int
@@ -63,6 +64,7 @@ class Bundle:
     margin: NDArray[np.float64] = field(init=False)
     winner: NDArray[np.int32] = field(init=False)
     scale: NDArray[np.int32] = field(init=False)
+    coefficients: int = 0
     written: list[Instructions] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -137,7 +139,7 @@ def bundle_of(tiles: int, half: tuple[float, float], limit: int, bits: int) -> B
     return Bundle(tiles, limit, half, digest.keys(bits))
 
 
-def _joined(parts: Sequence[NDArray[np.generic]], dtype: type) -> NDArray[np.generic]:
+def _joined(parts: Sequence[NDArray[Any]], dtype: type) -> NDArray[Any]:
     return np.concatenate(parts) if parts else np.zeros(0, dtype)
 
 

@@ -41,6 +41,7 @@ def activate(x: Forms, activation: Activation, field: Field | None, index: int) 
     if x.scaled and activation.thresholds != (0.0,):
         raise NotCarried(f"{activation.kind} behind a LayerNorm has thresholds other than 0")
     rows, ptr = x.rows.flatten(1), torch.from_numpy(x.ptr)
+    x.bundle.coefficients += rows.numel()
     low, high, size = kernels.ranges(rows, ptr, *x.bounds)
     tolerance = x.error.flatten(1) + gamma(len(rows)) * size
     slack = tolerance + gamma(len(rows)) * size  # the bounds were rounded too

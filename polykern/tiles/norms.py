@@ -70,10 +70,9 @@ def _norm_symbol(x: Forms, rows: Tensor, eps: float) -> tuple[Tensor, Tensor]:
         here = np.flatnonzero(x.symbol == symbol)
         basis[symbol][torch.from_numpy(x.tile[here])] = rows[torch.from_numpy(here)]
     one, u, v = basis
-    dot = lambda a, b: (a * b).sum(1) / dims  # noqa: E731
-    terms = torch.stack(
-        [dot(one, one) + eps, 2 * dot(one, u), 2 * dot(one, v), dot(u, u), 2 * dot(u, v), dot(v, v)], 1
-    )
+    products = [one * one, 2 * one * u, 2 * one * v, u * u, 2 * u * v, v * v]
+    terms = torch.stack([p.sum(1) / dims for p in products], 1)
+    terms[:, 0] += eps
     half_u, half_v = x.bundle.half
     # |s at a point - s at the centre| is at most the length of the step, over sqrt(d)
     step = (half_u * u.norm(dim=1) + half_v * v.norm(dim=1)) / dims**0.5

@@ -194,6 +194,6 @@ def _crossed(channels: int, space: Sequence[int], lines: Sequence[Tensor]) -> tu
     return torch.where(valid, unit, -1).reshape(shape.numel(), -1), shape
 
 
-def _tuple(value: Any, axes: int) -> tuple[int, ...]:
-    value = (value,) * axes if isinstance(value, int) else tuple(value)
-    return value * axes if len(value) == 1 else value
+def _tuple(value: Any, axes: int) -> tuple[Any, ...]:
+    values: tuple[Any, ...] = (value,) if isinstance(value, int) else tuple(value)
+    return values * axes if len(values) == 1 else values
