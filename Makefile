@@ -42,7 +42,7 @@ check: $(check-needs)  ## style, types, direction of imports
 	$(tools)ruff check .
 	$(tools)ruff format --check .
 	$(tools)mypy
-	$(tools)pyright
+	$(tools)pyright --pythonpath "$$(command -v $(python))"
 	$(tools)lint-imports --no-logo
 
 gpu: $(test-needs)  ## tests and benches on a CUDA device, ten minutes at most; PYTHON=python3 installs nothing
