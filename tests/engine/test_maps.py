@@ -1,0 +1,191 @@
+"""The map driver: bands, resume, census, density, audit."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+from torch import nn
+
+from polykern.block import Block
+from polykern.errors import MismatchError, UsageError
+from polykern.maps import audit, census, density
+from polykern.maps.compute import Recipe, compute
+from polykern.maps.result import HeatMap
+from polykern.plane import Grid, Plane, Window
+from polykern.tail import Tail
+from tests.engine.dense_truth import truth
+
+MAPS = ("right", "down", "layers", "margin", "smoothed", "classes")
+
+
+def recipe(resolution: int = 150, engine: str = "tiles", sigma: float = 2.0, seed: int = 0) -> Recipe:
+    torch.manual_seed(11)
+    net = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 20), nn.ReLU(), nn.Linear(20, 4)
+    ).eval()
+    tail = Tail(net, torch.zeros(1, 1, 8, 8))
+    anchors = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(4))
+    plane = Plane.through(anchors)
+    return Recipe(tail, Grid(plane, plane.window(), resolution), sigma, engine=engine, seed=seed, audited=0.05)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> HeatMap:
+    return compute(recipe(), tmp_path_factory.mktemp("maps") / "tiles")
+
+
+def test_the_whole_map_is_the_dense_one(finished: HeatMap) -> None:
+    given = recipe()
+    true = truth(given.tail, given.grid, Block(0, 0, 149, 149))
+    codes = true.codes
+    assert np.array_equal(finished.right, (codes[:, :-1] != codes[:, 1:]).sum(-1).numpy())
+    assert np.array_equal(finished.down, (codes[:-1] != codes[1:]).sum(-1).numpy())
+    assert finished.classes is not None
+    assert np.array_equal(finished.classes, true.output.argmax(-1).numpy())
+    assert np.array_equal(finished.layers.sum(0), (true.right + true.down).numpy())
+    assert finished.margin is not None
+    assert (finished.margin <= true.z.abs().amin(-1).numpy() * (1 + 1e-6)).all()
+    distinct = len(torch.unique(codes.flatten(0, 1), dim=0))
+    assert finished.provenance["polytopes"]["distinct"] == distinct
+    report = finished.provenance["audit"]
+    assert (report["wrong_bits"], report["density_relative_error"]) == (0, 0.0)
+    assert report["points"] >= 0.05 * 150**2 - 64
+
+
+@pytest.mark.parametrize("engine", ["float64", "float32", "anchored", "auto"])
+def test_every_engine_draws_the_same_map(engine: str, finished: HeatMap, tmp_path: Path) -> None:
+    other = compute(recipe(engine=engine), tmp_path / engine)
+    differing = int((other.right != finished.right).sum() + (other.down != finished.down).sum())
+    assert differing <= (0 if engine in ("float64", "auto") else 20)
+    assert other.provenance["arithmetic"]["reason"]
+
+
+def test_an_interrupted_run_goes_on_to_the_same_bytes(tmp_path: Path, finished: HeatMap) -> None:
+    class Stop(Exception):
+        pass
+
+    def interrupt(stage: str, done: int, total: int) -> None:
+        if done > 0:
+            raise Stop
+
+    with pytest.raises(Stop):
+        compute(recipe(), tmp_path / "map", progress=interrupt)
+    state = json.loads((tmp_path / "map" / "progress.json").read_text())
+    assert len(state["bands"]) == 1
+    done: list[int] = []
+    compute(recipe(), tmp_path / "map", progress=lambda stage, at, total: done.append(at))
+    assert done[0] != 0, "the finished band was made again"
+    for name in MAPS:
+        ours, theirs = (folder / f"{name}.npy" for folder in (tmp_path / "map", finished.folder))
+        assert ours.read_bytes() == theirs.read_bytes()
+    assert not (tmp_path / "map" / "parts").exists()
+
+
+def test_a_finished_map_is_opened_not_made_again(finished: HeatMap) -> None:
+    def never(stage: str, done: int, total: int) -> None:
+        raise AssertionError("made again")
+
+    again = compute(recipe(), finished.folder, progress=never)
+    assert again.provenance == finished.provenance
+
+
+def test_another_run_is_refused_and_nothing_is_lost(finished: HeatMap) -> None:
+    before = (finished.folder / "map.json").read_bytes()
+    with pytest.raises(MismatchError, match="resolution: 150 there, 151 here"):
+        compute(recipe(151), finished.folder)
+    assert (finished.folder / "map.json").read_bytes() == before
+
+
+def test_a_folder_of_other_things_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(MismatchError, match="holds no heat map"):
+        compute(recipe(), tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="is not a folder"):
+        compute(recipe(), tmp_path / "file")
+
+
+def test_smoothing_in_stripes_is_smoothing_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    right = rng.integers(0, 9, (90, 89)).astype(np.uint16)
+    down = rng.integers(0, 9, (89, 90)).astype(np.uint16)
+    monkeypatch.setattr(density, "STRIPE", 7)
+    out = np.empty((89, 89), np.float32)
+    density.smoothed(right, down, 0.5, 3.0, out)
+    raw = (right[:89].astype(np.float32) + down[:, :89]) / np.float32(1.0)
+    assert np.array_equal(out, gaussian_filter(raw, 3.0, mode="reflect", truncate=4.0))
+
+
+def test_the_triangle_is_where_the_anchors_are() -> None:
+    plane = Plane.through(torch.tensor([[0.0, 0.0], [7.5, 0.0], [0.0, 7.5]]))
+    grid = Grid(plane, Window(0.0, 0.0, 8.0), 8)
+    inside = density.triangle(grid, 0, 7)
+    i, j = np.mgrid[0:7, 0:7]
+    assert np.array_equal(inside, i + j + 1 < 7.5)
+
+
+def test_the_census_of_a_chessboard() -> None:
+    """Squares of side s on an n x n grid: every sub-grid sees all of them, so nothing is extrapolated."""
+    n, s = 64, 8
+    i, j = np.mgrid[0:n, 0:n] // s
+    digest = np.stack([i * 1000 + j, i + j], -1).astype(np.int64)
+    found = census.polytopes([census.sightings(digest[a : a + 16], a) for a in range(0, n, 16)])
+    assert found.distinct == (n // s) ** 2
+    assert found.estimate == pytest.approx(found.distinct)
+    assert found.reliable
+    assert found.single_pixel_share == 0
+
+
+def test_the_census_flags_a_grid_that_is_too_coarse() -> None:
+    digest = np.arange(2 * 32 * 32).reshape(32, 32, 2)
+    found = census.polytopes([census.sightings(digest, 0)])
+    assert found.distinct == 32 * 32
+    assert not found.reliable
+    assert found.single_pixel_share == 1
+    quarter, sixteenth = 256, 64
+    assert found.estimate == pytest.approx((8 * 1024 - 6 * quarter + sixteenth) / 3)
+
+
+def test_the_audit_counts_the_bits_that_are_wrong() -> None:
+    """Fingerprints off by one key, by two, and maps off by some flips are found."""
+    given = recipe(64)
+    tail = given.tail.to(torch.float64)
+    spots = audit.places(64, 0.05, seed=1)
+    true = [truth(given.tail, given.grid, b) for b in spots]
+    found = torch.stack([t.fingerprints for t in true]).numpy().copy()
+    right, down = np.zeros((64, 63), np.uint16), np.zeros((63, 64), np.uint16)
+    for b, t in zip(spots, true, strict=True):
+        area = slice(b.row, b.row + b.height), slice(b.column, b.column + b.width)
+        right[area], down[area] = t.right.numpy(), t.down.numpy()
+    clean = audit.audit(tail, given.grid, spots, found, right, down, 3)
+    assert (clean.wrong_bits, clean.wrong_bits_are, clean.uncertain_bits) == (0, "exact", 3)
+    from polykern_kernels import digest
+
+    keys = digest.keys(given.tail.layout.bits).numpy()
+    found[0, 0, 0] += keys[5]
+    found[0, 2, 1] -= keys[7]
+    one = audit.audit(tail, given.grid, spots, found, right, down, 0)
+    assert (one.wrong_bits, one.wrong_bits_are) == (2, "exact")
+    found[0, 3, 3] += keys[5] - keys[9]
+    assert audit.audit(tail, given.grid, spots, found, right, down, 0).wrong_bits_are == "at least"
+
+
+def test_sum_along_a_row_bounds_and_matches_the_ends(finished: HeatMap) -> None:
+    """Parity (A9): flips along a path have the parity of the ends' distance and are no fewer."""
+    given = recipe()
+    codes = truth(given.tail, given.grid, Block(0, 0, 149, 149)).codes
+    for row in range(0, 150, 7):
+        walked = int(finished.right[row].sum(dtype=np.int64))
+        ends = int((codes[row, 0] != codes[row, -1]).sum())
+        assert walked >= ends
+        assert (walked - ends) % 2 == 0
+
+
+def test_density_is_counts_over_length(finished: HeatMap) -> None:
+    step = finished.step
+    mean = float(finished.counts.mean()) / (2 * step)
+    assert math.isclose(finished.provenance["density"]["mean"], mean, rel_tol=1e-9)
