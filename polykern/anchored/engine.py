@@ -1,0 +1,155 @@
+"""Maps by anchored evaluation: dense and smooth networks at low-precision speed with float32 accuracy."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from polykern.activations import Activation
+from polykern.anchored.points import Anchored
+from polykern.arithmetic import Arithmetic, ieee
+from polykern.block import Block, BlockMaps, blank, paste
+from polykern.carrier import NotCarried
+from polykern.counting import Counts, Footprint, has_classes, placed, points_within
+from polykern.errors import UsageError
+from polykern.plane import Grid
+from polykern.tail import Meeting, Tail
+
+MEMORY = 2 << 30
+
+Job = tuple[int, Block]  # number of the block it belongs to, tile
+
+
+class AnchoredEngine:
+    """Maps in tiles about their centres (`polykern.anchored.Anchored`).
+
+    A tile of `tile` x `tile` pixels is evaluated as (tile + 1) x (tile + 1) points about one anchor, so that
+    neighbours are always compared within one tile; tiles that hang over a block's edge are computed whole.
+
+    tail           the network; it is copied to float64 and `device`: anchors are float64, and so are the weights
+                   that the differences' weights are cast from
+    arithmetic     of linear operators on differences, see `polykern.arithmetic.Arithmetic`; None: "float16" on
+                   CUDA, "float32" elsewhere
+    tile           pixels of a tile's side
+    device         where it runs
+    memory_budget  bytes that the activations of a batch may take; how many a point takes is measured on four
+                   points at the first call (`polykern.counting.Footprint`)
+    classes        also compute the argmax of the output; None: when it is a vector
+    """
+
+    name = "anchored"
+    margin = "computed"
+
+    def __init__(
+        self,
+        tail: Tail,
+        *,
+        arithmetic: str | None = None,
+        tile: int = 16,
+        device: torch.device | str = "cpu",
+        memory_budget: int = MEMORY,
+        classes: bool | None = None,
+    ) -> None:
+        if tile < 1:
+            raise UsageError(f"a tile has at least one pixel a side, got {tile}")
+        self._device, self._budget, self.tile = torch.device(device), memory_budget, tile
+        self.tail = placed(tail, torch.float64, device)
+        chosen = arithmetic or ("float16" if self._device.type == "cuda" else "float32")
+        self.arithmetic = Arithmetic(chosen, self.tail.model)
+        self.dtype = f"{chosen} differences about float64 anchors"
+        self.classes = has_classes(tail) if classes is None else classes
+        self._each: int | None = None
+
+    def blocks(self, grid: Grid, blocks: Sequence[Block]) -> list[BlockMaps]:
+        """The maps of `blocks`, in order; tiles of all blocks run together, as many as the budget allows."""
+        maps = [blank(b, len(self.tail.layout.fields), self.classes) for b in blocks]
+        jobs = [(k, tile) for k, block in enumerate(blocks) for tile in _cut(block, self.tile)]
+        size = self.batch(grid)
+        for first in range(0, len(jobs), size):
+            batch = jobs[first : first + size]
+            for (k, tile), done in zip(batch, self._run(grid, [t for _, t in batch], self.tile), strict=True):
+                paste(done, tile, blocks[k], maps[k])
+        return maps
+
+    def batch(self, grid: Grid) -> int:
+        """Tiles that run together."""
+        if self._each is None:
+            seen = Footprint()
+            self._run(grid, [Block(0, 0, 1, 1)], 1, seen)
+            self._each = seen.bytes(4)
+        points = (self.tile + 1) ** 2
+        return points_within(self._budget, self._each, points, f"a tile of {self.tile} pixels") // points
+
+    def _run(self, grid: Grid, tiles: Sequence[Block], side: int, seen: Footprint | None = None) -> list[BlockMaps]:
+        points = self._points(grid, tiles, side)
+        counts = Counts(self.tail.layout, len(tiles), side + 1, side + 1, self._device)
+
+        def reach(meeting: Meeting) -> Anchored | Tensor:
+            out = met(meeting, counts)
+            if seen is not None:
+                seen.see(*(x.delta if isinstance(x, Anchored) else x for x in (meeting.z, out)))
+            return out
+
+        try:
+            with ieee():
+                out = self.tail.run(points, reach, output=self.classes)
+        except NotCarried as reason:
+            raise UsageError(
+                f"anchored evaluation cannot follow this network: {reason}", fix="--engine float32 follows any"
+            ) from reason
+        if not self.classes:
+            return counts.maps(None)
+        scores = out.full() if isinstance(out, Anchored) else out.expand(len(points), -1)
+        return counts.maps(scores.argmax(1))
+
+    def _points(self, grid: Grid, tiles: Sequence[Block], side: int) -> Anchored:
+        corner = torch.tensor([[t.row, t.column] for t in tiles], dtype=torch.float64)
+        centres = grid.points(corner[:, 0] + side / 2, corner[:, 1] + side / 2)
+        axes = torch.stack([grid.plane.e1, grid.plane.e2])
+        reach = (torch.arange(side + 1, dtype=torch.float64) - side / 2) * grid.step
+        at = torch.stack([reach.repeat(side + 1), reach.repeat_interleave(side + 1)], 1)
+        centres, axes, at = (t.to(self._device) for t in (centres, axes, at))
+        return Anchored.along(centres, axes, at, self.arithmetic)
+
+
+def met(meeting: Meeting, counts: Counts) -> Anchored | Tensor:
+    """What flows on behind a nonlinearity, its bits counted.
+
+    Piecewise-linear ones with numbers as slopes take one fused pass; the others are counted at their points and
+    go through their own function.
+    """
+    field, activation, z = meeting.field, meeting.activation, meeting.z
+    slopes = _numbers(activation)
+    if isinstance(z, Anchored) and slopes is not None:
+        delta = counts.step(field, activation.thresholds, slopes, z.anchor, z.delta)
+        return z.beside(_at(activation, slopes, z.anchor), delta)
+    if field is not None:
+        counts.tally(field, z.full() if isinstance(z, Anchored) else z)
+    out: Anchored | Tensor = meeting.proceed()
+    return out
+
+
+def _numbers(activation: Activation) -> list[float] | None:
+    """Its slopes, or None when it is smooth or they differ from unit to unit."""
+    slopes = activation.slopes
+    if slopes is None or any(isinstance(s, Tensor) and s.numel() > 1 for s in slopes):
+        return None
+    return [float(s) for s in slopes]
+
+
+def _at(activation: Activation, slopes: Sequence[float], z: Tensor) -> Tensor:
+    """A piecewise-linear activation of z, piece by piece: nothing is added up that could cancel."""
+    kinks, value = activation.thresholds, activation.value
+    out = value + slopes[0] * (z - kinks[0])
+    for k, (kink, slope) in enumerate(zip(kinks, slopes[1:], strict=True)):
+        if k:
+            value += slopes[k] * (kink - kinks[k - 1])
+        out = torch.where(z > kink, value + slope * (z - kink), out)
+    return out
+
+
+def _cut(block: Block, side: int) -> Iterator[Block]:
+    """Square tiles that cover a block; the last ones may hang over its edge."""
+    for row in range(block.row, block.row + block.height, side):
+        for column in range(block.column, block.column + block.width, side):
+            yield Block(row, column, side, side)

@@ -1,0 +1,203 @@
+"""Points carried as (anchor, difference): float32 accuracy from low-precision products.
+
+Points fall into groups (a tile of pixels, a piece of a path, the ball about a position) about one anchor each:
+x = anchor + delta. A linear operator acts on the anchor in float64 and on the delta in any arithmetic, so its
+rounding is relative to the delta, a few pixels, and not to the activation; every other function f gives the
+exact difference f(anchor + delta) - f(anchor). The weights are shared by all groups, so all points still go
+through one product.
+
+Up to the first nonlinearity the deltas are combinations of a few axes (the two of a plane) that all groups
+share, and only those axes are carried, in float64.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
+
+from polykern.anchored.alone import require
+from polykern.anchored.pools import PLANES, max_pool2d
+from polykern.arithmetic import Arithmetic
+from polykern.carrier import Carrier, Linear, NotCarried
+
+
+class Anchored(Carrier):
+    """groups * points points, group by group, about `groups` anchors.
+
+    anchor      float64 or float32 (groups, *units)
+    delta       float32 (groups * points, *units): point minus its group's anchor
+    arithmetic  of linear operators on the deltas
+    wide        dtype in which functions that are not linear are evaluated: float64 keeps the difference
+                exact to float32's relative accuracy however close the points lie; float32 adds 2**-24 of the value
+    """
+
+    def __init__(
+        self,
+        anchor: Tensor,
+        delta: Tensor,
+        arithmetic: Arithmetic,
+        *,
+        wide: torch.dtype = torch.float64,
+    ) -> None:
+        self.anchor, self.arithmetic, self.wide = anchor, arithmetic, wide
+        self._delta: Tensor | None = delta
+        self._axes: Tensor | None = None
+        self._at: Tensor | None = None
+        self.points = len(delta) // len(anchor)
+
+    @classmethod
+    def along(
+        cls,
+        anchor: Tensor,
+        axes: Tensor,
+        at: Tensor,
+        arithmetic: Arithmetic,
+        *,
+        wide: torch.dtype = torch.float64,
+    ) -> Self:
+        """Points anchor[g] + sum_k at[p, k] axes[k], the same pattern about every anchor.
+
+        anchor  float64 (groups, *units)
+        axes    float64 (k, *units)
+        at      float64 (points, k)
+        others  as for the class
+        """
+        made = cls(anchor, anchor[:0].float(), arithmetic, wide=wide)
+        made._delta, made._axes, made._at, made.points = None, axes, at, len(at)
+        return made
+
+    @property
+    def delta(self) -> Tensor:
+        """float32 (groups * points, *units): the differences, cast once from float64 axes."""
+        if self._delta is None:
+            assert self._axes is not None
+            assert self._at is not None
+            one = (self._at @ self._axes.flatten(1)).float().reshape(self.points, *self.shape[1:])
+            self._delta = one.repeat(len(self.anchor), *(1,) * (one.ndim - 1))
+        return self._delta
+
+    @property
+    def shape(self) -> torch.Size:
+        """(groups * points, *units)."""
+        return torch.Size((len(self.anchor) * self.points, *self.anchor.shape[1:]))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What a module sees: the anchors' dtype."""
+        return self.anchor.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the anchors lie."""
+        return self.anchor.device
+
+    def full(self) -> Tensor:
+        """(groups * points, *units) in `wide`: the points' values."""
+        return (self.anchor.to(self.wide).unsqueeze(1) + self.grouped(self.delta)).flatten(0, 1)
+
+    def grouped(self, rows: Tensor) -> Tensor:
+        """(groups, points, ...): a view of rows (groups * points, ...), in whatever memory format they are."""
+        return rows.view(torch.Size((len(self.anchor), self.points)) + rows.shape[1:])
+
+    def beside(self, anchor: Tensor, delta: Tensor) -> "Anchored":
+        """Other values of the same points."""
+        return Anchored(anchor, delta, self.arithmetic, wide=self.wide)
+
+    def beside_axes(self, anchor: Tensor, axes: Tensor) -> "Anchored":
+        """Other values of the same points, still along axes."""
+        assert self._at is not None
+        return Anchored.along(anchor, axes, self._at, self.arithmetic, wide=self.wide)
+
+    def apply(self, linear: Linear) -> "Anchored":
+        dtype = self.anchor.dtype
+        weight = None if linear.weight is None else linear.weight.to(dtype)
+        anchor = linear.op(self.anchor, weight)
+        if linear.bias is not None:
+            anchor = anchor + linear.bias.to(dtype)
+        if self._axes is not None:
+            return self.beside_axes(anchor, linear.op(self._axes.to(dtype), weight))
+        return self.beside(anchor, self.arithmetic.product(linear, self.delta, len(self.anchor)))
+
+    @classmethod
+    def combine(
+        cls, parts: Sequence["Anchored | Tensor"], op: Callable[[list[Tensor]], Tensor], terms: int
+    ) -> "Anchored":
+        carried = [p for p in parts if isinstance(p, Anchored)]
+        first = carried[0]
+        if any(p.shape[0] != first.shape[0] or p.points != first.points for p in carried):
+            raise NotCarried("points of different groups together")
+        groups, dtype = len(first.anchor), first.anchor.dtype
+        anchor = op([p.anchor if isinstance(p, Anchored) else _repeated(p, groups, dtype) for p in parts])
+        if first._axes is not None and all(p._axes is not None and p._at is first._at for p in carried):
+            axes = [p._axes if isinstance(p, Anchored) else _zeros(p, len(first._axes), dtype) for p in parts]
+            return first.beside_axes(anchor, op([a for a in axes if a is not None]))
+        rows = first.shape[0]
+        deltas = [p.delta if isinstance(p, Anchored) else _zeros(p, rows, torch.float32) for p in parts]
+        return first.beside(anchor, op(deltas))
+
+    def other(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> "Anchored":
+        name = getattr(func, "__name__", str(func))
+        require(func, args, kwargs, self.ndim)
+        tree = (tuple(args), dict(kwargs))
+        for x in tree_leaves(tree):
+            if isinstance(x, Carrier) and (x.ndim != self.ndim or x.shape[0] != self.shape[0]):
+                raise NotCarried(f"{name} of points with {x.ndim} and with {self.ndim} axes")
+            if isinstance(x, Tensor) and x.ndim >= self.ndim and x.shape[0] != 1:
+                raise NotCarried(f"{name} with a constant that differs from point to point")
+        if func in PLANES and self.ndim == 4:
+            given = args[1:] if args else ()
+            return self.beside(*max_pool2d(self.anchor, self.delta, given, kwargs))
+        return self.difference(lambda t: func(*t[0], **t[1]), tree, name)
+
+    def difference(self, f: Callable[[Any], Any], tree: Any, name: str) -> "Anchored":
+        """f(points) - f(anchors), exactly.
+
+        f       takes `tree` with its carriers replaced by tensors; acts on each row alone
+        tree    nested tuples, lists and dicts; floating constants in it are taken in the same dtype
+        name    of f, for errors
+        raises  NotCarried when f gives no floating value for each point
+        """
+        groups = len(self.anchor)
+        at_anchor = f(tree_map(lambda x: _anchors(x, self.anchor.dtype), tree))
+        at_points = f(tree_map(lambda x: _values(x, self.wide), tree))
+        if not isinstance(at_anchor, Tensor):  # max along an axis gives (values, places)
+            at_anchor, at_points = at_anchor[0], at_points[0]
+        if (
+            not at_anchor.is_floating_point()
+            or at_anchor.shape[:1] != (groups,)
+            or at_points.shape != (groups * self.points, *at_anchor.shape[1:])
+        ):
+            raise NotCarried(f"{name} gives no value for each point")
+        delta = self.grouped(at_points).sub_(at_anchor.to(self.wide).unsqueeze(1)).flatten(0, 1).float()
+        return self.beside(at_anchor, delta)
+
+    def become(self, value: Carrier) -> None:
+        assert isinstance(value, Anchored)
+        self.anchor, self.points = value.anchor, value.points
+        self._delta, self._axes, self._at = value._delta, value._axes, value._at
+
+
+def _anchors(x: Any, dtype: torch.dtype) -> Any:
+    if isinstance(x, Anchored):
+        return x.anchor.clone()  # f may overwrite it
+    return x.to(dtype) if isinstance(x, Tensor) and x.is_floating_point() else x
+
+
+def _values(x: Any, dtype: torch.dtype) -> Any:
+    if isinstance(x, Anchored):
+        return x.full()
+    return x.to(dtype) if isinstance(x, Tensor) and x.is_floating_point() else x
+
+
+def _repeated(x: Tensor, rows: int, dtype: torch.dtype) -> Tensor:
+    """A constant beside the points, which must be one row, repeated."""
+    if x.shape[0] != 1:
+        raise NotCarried("a constant that differs from point to point")
+    return x.detach().to(dtype).expand(rows, *x.shape[1:])
+
+
+def _zeros(x: Tensor, rows: int, dtype: torch.dtype) -> Tensor:
+    """The differences of a constant."""
+    return torch.zeros((), dtype=dtype, device=x.device).expand(rows, *x.shape[1:])

@@ -1,0 +1,87 @@
+"""Max-pooling of anchored points: winners are the anchor's, save in the few windows where they may change.
+
+    delta'[p] = max_j (c_j + delta_j[p])        c_j = anchor_j - max_i anchor_i, in float64
+
+Where c_j + max_p |delta_j| stays below the worst the anchor's winner can do, for every other j of a window, its
+winner holds at every point of the group and delta' is the winner's delta. Nothing is added to an anchor, so
+nothing cancels, and the points are never held in float64.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+PLANES = (F.max_pool2d, torch.max_pool2d)
+
+
+def max_pool2d(
+    anchor: Tensor, delta: Tensor, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> tuple[Tensor, Tensor]:
+    """Anchors and differences behind a max-pool of images.
+
+    anchor        float64|float32 (groups, channels, height, width)
+    delta         float32 (groups * points, channels, height, width)
+    args, kwargs  of F.max_pool2d behind its input
+    returns       (groups, channels, h, w), and float32 (groups * points, channels, h, w)
+    """
+    options = _options(args, kwargs)
+    pooled, winner = F.max_pool2d(anchor, **options, return_indices=True)
+    groups, channels = anchor.shape[:2]
+    points, shape = len(delta) // groups, pooled.shape[2:]
+    rivals = _windows(anchor.shape[2:], shape, options).to(anchor.device)  # (windows, size); -1 outside
+    rows = delta.reshape(groups, points, -1)
+    out = torch.empty((groups, points, pooled[0].numel()), dtype=delta.dtype, device=delta.device)
+    plane = anchor.shape[2] * anchor.shape[3]
+    first = torch.arange(channels, device=anchor.device)[:, None] * plane  # of every channel
+    own = (first + winner.flatten(2)).flatten(1)  # (groups, channels * windows), into a row
+    for g in range(groups):
+        torch.index_select(rows[g], 1, own[g], out=out[g])
+    gap = _gaps(anchor.flatten(2), pooled.flatten(2), rivals)  # (groups, channels, windows, size)
+    swing = rows.abs().amax(1)  # (groups, channels * plane)
+    sway = torch.where(rivals >= 0, swing.view(groups, channels, plane)[:, :, rivals.clamp(min=0)], 0)
+    hold = -torch.gather(swing, 1, own).view(groups, channels, -1, 1)
+    mine = rivals == winner.flatten(2)[..., None]
+    open_ = ((gap + sway > hold) & ~mine).any(3)
+    for g in range(groups):
+        c, w = open_[g].nonzero(as_tuple=True)
+        if len(c):
+            places = first[c] + rivals[w].clamp(min=0)  # (open windows, size)
+            values = rows[g][:, places.flatten()].view(points, *places.shape) + gap[g, c, w].float()
+            out[g][:, c * rivals.shape[0] + w] = values.amax(2)
+    return pooled, out.view(groups * points, channels, *shape)
+
+
+def _options(args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
+    defaults: dict[str, Any] = {"stride": None, "padding": 0, "dilation": 1, "ceil_mode": False}
+    given = dict(zip(names, args, strict=False)) | {k: v for k, v in kwargs.items() if k in names}
+    return defaults | given
+
+
+def _windows(size: torch.Size, out: torch.Size, options: Mapping[str, Any]) -> Tensor:
+    """int64 (windows, size of a window): places in the plane that a window looks at; -1 outside it."""
+    axes = []
+    for k in range(2):
+        kernel, stride, padding, dilation = (
+            _pair(options[n], k) for n in ("kernel_size", "stride", "padding", "dilation")
+        )
+        start = torch.arange(out[k])[:, None] * (stride or kernel) - padding
+        place = start + torch.arange(kernel) * dilation
+        axes.append(torch.where((place >= 0) & (place < size[k]), place, -1))
+    row, column = axes[0][:, None, :, None], axes[1][None, :, None, :]
+    places = torch.where((row >= 0) & (column >= 0), row * size[1] + column, -1)
+    return places.reshape(out[0] * out[1], -1)
+
+
+def _pair(x: Any, k: int) -> int:
+    if x is None or (isinstance(x, (tuple, list)) and not x):
+        return 0
+    return int(x[k % len(x)]) if isinstance(x, (tuple, list)) else int(x)
+
+
+def _gaps(anchor: Tensor, pooled: Tensor, rivals: Tensor) -> Tensor:
+    """Anchor less its window's largest, <= 0; -infinity outside the plane."""
+    return torch.where(rivals >= 0, anchor[:, :, rivals.clamp(min=0)] - pooled[..., None], -torch.inf)

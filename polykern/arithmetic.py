@@ -1,0 +1,148 @@
+"""The arithmetic of linear operators: IEEE float32 guarded, float16 and bfloat16 operands by name.
+
+A density map from activations rounded to TF32, float16 or bfloat16 is noise, so nothing here rounds unless
+it is asked to by name, and `ieee` switches every hidden rounding of torch off while an engine runs. Named
+low precision is meant for differences of neighbouring points (`polykern.anchored`), never for activations.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from polykern.carrier import Linear
+from polykern.errors import UsageError
+
+OPERANDS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+LARGEST = 2.0**15  # bound on outputs in float16, whose largest number is 65504
+
+_CUDNN: Any = torch.backends.cudnn
+_ONEDNN: Any = torch.backends.mkldnn
+_PRECISIONS: tuple[Any, ...] = (  # what torch rounds the operands of, for each of its libraries
+    torch.backends.cuda.matmul,
+    _CUDNN.conv,
+    _CUDNN.rnn,
+    _ONEDNN.matmul,
+    _ONEDNN.conv,
+)
+_LEGACY: tuple[tuple[Any, str], ...] = (
+    (_CUDNN, "allow_tf32"),
+    (torch.backends.cuda.matmul, "allow_tf32"),
+    (torch.backends.cuda.matmul, "allow_fp16_reduced_precision_reduction"),
+    (torch.backends.cuda.matmul, "allow_bf16_reduced_precision_reduction"),
+    (torch.backends.cuda.matmul, "allow_fp16_accumulation"),
+)
+
+
+@contextmanager
+def ieee() -> Iterator[None]:
+    """A context in which float32 means IEEE float32 and sums are float32 or wider.
+
+    TF32 is off in cuBLAS and cuDNN, oneDNN keeps float32, reduced-precision accumulation of float16 and
+    bfloat16 products is off, autocast is off. What was set before is set again afterwards. The flags are the
+    process's: threads that run beside share them.
+    """
+    precisions = [p.fp32_precision for p in _PRECISIONS]
+    matmul = torch.get_float32_matmul_precision()
+    legacy = [_readable(owner, name) for owner, name in _LEGACY]
+    try:
+        torch.set_float32_matmul_precision("highest")
+        for owner, name in _LEGACY:
+            setattr(owner, name, False)
+        for p in _PRECISIONS:
+            p.fp32_precision = "ieee"
+        with ExitStack() as stack:
+            for device in ("cpu", "cuda"):
+                stack.enter_context(torch.autocast(device, enabled=False))
+            yield
+    finally:
+        for (owner, name), value in zip(_LEGACY, legacy, strict=True):
+            if value is not None:
+                setattr(owner, name, value)
+        torch.set_float32_matmul_precision(matmul)
+        for p, value in zip(_PRECISIONS, precisions, strict=True):
+            p.fp32_precision = value
+
+
+def _readable(owner: Any, name: str) -> bool | None:
+    """A flag's value; None where torch refuses to tell because it was set through both of its interfaces."""
+    try:
+        return bool(getattr(owner, name))
+    except RuntimeError:
+        return None
+
+
+class Arithmetic:
+    """Applies linear operators to rows of differences.
+
+    name   "float32": operands and sums in float32.
+           "float16", "bfloat16": both operands rounded, sums in float32. float16 operands are scaled by
+           powers of two, the weight as a whole and the rows group by group, so that the largest row and the
+           largest output stay below 2**15. On CUDA the product runs on the tensor cores and its result is
+           rounded to the same format; elsewhere the operands are rounded and multiplied in float32.
+    model  whose weights are cast once and kept; other weights are cast at every call
+
+    Products with fewer than three terms (gains of BatchNorm, scalings, averages) are always float32.
+    """
+
+    def __init__(self, name: str, model: nn.Module | None = None) -> None:
+        if name not in OPERANDS:
+            raise UsageError(f"no arithmetic {name!r}", fix=f"choose one of {', '.join(OPERANDS)}")
+        self.name, self.dtype = name, OPERANDS[name]
+        self._model = model  # held, so that the addresses below stay taken
+        tensors = [] if model is None else [*model.parameters(), *model.buffers()]
+        self._owned = {t.untyped_storage().data_ptr() for t in tensors}
+        self._casts: dict[tuple[Any, ...], tuple[Tensor, float]] = {}
+
+    def product(self, linear: Linear, rows: Tensor, groups: int) -> Tensor:
+        """op(rows, weight) without the bias.
+
+        linear  the operator; its bias is left out
+        rows    float32 (groups * points, *units)
+        groups  rows of one group are scaled by one power of two
+        returns float32 (groups * points, *units behind the operator)
+        """
+        if linear.weight is None:
+            return linear.op(rows, None)
+        if self.dtype == torch.float32 or linear.terms < 3:
+            return linear.op(rows, self._cast(linear.weight, torch.float32)[0])
+        weight, unit = self._cast(linear.weight, self.dtype)
+        if self.dtype == torch.bfloat16:  # as wide a range as float32
+            return linear.op(self._rounded(rows), weight).float() * unit
+        scale = _power(rows, groups, LARGEST / max(2.0, linear.terms))
+        each = scale.repeat_interleave(len(rows) // groups).reshape(-1, *(1,) * (rows.ndim - 1))
+        out = linear.op(self._rounded(rows * each), weight).float()
+        return out * (unit / each).reshape(-1, *(1,) * (out.ndim - 1))
+
+    def _cast(self, weight: Tensor, dtype: torch.dtype) -> tuple[Tensor, float]:
+        """The weight in `dtype`, its largest entry in [1/2, 1) for float16, and the unit to multiply by."""
+        if weight.untyped_storage().data_ptr() not in self._owned:
+            return self._made(weight, dtype)
+        key = (weight.data_ptr(), tuple(weight.shape), weight.stride(), weight.dtype, weight._version, dtype)
+        if key not in self._casts:
+            self._casts[key] = self._made(weight, dtype)
+        return self._casts[key]
+
+    def _made(self, weight: Tensor, dtype: torch.dtype) -> tuple[Tensor, float]:
+        if dtype == torch.float32:
+            return weight.float(), 1.0
+        unit = 1.0
+        if dtype == torch.float16:
+            largest = float(weight.abs().max())
+            unit = math.ldexp(1.0, math.frexp(largest)[1]) if 0 < largest < math.inf else 1.0
+        return self._rounded(weight / unit, dtype), unit
+
+    def _rounded(self, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        narrow = x.to(dtype or self.dtype)
+        return narrow if x.is_cuda else narrow.float()
+
+
+def _power(rows: Tensor, groups: int, largest: float) -> Tensor:
+    """float32 (groups,): the power of two that brings each group's largest |entry| below `largest`."""
+    peak = rows.reshape(groups, -1).abs().amax(1)
+    room = math.frexp(largest)[1] - 1  # floor(log2)
+    exponent = torch.where(peak > 0, room - torch.frexp(peak).exponent, 0).clamp(-100, 100)
+    return torch.ldexp(torch.ones_like(peak), exponent)

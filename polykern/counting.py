@@ -1,0 +1,204 @@
+"""Counts of rasters of points while they run through a tail: what the dense and the anchored engine share."""
+
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from polykern.block import Block, BlockMaps
+from polykern.errors import CorruptError, ResourceError, UsageError
+from polykern.layout import Field, Layout
+from polykern.tail import Tail
+from polykern_kernels import digest, grid, pack
+
+
+class Counts:
+    """Counts of `groups` rasters of height x width points, field by field.
+
+    layout         of the codes
+    height, width  points of a raster: one row and one column more than the pixels that are wanted
+    """
+
+    def __init__(
+        self, layout: Layout, groups: int, height: int, width: int, device: torch.device | str = "cpu"
+    ) -> None:
+        self.layout, self.groups, self.height, self.width = layout, groups, height, width
+        self.total = grid.GridTotals.zeros(groups, height, width, device)
+        none = self.total.take_counts()
+        self._counts = dict.fromkeys(layout.fields, none)
+        self._nans: list[tuple[Field, Tensor]] = []
+
+    def step(
+        self,
+        field: Field | None,
+        thresholds: Sequence[float],
+        slopes: Sequence[float],
+        anchor: Tensor,
+        delta: Tensor,
+    ) -> Tensor:
+        """Differences behind a piecewise-linear layer; its bits are counted when it is selected.
+
+        field               the layer's bits, or None
+        thresholds, slopes  of the activation
+        anchor              float64|float32 (groups, *units)
+        delta               float32 (groups * points, *units)
+        returns             float32 (groups * points, *units)
+        raises              CorruptError naming the field when a pre-activation is NaN (on CUDA: `maps` does)
+        """
+        with self._counted(field, anchor.device) as total:
+            done = grid.step(
+                anchor.flatten(1),
+                delta.reshape(self.groups, self.height * self.width, -1),
+                height=self.height,
+                width=self.width,
+                thresholds=thresholds,
+                slopes=slopes,
+                bit_offset=0 if field is None else field.offset,
+                total=total,
+            )
+        return done.delta.view(delta.shape)
+
+    def tally(self, field: Field, z: Tensor) -> None:
+        """Count the bits of pre-activations z, float (groups * points, *units); of one row: the same everywhere.
+
+        Raises CorruptError naming the field when one is NaN (on CUDA: `maps` does).
+        """
+        points = self.height * self.width
+        with self._counted(field, z.device) as total:
+            if len(z) == self.groups * points:
+                grid.tally(
+                    z.reshape(self.groups, points, -1),
+                    height=self.height,
+                    width=self.width,
+                    thresholds=field.thresholds,
+                    bit_offset=field.offset,
+                    total=total,
+                )
+            elif len(z) != 1:
+                raise UsageError(f"{field.name} has {len(z)} rows for {self.groups * points} points")
+            else:
+                total.nans += z.isnan().sum()
+                words = pack.signs(z.flatten(1), field.thresholds)[0]
+                total.digest += digest.fingerprints(words, field.bits, offset=field.offset)
+                total.margin.clamp_(max=float(gaps(field, z)))
+
+    def maps(self, classes: Tensor | None) -> list[BlockMaps]:
+        """The maps of every raster, one row and one column smaller.
+
+        classes  int (groups * points), or None
+        raises   CorruptError naming the first field with a NaN among its pre-activations
+        """
+        for field, so_far in self._nans:
+            if int(so_far):
+                raise CorruptError(_nan(field, int(so_far)))
+        height, width = self.height - 1, self.width - 1
+        raster = (self.groups, self.height, self.width)
+        pairs = list(self._counts.values())
+        right = torch.stack([r for r, _ in pairs], 1).cpu().numpy()[:, :, :height]
+        down = torch.stack([d for _, d in pairs], 1).cpu().numpy()[:, :, :, :width]
+        margin = self.total.margin.view(raster).cpu().numpy()[:, :height, :width]
+        prints = self.total.digest.view(*raster, digest.LANES).cpu().numpy()[:, :height, :width]
+        argmax = None
+        if classes is not None:
+            argmax = classes.view(raster).to("cpu", torch.int32).numpy()[:, :height, :width]
+        return [
+            BlockMaps(right[g], down[g], None if argmax is None else argmax[g], margin[g], prints[g])
+            for g in range(self.groups)
+        ]
+
+    @contextmanager
+    def _counted(self, field: Field | None, device: torch.device) -> Iterator[grid.GridTotals]:
+        """Accumulators for a field; afterwards its counts are put away."""
+        total = self.total
+        if field is None:
+            total = grid.GridTotals.zeros(self.groups, self.height, self.width, device)
+        try:
+            yield total
+        except ValueError:
+            if int(total.nans):
+                raise CorruptError(_nan(field, int(total.nans))) from None
+            raise
+        if field is None:
+            return
+        self._counts[field] = self.total.take_counts()
+        if device.type != "cpu":
+            self._nans.append((field, self.total.nans.clone()))
+
+
+def gaps(field: Field, z: Tensor) -> Tensor:
+    """float64 (n,): the smallest |z - threshold| of each row of pre-activations z, float (n, *units)."""
+    rows = z.flatten(1).double()
+    return torch.stack([(rows - t).abs().amin(1) for t in field.thresholds]).amin(0)
+
+
+def _nan(field: Field | None, count: int) -> str:
+    where = "a layer that is not selected" if field is None else field.name
+    return f"{count} pre-activations of {where} are NaN, and NaN has no sign"
+
+
+class Footprint:
+    """Bytes that a point takes, from a small run: what lives at once, as seen at the nonlinearities.
+
+    The activations that live together at one nonlinearity, most of all, plus `COPIES` float32 copies of the
+    largest layer for what a function holds while it runs: its points and values in float64, its rounded operands.
+    """
+
+    COPIES = 6
+
+    def __init__(self) -> None:
+        self._alive: list[tuple[weakref.ref[Tensor], int]] = []
+        self.live = self.largest = 0
+
+    def see(self, *tensors: Tensor) -> None:
+        """These activations live now."""
+        self._alive = [(r, n) for r, n in self._alive if r() is not None]
+        known = {id(r()) for r, _ in self._alive}
+        for t in tensors:
+            self.largest = max(self.largest, 4 * t.numel())
+            if id(t) not in known:
+                self._alive.append((weakref.ref(t), t.numel() * t.itemsize))
+        self.live = max(self.live, sum(n for _, n in self._alive))
+
+    def bytes(self, points: int) -> int:
+        """Bytes a point of a run of `points` points."""
+        return -(-(self.live + self.COPIES * self.largest) // points)
+
+
+def points_within(budget: int, each: int, least: int, what: str) -> int:
+    """How many points fit.
+
+    budget  bytes
+    each    bytes a point
+    least   points that must fit, or ResourceError
+    what    they are called
+    """
+    fit = budget // max(1, each)
+    if fit < least:
+        raise ResourceError(
+            f"{what} takes {least * each / 2**20:.0f} MiB, more than the {budget / 2**20:.0f} allowed",
+            fix="give a larger memory budget, or start at a later layer",
+        )
+    return fit
+
+
+def placed(tail: Tail, dtype: torch.dtype, device: torch.device | str) -> Tail:
+    """The tail in this dtype and on this device: itself, or a copy."""
+    wanted = torch.device(device)
+    there = tail.device.type == wanted.type and wanted.index in (None, tail.device.index)
+    return tail if tail.dtype == dtype and there else tail.to(dtype, wanted)
+
+
+def has_classes(tail: Tail) -> bool:
+    """Whether the output is a vector, so that it has an argmax."""
+    return tail.output_shape is not None and len(tail.output_shape) == 1
+
+
+def pixels(corners: Sequence[Block], height: int, width: int) -> tuple[Tensor, Tensor]:
+    """int64 (n,) rows and columns of rasters of height x width points, one behind the other, row by row."""
+    corner = torch.tensor([[b.row, b.column] for b in corners])
+    shape = (len(corners), height, width)
+    rows = (corner[:, :1, None] + torch.arange(height)[None, :, None]).expand(shape)
+    columns = (corner[:, 1:, None] + torch.arange(width)).expand(shape)
+    return rows.reshape(-1), columns.reshape(-1)
