@@ -9,7 +9,7 @@ def subtitle(result: HeatMap) -> str:
     model, n = result.provenance["model"], result.resolution
     stop = f" to {visible(str(model['stop']))}" if model.get("stop") else " to the output"
     bits = f"{model['bits']:,} bits · " if isinstance(model.get("bits"), int) else ""
-    start = short(visible(str(model.get("start", "?"))), 40)
+    start = short(visible(str(model.get("start") or "the input")), 40)
     sigma = result.provenance.get("smoothing", {}).get("sigma")
     smooth = f" · Gaussian sigma {sigma:g} px" if isinstance(sigma, int | float) else ""
     return f"from {start}{stop} · {bits}{n} x {n} pixels, {result.step:.4g} L2 apart{smooth}"
