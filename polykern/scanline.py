@@ -181,7 +181,8 @@ class ScanlineEngine:
     """Maps of lines and conics, O(bits) a row and a column; large blocks are cheapest.
 
     tail     the network; it is copied to float64
-    classes  False: the maps have none; None: as wanted by the tail, whose own output, if a vector, is a class
+    classes  False: the maps have none. None: they are wanted when the model's own output is a vector of another
+             length than a point (an MLP block gives back a hidden vector, which has no class)
     errors   UsageError when a selected nonlinearity is not affine on planes, or behind more than one norm, or when
              classes are wanted: the output lies behind the nonlinearity
     """
@@ -191,8 +192,7 @@ class ScanlineEngine:
     margin = "certified lower bound"
 
     def __init__(self, tail: Tail, *, classes: bool | None = None) -> None:
-        vector = tail.output_shape is not None and len(tail.output_shape) == 1
-        if classes or (classes is None and vector and not tail.stop):
+        if classes or (classes is None and _ends_in_classes(tail)):
             raise UsageError(
                 "lines and conics give no classes: the output lies behind the nonlinearities",
                 fix="end at the nonlinearity (--stop MODULE), or take another engine",
@@ -255,6 +255,11 @@ class ScanlineEngine:
                 why="the scanline engine follows affine layers and one LayerNorm",
                 fix="select nonlinearities of the first layer, or take --engine tiles or anchored",
             ) from reason
+
+
+def _ends_in_classes(tail: Tail) -> bool:
+    out = tail.output_shape
+    return out is not None and len(out) == 1 and out != tail.input_shape and not tail.stop
 
 
 def _gathered(met: Sequence[tuple[Sheet | Tensor, tuple[float, ...]]]) -> Affine:

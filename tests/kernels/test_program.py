@@ -2,10 +2,6 @@
 
 import dataclasses
 import functools
-import os
-import re
-import subprocess
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -224,41 +220,3 @@ def test_cost_counts_compulsory_work() -> None:
     p = one_kink(KINK, 0.0, 1.0, 2.0)
     c = cost(p, 2, 3, fields=2)
     assert (c.bytes, c.flops) == (12 * 3 + 6 * (16 + 4 + 4 + 16), 2 * 3 * 12)
-
-
-SIGNATURE = {
-    "*fp64": ("tolerance", "coefficient", "base_margin", "scratch"),
-    "*fp32": ("margin",),
-    "*i64": ("first", "key", "start", "base_digest", "digest", "uncertain"),
-    "*i32": ("target", "field", "term", "symbols", "scale", "base_winner", "classes", "right", "down"),
-    "*i8": ("kind",),
-    "*u8": ("signs",),
-}
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason="the interpreter compiles nothing")
-@pytest.mark.parametrize("arch", [80, 90, 100])
-def test_compiles_ahead_of_time_without_spills(arch: int, tmp_path: Path) -> None:
-    triton = pytest.importorskip("triton")
-    from triton.backends.compiler import GPUTarget
-
-    from polykern_kernels.device import program as device
-
-    pointers = {f"{name}_ptr": dtype for dtype, names in SIGNATURE.items() for name in names}
-    tool = Path(triton.__file__).parent / "backends/nvidia/bin/nvdisasm"
-    for kernel, pixels, warps in (
-        (device.program_run_kernel, device.PIXELS, device.WARPS),
-        (device.program_count_kernel, device.COUNTED, 4),
-    ):
-        types = {n: pointers.get(n, "constexpr" if n == "PIX" else "i32") for n in kernel.arg_names}
-        aligned = {(k,): [["tt.divisibility", 16]] for k, n in enumerate(kernel.arg_names) if n in pointers}
-        source = triton.compiler.ASTSource(kernel, signature=types, constexprs={"PIX": pixels}, attrs=aligned)
-        built = triton.compile(source, target=GPUTarget("cuda", arch, 32), options={"num_warps": warps})
-        cubin = tmp_path / "kernel.cubin"
-        cubin.write_bytes(built.asm["cubin"])
-        sass = subprocess.run([tool, "-c", cubin], capture_output=True, text=True, check=True).stdout
-        assert "LDG" in sass
-        assert not re.search(r"\b(LDL|STL)\b", sass), f"{kernel.__name__} spills"
-        if kernel is device.program_run_kernel:
-            assert re.search(r"LDG\.E\.128", sass), "two pixels of a symbol are one load"
