@@ -189,17 +189,18 @@ def packed(field: Field, z: Tensor) -> Tensor:
         ) from None
 
 
-def joined(words: Sequence[Tensor], layout: Layout, choices: Mapping[str, Tensor]) -> Codes:
-    """Codes of fields side by side; a field of one row, the same for every point, is repeated.
+def joined(words: Sequence[Tensor], layout: Layout, choices: Mapping[str, Tensor], *, repeat: bool = True) -> Codes:
+    """Codes of fields side by side.
 
-    words    int32 (n or 1, words of the field) each, in the layout's order
-    choices  name -> (n or 1, *windows)
+    words    int32 (n, words of the field) each, in the layout's order
+    choices  name -> (n, *windows)
+    repeat   a field of one row, the same for every point, is repeated
 
     Errors: UsageError when the fields have different numbers of points.
     """
     rows = max(len(part) for part in words)
     for part, f in zip(words, layout.fields, strict=True):
-        if len(part) not in (1, rows):
+        if len(part) != rows and not (repeat and len(part) == 1):
             raise UsageError(f"{f.name} has {len(part)} rows where others have {rows}", fix="select others")
     wide = [part.expand(rows, -1).contiguous() for part in words]
     chosen = {name: c.expand(rows, *c.shape[1:]) for name, c in choices.items()}

@@ -122,8 +122,7 @@ class Tail:
         walk = _TailWalk(self, None, note, None, None, None)
         out = walk.go()
         self._replay = walk.recorded
-        if walk.entrance is None:
-            raise UsageError(f"the start module {self.start!r} is not reached by the sample")
+        walk.require_whole()
         if not found:
             raise UsageError(
                 f"no nonlinearity between {self.start or 'the input'!r} and {self.stop or 'the output'!r}",
@@ -176,7 +175,7 @@ class _TailWalk(Walk):
         super().__init__(tail._modules, tail.start, tail.stop)
         self.tail, self.points, self.reach = tail, points, reach
         self.fields, self.last, self.see = fields, last, called
-        self.entrance: torch.Size | None = None
+        self.entrance = torch.Size()
         self.seen: set[tuple[str, int]] = set()
         self.recorded: dict[str, list[Any]] = {}  # outputs, and inputs where a module overwrites them
         self.versions: list[int | None] = []  # how often the input of each open module had been overwritten
@@ -210,7 +209,7 @@ class _TailWalk(Walk):
         if not self.inside and self._beside(name) and output is not None:
             record = (output, args[0] if overwritten else None)
             self.recorded.setdefault(name, []).append(_move(record))  # later calls may overwrite them
-        if self.inside and self.stop and name == self.stop and output is not None:
+        if self.stopped and name == self.stop and output is not None:
             raise Finished(output)
 
     def reached(self, field: Field, activation: Activation, z: Any, proceed: Callable[[], Any]) -> Any:

@@ -47,7 +47,8 @@ def trace(
     stop    dotted name of the module after whose output they no longer count; "" = all
     select  which of them make the code (`polykern.selectors`)
     rows    "items": a code for each item of the batch; "tokens": for inputs of tokens, whose pre-activations have
-            shape (batch, tokens, ...), a code for each token, rows ordered by (item, token): live codes
+            shape (batch, tokens, ...) or (batch * tokens, units), a code for each token, rows ordered by
+            (item, token): live codes
     pools   also keep what the max-pools choose (`Codes.choices`)
     values  also keep the pre-activations
 
@@ -151,12 +152,13 @@ class Trace:
 
     def _reached(self, field: Field, z: Tensor) -> None:
         if self.rows == "tokens":
-            if z.ndim < 3:
+            if z.ndim < 2:
                 raise UsageError(
                     f"the pre-activations of {field.name} have shape {list(z.shape)}, which has no axis of tokens",
                     fix='rows="items", or select others',
                 )
-            field, z = replace(field, shape=tuple(z.shape[2:])), z.flatten(0, 1)
+            if z.ndim > 2:  # else flattened already, as in OPT
+                field, z = replace(field, shape=tuple(z.shape[2:])), z.flatten(0, 1)
         self._pass.found.append(field)
         if not matches(field, self.select):
             return
@@ -174,14 +176,14 @@ class Trace:
 
     def _finish(self) -> None:
         done, self._pass = self._pass, _Pass()
-        if not self._walk.entered:
-            raise UsageError(f"the start module {self._walk.start!r} was not reached")
+        if not self._early or self._layout is None:
+            self._walk.require_whole()
         if self._layout is None:
             _require_any(done.found, self._walk)
             require_used(done.found, self.select)
             self._layout = Layout.of(done.fields)
         _require_same(self._layout, done.fields)
-        self._done.append(joined(done.words, self._layout, done.choices))
+        self._done.append(joined(done.words, self._layout, done.choices, repeat=self.rows == "items"))
         for field, z in zip(done.fields, done.values, strict=False):
             self._values.setdefault(field.name, []).append(z)
 
@@ -228,7 +230,7 @@ class _TraceWalk(Walk):
         if self.silent and self.silent[-1] == len(self.here) + 1:
             self.silent.pop()
             self.quiet -= 1
-        if self.stop and name == self.stop:
+        if self.stopped:
             self.inside = False
         if len(self.here) > 1:
             return

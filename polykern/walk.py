@@ -48,7 +48,7 @@ class Walk(TorchFunctionMode):
     def rewind(self) -> None:
         """Forget the last pass."""
         self.here: list[str] = [""]
-        self.inside = self.entered = False
+        self.inside = self.entered = self.stopped = False
         self.calls: Counter[Any] = Counter()
         self.quiet = 0
 
@@ -81,6 +81,13 @@ class Walk(TorchFunctionMode):
         """Any other torch call behind the start; gives what is called instead, with which arguments."""
         return func, args
 
+    def require_whole(self) -> None:
+        """Raise `UsageError` when the pass has missed the start or the stop."""
+        if not self.entered:
+            raise UsageError(f"the start module {self.start!r} is not reached")
+        if self.stop and not self.stopped:
+            raise UsageError(f"the stop module {self.stop!r} is not reached behind {self.start or 'the input'!r}")
+
     # --- machinery --------------------------------------------------------------------------------
 
     def _enter(self, name: str) -> Callable[..., Any]:
@@ -100,6 +107,7 @@ class Walk(TorchFunctionMode):
     def _leave(self, name: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
             self.here.pop()
+            self.stopped |= bool(self.stop) and self.inside and name == self.stop
             self.leaving(name, args, output)
 
         return hook

@@ -162,11 +162,11 @@ class Aliased(nn.Module):
         self.first, self.act, self.last = nn.Linear(3, 4), nn.LeakyReLU(0.5, inplace=True), nn.Linear(4, 4)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.first(x)
+        h: Tensor = self.first(x)
         F.leaky_relu_(h, 0.5)
         self.act(h)  # h itself is overwritten
         last: Tensor = self.last(h)
-        return F.relu(last) + h
+        return torch.relu(last) + h
 
 
 def test_replays_keep_what_was_overwritten() -> None:
