@@ -221,7 +221,7 @@ def every_pixel() -> Callable[..., None]:
     """Signs of all bits at all pixels, compared with their neighbours and summed up, as plainly as it goes."""
     from numba import njit, prange
 
-    @njit(parallel=True)  # type: ignore[untyped-decorator]
+    @njit(parallel=True)
     def run(lines, shift, u, v, scale, keys, right, down, prints):  # type: ignore[no-untyped-def]
         for i in prange(len(right)):
             on = np.zeros((2, len(u)), np.int32)
@@ -236,4 +236,4 @@ def every_pixel() -> Callable[..., None]:
                     prints[i, j, 0] += on[0, j] * keys[b, 0]
                     prints[i, j, 1] += on[0, j] * keys[b, 1]
 
-    return run
+    return run  # type: ignore[no-any-return]
