@@ -38,6 +38,7 @@ def heatmap(
     device: str = "cpu",
     seed: int = 0,
     memory: int = 2 << 30,
+    classes: bool | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> HeatMap:
@@ -58,6 +59,7 @@ def heatmap(
     arithmetic  of anchored evaluation: "float32", "float16", "bfloat16"
     device      "cpu", "cuda:0", ...
     memory      bytes a batch may take
+    classes     also map the argmax of the output; None: when the subject names its classes
     progress    called with (stage, done, total)
     returns     the finished map, opened
     errors      UsageError (2), CorruptError (3), ResourceError (4), MismatchError (6)
@@ -67,7 +69,7 @@ def heatmap(
     """
     recipe = prepare(
         subject, inputs, start=start, stop=stop, select=select, resolution=resolution, window=window, zoom=zoom,
-        sigma=sigma, engine=engine, arithmetic=arithmetic, device=device, seed=seed, memory=memory,
+        sigma=sigma, engine=engine, arithmetic=arithmetic, device=device, seed=seed, memory=memory, classes=classes,
     )  # fmt: skip
     return compute(recipe, out, overwrite=overwrite, progress=progress)
 
@@ -83,6 +85,7 @@ def prepare(
     window: Window | None = None,
     zoom: float = 1.0,
     sigma: float | None = None,
+    classes: bool | None = None,
     **settings: Any,
 ) -> Recipe:
     """The recipe of `heatmap` with the same arguments, before anything is computed."""
@@ -102,16 +105,21 @@ def prepare(
     plane = Plane.through(anchors)
     square = (window or plane.window()).zoomed(zoom)
     grid = Grid(plane, square, resolution)
+    vector = tail.output_shape is not None and len(tail.output_shape) == 1
+    if classes and not vector:
+        raise UsageError("the output is not a vector, so it has no class", fix="--no-classes")
+    mapped = vector and subject.classes is not None if classes is None else classes
     about = {
         "name": subject.name,
         "weights": subject.weights,
         "note": subject.note,
         "classes": None if subject.classes is None else list(subject.classes),
         "labels": labels,
-        "anchor_classes": _classes(tail, plane),
+        "anchor_classes": _classes(tail, plane) if mapped else [None] * 3,
         "pictures": thumbnails,
     }
-    return Recipe(tail, grid, SIGMA * resolution if sigma is None else sigma, about=about, **settings)
+    width = SIGMA * resolution if sigma is None else sigma
+    return Recipe(tail, grid, width, classes=mapped, about=about, **settings)
 
 
 def activations(subject: Subject, start: str, batch: Tensor) -> Tensor:
@@ -137,10 +145,8 @@ class _Reached(Exception):
     """Ends a forward at the start module."""
 
 
-def _classes(tail: Tail, plane: Plane) -> list[int | None]:
+def _classes(tail: Tail, plane: Plane) -> list[int]:
     """The network's own class at each anchor."""
-    if tail.output_shape is None or len(tail.output_shape) != 1:
-        return [None] * 3
     with torch.no_grad():
         out = tail.run(plane.anchors.to(tail.dtype), lambda met: met.proceed())
     return np.asarray(out.argmax(1)).tolist()  # type: ignore[no-any-return]

@@ -35,7 +35,7 @@ class Chosen:
 
 def choose(
     tail: Tail, grid: Grid, wanted: str, *, arithmetic: str = "float32", device: str = "cpu", seed: int = 0,
-    memory: int = 2 << 30,
+    memory: int = 2 << 30, classes: bool = False,
 ) -> Chosen:  # fmt: skip
     """The engine called `wanted`, or for "auto" the cheapest of those that can run.
 
@@ -43,10 +43,11 @@ def choose(
     wanted      one of ENGINES
     arithmetic  of anchored deltas: "float32", "float16", "bfloat16"
     memory      bytes a batch may take
+    classes     also compute the argmax of the output
     """
     if wanted not in ENGINES:
         raise UsageError(f"no engine {wanted!r}", fix=f"choose one of {', '.join(ENGINES)}")
-    given = {"arithmetic": arithmetic, "device": device, "memory": memory}
+    given = {"arithmetic": arithmetic, "device": device, "memory": memory, "classes": classes}
     if wanted != "auto":
         engine = make(tail, {"name": wanted, **given})
         tile = engine.calibrate(grid, seed=seed) if isinstance(engine, TileEngine) else None
@@ -76,16 +77,20 @@ def choose(
 
 def make(tail: Tail, settings: dict[str, Any]) -> Engine:
     """The engine that `settings` describe."""
-    name, device, memory = settings["name"], settings["device"], settings["memory"]
+    name, device, memory, classes = (settings[k] for k in ("name", "device", "memory", "classes"))
     if name == "tiles":
         tile = Choice(**settings["tile"]) if settings.get("tile") else None
-        return TileEngine(tail, tile, device=device)
+        return TileEngine(tail, tile, device=device, classes=classes)
     if name == "anchored":
-        return AnchoredEngine(tail, arithmetic=settings["arithmetic"], device=device, memory_budget=memory)
+        return AnchoredEngine(
+            tail, arithmetic=settings["arithmetic"], device=device, memory_budget=memory, classes=classes
+        )
     if name == "scanline":
+        if classes:
+            raise UsageError("scanlines know signs, not outputs: there is no class map", fix="--no-classes")
         return ScanlineEngine(tail)
     dtype = torch.float32 if name == "float32" else torch.float64
-    return DenseEngine(tail, dtype, device=device, memory_budget=memory)
+    return DenseEngine(tail, dtype, device=device, memory_budget=memory, classes=classes)
 
 
 def _settings(name: str, given: dict[str, Any], tile: Choice | None) -> dict[str, Any]:

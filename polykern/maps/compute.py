@@ -39,6 +39,7 @@ class Recipe:
     seed        of every random choice
     audited     share of the pixels that are done again in float64
     memory      bytes a batch may take
+    classes     also map the argmax of the output
     about       of the model: name, weights, note, classes; of the anchors: labels, anchor_classes, pictures
     """
 
@@ -51,6 +52,7 @@ class Recipe:
     seed: int = 0
     audited: float = 1e-3
     memory: int = 2 << 30
+    classes: bool = False
     about: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -70,6 +72,7 @@ class Recipe:
             "engine": self.engine,
             "arithmetic": self.arithmetic,
             "audited": self.audited,
+            "classes": self.classes,
             "seed": self.seed,
         }
 
@@ -84,10 +87,12 @@ def compute(
     errors     MismatchError when the folder holds another run's results
     """
     grid, layout = recipe.grid, recipe.tail.layout
-    shape = recipe.tail.output_shape
-    classes = shape is not None and len(shape) == 1
     folder = MapFolder(
-        Path(root), recipe.config, (grid.resolution, len(layout.fields)), classes=classes, overwrite=overwrite
+        Path(root),
+        recipe.config,
+        (grid.resolution, len(layout.fields)),
+        classes=recipe.classes,
+        overwrite=overwrite,
     )
     if folder.finished:
         return HeatMap.open(folder.root)
@@ -114,6 +119,7 @@ def _engine(recipe: Recipe, folder: MapFolder, audited: int, side: int) -> Chose
         device=recipe.device,
         seed=recipe.seed,
         memory=recipe.memory,
+        classes=recipe.classes,
     )
     folder.begin({**chosen.settings, "reason": chosen.reason}, audited, side)
     return chosen
