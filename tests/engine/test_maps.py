@@ -30,7 +30,8 @@ def recipe(resolution: int = 150, engine: str = "tiles", sigma: float = 2.0, see
     tail = Tail(net, torch.zeros(1, 1, 8, 8))
     anchors = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(4))
     plane = Plane.through(anchors)
-    return Recipe(tail, Grid(plane, plane.window(), resolution), sigma, engine=engine, seed=seed, audited=0.05, classes=True)
+    grid = Grid(plane, plane.window(), resolution)
+    return Recipe(tail, grid, sigma, engine=engine, seed=seed, audited=0.05, classes=True)
 
 
 @pytest.fixture(scope="module")
