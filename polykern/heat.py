@@ -34,7 +34,7 @@ def heatmap(
     zoom: float = 1.0,
     sigma: float | None = None,
     engine: str = "auto",
-    arithmetic: str = "float32",
+    arithmetic: str | None = None,
     device: str = "cpu",
     seed: int = 0,
     memory: int = 2 << 30,
@@ -56,7 +56,7 @@ def heatmap(
     zoom        magnifies the window about its centre
     sigma       of the Gaussian, pixels; None: 16 at 4096, in proportion
     engine      "auto", "tiles", "anchored", "scanline", "float32", "float64"
-    arithmetic  of anchored evaluation: "float32", "float16", "bfloat16"
+    arithmetic  of anchored evaluation: "float32", "float16", "bfloat16"; None: what suits the device
     device      "cpu", "cuda:0", ...
     memory      bytes a batch may take
     classes     also map the argmax of the output; None: when the subject names its classes

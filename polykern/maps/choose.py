@@ -34,14 +34,14 @@ class Chosen:
 
 
 def choose(
-    tail: Tail, grid: Grid, wanted: str, *, arithmetic: str = "float32", device: str = "cpu", seed: int = 0,
+    tail: Tail, grid: Grid, wanted: str, *, arithmetic: str | None = None, device: str = "cpu", seed: int = 0,
     memory: int = 2 << 30, classes: bool = False,
 ) -> Chosen:  # fmt: skip
     """The engine called `wanted`, or for "auto" the cheapest of those that can run.
 
     tail        the network, float32
     wanted      one of ENGINES
-    arithmetic  of anchored deltas: "float32", "float16", "bfloat16"
+    arithmetic  of anchored differences: "float32", "float16", "bfloat16"; None: what suits the device
     memory      bytes a batch may take
     classes     also compute the argmax of the output
     """

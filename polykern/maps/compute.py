@@ -47,7 +47,7 @@ class Recipe:
     grid: Grid
     sigma: float
     engine: str = "auto"
-    arithmetic: str = "float32"
+    arithmetic: str | None = None
     device: str = "cpu"
     seed: int = 0
     audited: float = 1e-3
