@@ -139,7 +139,7 @@ def _read(tail: Tail, points: Tensor, seen: Footprint | None = None) -> tuple[Te
         return out
 
     with ieee():
-        tail.run(points, reach, output=False)
+        tail.run(points.clone(), reach, output=False)  # the first module may overwrite its input
     every = [w.expand(len(points), -1).contiguous() for w in words]
     return pack.join(every, [f.bits for f in tail.layout.fields]), margin
 

@@ -25,6 +25,8 @@ class AnchoredEngine:
 
     A tile of `tile` x `tile` pixels is evaluated as (tile + 1) x (tile + 1) points about one anchor, so that
     neighbours are always compared within one tile; tiles that hang over a block's edge are computed whole.
+    A pre-activation that is exactly 0 at points where it is not 0 at the anchor (a ReLU straight behind a ReLU) is
+    known to the rounding of a difference only, so its bit may be either.
 
     tail           the network; it is copied to float64 and `device`: anchors are float64, and so are the weights
                    that the differences' weights are cast from

@@ -11,7 +11,7 @@ share, and only those axes are carried, in float64.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -137,7 +137,7 @@ class Anchored(Carrier):
         deltas = [p.delta if isinstance(p, Anchored) else _zeros(p, rows, torch.float32) for p in parts]
         return first.beside(anchor, op(deltas))
 
-    def other(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> "Anchored":
+    def other(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> "Anchored | Extreme":
         name = getattr(func, "__name__", str(func))
         require(func, args, kwargs, self.ndim)
         tree = (tuple(args), dict(kwargs))
@@ -151,7 +151,7 @@ class Anchored(Carrier):
             return self.beside(*max_pool2d(self.anchor, self.delta, given, kwargs))
         return self.difference(lambda t: func(*t[0], **t[1]), tree, name)
 
-    def difference(self, f: Callable[[Any], Any], tree: Any, name: str) -> "Anchored":
+    def difference(self, f: Callable[[Any], Any], tree: Any, name: str) -> "Anchored | Extreme":
         """f(points) - f(anchors), exactly.
 
         f       takes `tree` with its carriers replaced by tensors; acts on each row alone
@@ -159,11 +159,14 @@ class Anchored(Carrier):
         name    of f, for errors
         raises  NotCarried when f gives no floating value for each point
         """
-        groups = len(self.anchor)
         at_anchor = f(tree_map(lambda x: _anchors(x, self.anchor.dtype), tree))
         at_points = f(tree_map(lambda x: _values(x, self.wide), tree))
-        if not isinstance(at_anchor, Tensor):  # max along an axis gives (values, places)
-            at_anchor, at_points = at_anchor[0], at_points[0]
+        if not isinstance(at_anchor, Tensor):
+            return Extreme(self._difference(at_anchor[0], at_points[0], name))
+        return self._difference(at_anchor, at_points, name)
+
+    def _difference(self, at_anchor: Tensor, at_points: Tensor, name: str) -> "Anchored":
+        groups = len(self.anchor)
         if (
             not at_anchor.is_floating_point()
             or at_anchor.shape[:1] != (groups,)
@@ -177,6 +180,13 @@ class Anchored(Carrier):
         assert isinstance(value, Anchored)
         self.anchor, self.points = value.anchor, value.points
         self._delta, self._axes, self._at = value._delta, value._axes, value._at
+
+
+class Extreme(NamedTuple):
+    """What torch.max along an axis gives; the places differ from point to point and are not carried."""
+
+    values: Anchored
+    indices: None = None
 
 
 def _anchors(x: Any, dtype: torch.dtype) -> Any:

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+AT_ONCE = 1 << 26  # numbers of unsure windows that a device holds together
 PLANES = (F.max_pool2d, torch.max_pool2d)
 
 
@@ -33,25 +34,53 @@ def max_pool2d(
     points, shape = len(delta) // groups, pooled.shape[2:]
     rivals = _windows(anchor.shape[2:], shape, options).to(anchor.device)  # (windows, size); -1 outside
     rows = delta.reshape(groups, points, -1)
-    out = torch.empty((groups, points, pooled[0].numel()), dtype=delta.dtype, device=delta.device)
     plane = anchor.shape[2] * anchor.shape[3]
     first = torch.arange(channels, device=anchor.device)[:, None] * plane  # of every channel
-    own = (first + winner.flatten(2)).flatten(1)  # (groups, channels * windows), into a row
-    for g in range(groups):
-        torch.index_select(rows[g], 1, own[g], out=out[g])
-    gap = _gaps(anchor.flatten(2), pooled.flatten(2), rivals)  # (groups, channels, windows, size)
+    own = (first + winner.flatten(2)).flatten(1)  # (groups, channels * windows): places in a row
+    gap = torch.where(
+        rivals >= 0, anchor.flatten(2)[:, :, rivals.clamp(min=0)] - pooled.flatten(2)[..., None], -torch.inf
+    )  # (groups, channels, windows, size)
     swing = rows.abs().amax(1)  # (groups, channels * plane)
     sway = torch.where(rivals >= 0, swing.view(groups, channels, plane)[:, :, rivals.clamp(min=0)], 0)
     hold = -torch.gather(swing, 1, own).view(groups, channels, -1, 1)
-    mine = rivals == winner.flatten(2)[..., None]
-    open_ = ((gap + sway > hold) & ~mine).any(3)
-    for g in range(groups):
-        c, w = open_[g].nonzero(as_tuple=True)
-        if len(c):
-            places = first[c] + rivals[w].clamp(min=0)  # (open windows, size)
-            values = rows[g][:, places.flatten()].view(points, *places.shape) + gap[g, c, w].float()
-            out[g][:, c * rivals.shape[0] + w] = values.amax(2)
+    unsure = ((gap + sway > hold) & (rivals != winner.flatten(2)[..., None])).any(3)
+    places = first[:, None] + rivals.clamp(min=0)  # (channels, windows, size)
+    chosen = _at_once if delta.is_cuda else _by_group
+    out = chosen(rows, own, gap, places, unsure)
     return pooled, out.view(groups * points, channels, *shape)
+
+
+def _by_group(rows: Tensor, own: Tensor, gap: Tensor, places: Tensor, unsure: Tensor) -> Tensor:
+    """Winners' differences, then the windows that are not sure: group by group, for a processor's caches.
+
+    rows    float32 (groups, points, channels * plane)
+    own     int64 (groups, channels * windows)      place in a row of the anchor's winner
+    gap     (groups, channels, windows, size)       anchor less its window's largest
+    places  int64 (channels, windows, size)         places in a row that a window looks at
+    unsure  bool (groups, channels, windows)
+    """
+    out = torch.empty((*rows.shape[:2], own.shape[1]), dtype=rows.dtype, device=rows.device)
+    for g in range(len(rows)):
+        torch.index_select(rows[g], 1, own[g], out=out[g])
+        where = unsure[g].nonzero(as_tuple=True)
+        near = places[where]
+        if len(near):
+            values = rows[g][:, near.flatten()].view(-1, *near.shape) + gap[g][where].float()
+            out[g][:, unsure[g].flatten()] = values.amax(2)
+    return out
+
+
+def _at_once(rows: Tensor, own: Tensor, gap: Tensor, places: Tensor, unsure: Tensor) -> Tensor:
+    """The same in few large steps, for a device; arguments as for `_by_group`."""
+    points = rows.shape[1]
+    out = torch.gather(rows, 2, own[:, None].expand(-1, points, -1))
+    g, c, w = unsure.nonzero(as_tuple=True)
+    step = max(1, AT_ONCE // (points * places.shape[2]))
+    for part in zip(g.split(step), c.split(step), w.split(step), strict=True):
+        near = places[part[1:]]  # (windows, size)
+        values = rows[part[0][:, None], :, near] + gap[part].float()[..., None]  # (windows, size, points)
+        out[part[0], :, part[1] * places.shape[1] + part[2]] = values.amax(1)
+    return out
 
 
 def _options(args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -80,8 +109,3 @@ def _pair(x: Any, k: int) -> int:
     if x is None or (isinstance(x, (tuple, list)) and not x):
         return 0
     return int(x[k % len(x)]) if isinstance(x, (tuple, list)) else int(x)
-
-
-def _gaps(anchor: Tensor, pooled: Tensor, rivals: Tensor) -> Tensor:
-    """Anchor less its window's largest, <= 0; -infinity outside the plane."""
-    return torch.where(rivals >= 0, anchor[:, :, rivals.clamp(min=0)] - pooled[..., None], -torch.inf)
