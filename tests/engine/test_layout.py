@@ -49,6 +49,6 @@ def test_another_layout_is_refused_by_its_first_difference(other: list[Field]) -
 
 def test_a_longer_layout_is_refused() -> None:
     short = Layout.of([_field("a", (2,))])
-    with pytest.raises(UsageError, match="1 fields against 2$"):
+    with pytest.raises(UsageError, match=r"1 fields against 2$"):
         short.require_same(Layout.of([_field("a", (2,)), _field("b", (3,))]))
     short.require_same(Layout.of([_field("a", (2,))]))
