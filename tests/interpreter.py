@@ -195,7 +195,7 @@ def _outputs(size: int, o: dict[str, Any]) -> int:
 def _pool(self: Interpreter, name: str, op: Op, x: Array) -> Array:
     o, (height, width) = op.options, x.shape[2:]
     k, p = o["kernel"], o["padding"]
-    out = np.empty((*x.shape[:2], _outputs(height, o), _outputs(width, o)))
+    out: Array = np.empty((*x.shape[:2], _outputs(height, o), _outputs(width, o)))
     winner = np.empty(out.shape, np.int64)
     for i in range(out.shape[2]):
         for j in range(out.shape[3]):
@@ -218,7 +218,7 @@ def _pool(self: Interpreter, name: str, op: Op, x: Array) -> Array:
 
 
 def _adaptive(self: Interpreter, name: str, op: Op, x: Array) -> Array:
-    out = np.empty((*x.shape[:2], *op.options["size"]))
+    out: Array = np.empty((*x.shape[:2], *op.options["size"]))
     take = np.max if op.kind == "adaptive_max" else np.mean
     for i in range(out.shape[2]):
         for j in range(out.shape[3]):

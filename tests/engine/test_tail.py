@@ -256,7 +256,7 @@ def test_what_is_missing_is_named() -> None:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_compiled_models_are_refused() -> None:
     with pytest.raises(UsageError, match="TorchScript"):
-        Tail(torch.jit.trace(_dense(3, 4), torch.ones(1, 3)).eval(), torch.ones(1, 3))
+        Tail(nn.Sequential(torch.jit.script(_dense(3, 4))).eval(), torch.ones(1, 3))
     with pytest.raises(UsageError, match=r"torch\.compile"):
         Tail(torch.compile(_dense(3, 4)), torch.ones(1, 3))  # type: ignore[arg-type]
 

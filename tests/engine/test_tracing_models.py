@@ -151,8 +151,10 @@ def test_transformer_encoder_of_torch() -> None:
     outputs: list[Tensor] = []
     with trace(model, rows="tokens") as t:
         model(x)
-        for block in model.layers:
-            block.linear1.register_forward_hook(lambda m, args, out: outputs.append(out.detach().clone()))
+        for block in range(2):
+            model.get_submodule(f"layers.{block}.linear1").register_forward_hook(
+                lambda m, args, out: outputs.append(out.detach().clone())
+            )
         model(x)
     assert [f.module for f in t.layout.fields] == ["layers.0", "layers.1"]
     assert torch.equal(t.codes[15:].bits(), torch.cat([z.reshape(15, HIDDEN) > 0 for z in outputs], 1))
