@@ -11,8 +11,8 @@ A point of group g is anchor[g] + delta[g, p]; the points of a group are a raste
 so that no rounding of the anchor reaches delta': nothing cancels. Bits, counts and fingerprints are integers
 and the same on every backend; so is delta', whose few roundings are prescribed (products and sums in the
 anchor's dtype, in the order of the pieces, the result to float32). Thresholds are rounded down to the
-anchor's dtype, which changes no comparison. Codes are never held for more points than fit into a cache.
-Counts are int32: they hold codes of up to 2**31 - 1 bits.
+anchor's dtype, which changes no comparison. Codes are scratch of one bit where a delta has 32, counted while
+they are cached and dropped unless asked for. Counts are int32: they hold codes of up to 2**31 - 1 bits.
 
 Black et al. 2022, "Interpreting Neural Networks through the Polytope Lens" (the density of polytope
 boundaries); the fingerprint is that of `polykern_kernels.digest`.

@@ -11,7 +11,8 @@ import triton.language as tl
 from torch import Tensor
 
 WARPS = 4
-CHUNK = 64  # words of a row a program sums: rows alone are too few programs when codes are long
+BLOCK_R, BLOCK_W = 8, 4  # rows and words of a tile: eight bits a thread, two 64-bit sums each
+CHUNK_W = 64  # words of a row a program sums: rows alone are too few programs when codes are long
 
 
 @triton.jit
@@ -37,7 +38,7 @@ def digest_keys_kernel(
 @triton.jit
 def digest_fingerprints_kernel(
     words_ptr,  # int32 [ROWS, WORDS]
-    out_ptr,  # int64 [ROWS, 2], zeros
+    out_ptr,  # int64 [ROWS, 2], added to
     ROWS,
     WORDS,
     OFFSET,  # position of the first bit in the whole code
@@ -47,8 +48,9 @@ def digest_fingerprints_kernel(
 ):
     r = tl.program_id(0).to(tl.int64) * BLOCK_R + tl.arange(0, BLOCK_R)
     start = tl.program_id(1) * CHUNK_W
-    first = tl.zeros((BLOCK_R,), tl.int64)
-    second = tl.zeros((BLOCK_R,), tl.int64)
+    # a sum for each bit of a block, so that the threads need each other only once
+    first = tl.zeros((BLOCK_R, BLOCK_W * 32), tl.int64)
+    second = tl.zeros((BLOCK_R, BLOCK_W * 32), tl.int64)
     for step in range(0, CHUNK_W, BLOCK_W):
         w = start + step + tl.arange(0, BLOCK_W)
         inside = (r < ROWS)[:, None] & (w < WORDS)[None, :]
@@ -56,10 +58,10 @@ def digest_fingerprints_kernel(
         on = (word[:, :, None] >> tl.arange(0, 32)[None, None, :]) & 1
         on = tl.reshape(on, (BLOCK_R, BLOCK_W * 32)) != 0
         j = OFFSET + ((start + step) * 32 + tl.arange(0, BLOCK_W * 32)).to(tl.int64)
-        first += tl.sum(tl.where(on, splitmix64(2 * j + 1)[None, :], 0), 1)
-        second += tl.sum(tl.where(on, splitmix64(2 * j + 2)[None, :], 0), 1)
-    tl.atomic_add(out_ptr + 2 * r, first, mask=r < ROWS)
-    tl.atomic_add(out_ptr + 2 * r + 1, second, mask=r < ROWS)
+        first += tl.where(on, splitmix64(2 * j + 1)[None, :], 0)
+        second += tl.where(on, splitmix64(2 * j + 2)[None, :], 0)
+    tl.atomic_add(out_ptr + 2 * r, tl.sum(first, 1), mask=r < ROWS)
+    tl.atomic_add(out_ptr + 2 * r + 1, tl.sum(second, 1), mask=r < ROWS)
 
 
 def keys(out: Tensor, offset: int, *, block: int = 512) -> None:
@@ -69,16 +71,20 @@ def keys(out: Tensor, offset: int, *, block: int = 512) -> None:
         digest_keys_kernel[grid](out, count, 2 * offset + 1, BLOCK=block, num_warps=WARPS)
 
 
-def fingerprints(words: Tensor, bits: int, offset: int, *, block_r: int = 16, block_w: int = 4) -> Tensor:
-    rows, size = words.shape
-    out = torch.zeros((rows, 2), dtype=torch.int64, device=words.device)
-    if rows and size:
-        grid = (triton.cdiv(rows, block_r), triton.cdiv(size, CHUNK))
-        digest_fingerprints_kernel[grid](
-            words.contiguous(), out, rows, size, offset,
-            BLOCK_R=block_r, BLOCK_W=block_w, CHUNK_W=CHUNK, num_warps=WARPS,
-        )  # fmt: skip
+def fingerprints(words: Tensor, bits: int, offset: int) -> Tensor:
+    out = torch.zeros((len(words), 2), dtype=torch.int64, device=words.device)
+    add_fingerprints(words.contiguous(), out, offset)
     return out
+
+
+def add_fingerprints(words: Tensor, out: Tensor, offset: int) -> None:
+    """Adds the fingerprint of every row of words (rows, words) to out (rows, 2)."""
+    rows, size = words.shape
+    if words.numel():
+        grid = (triton.cdiv(rows, BLOCK_R), triton.cdiv(size, CHUNK_W))
+        digest_fingerprints_kernel[grid](
+            words, out, rows, size, offset, BLOCK_R=BLOCK_R, BLOCK_W=BLOCK_W, CHUNK_W=CHUNK_W, num_warps=WARPS
+        )
 
 
 def distinct(fingerprints: Tensor) -> tuple[Tensor, Tensor]:

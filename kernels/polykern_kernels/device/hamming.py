@@ -67,22 +67,23 @@ def hamming_aligned_kernel(
 
 @triton.jit
 def hamming_neighbours_kernel(
-    words_ptr,  # int32 [HEIGHT, WIDTH, WORDS]
-    right_ptr,  # int32 [HEIGHT, WIDTH - 1]
-    down_ptr,  # int32 [HEIGHT - 1, WIDTH]
+    words_ptr,  # int32 [RASTERS, HEIGHT, WIDTH, WORDS]
+    right_ptr,  # int32 [RASTERS, HEIGHT, WIDTH - 1]
+    down_ptr,  # int32 [RASTERS, HEIGHT - 1, WIDTH]
     HEIGHT,
     WIDTH,
     WORDS,
+    ADD: tl.constexpr,  # to what is there
     BLOCK_X: tl.constexpr,
     BLOCK_W: tl.constexpr,
 ):
-    y = tl.program_id(0).to(tl.int64)
+    line = tl.program_id(0).to(tl.int64)
     x = tl.program_id(1) * BLOCK_X + tl.arange(0, BLOCK_X)
-    pixel = y * WIDTH + x
+    pixel = line * WIDTH + x
     here_ptr = words_ptr + pixel[:, None] * WORDS
     below_ptr = words_ptr + (pixel + WIDTH)[:, None] * WORDS
     has_right = x + 1 < WIDTH
-    has_below = (x < WIDTH) & (y + 1 < HEIGHT)
+    has_below = (x < WIDTH) & (line % HEIGHT + 1 < HEIGHT)
     right = tl.zeros((BLOCK_X, BLOCK_W), tl.int32)
     down = tl.zeros((BLOCK_X, BLOCK_W), tl.int32)
     for first in range(0, WORDS, BLOCK_W):
@@ -92,8 +93,14 @@ def hamming_neighbours_kernel(
         below = tl.load(below_ptr + w, mask=has_below[:, None] & (w < WORDS), other=0)
         right += popcount(here ^ beside)
         down += popcount(here ^ below)
-    tl.store(right_ptr + y * (WIDTH - 1) + x, tl.sum(right, 1), mask=has_right)
-    tl.store(down_ptr + y * WIDTH + x, tl.sum(down, 1), mask=has_below)
+    right_ptr += line * (WIDTH - 1) + x
+    down_ptr += pixel - line // HEIGHT * WIDTH
+    flips_right, flips_down = tl.sum(right, 1), tl.sum(down, 1)
+    if ADD:
+        flips_right += tl.load(right_ptr, mask=has_right, other=0)
+        flips_down += tl.load(down_ptr, mask=has_below, other=0)
+    tl.store(right_ptr, flips_right, mask=has_right)
+    tl.store(down_ptr, flips_down, mask=has_below)
 
 
 def pairwise(a: Tensor, b: Tensor, *, block_n: int = 64, block_m: int = 64) -> Tensor:
@@ -117,11 +124,21 @@ def aligned(a: Tensor, b: Tensor, *, block_n: int = 16, block_w: int = 64) -> Te
     return out
 
 
-def neighbours(words: Tensor, *, block_x: int = 16, block_w: int = 64) -> tuple[Tensor, Tensor]:
-    height, width, size = words.shape
+def neighbours(words: Tensor) -> tuple[Tensor, Tensor]:
+    height, width, _ = words.shape
     right = torch.empty((height, width - 1), dtype=torch.int32, device=words.device)
     down = torch.empty((height - 1, width), dtype=torch.int32, device=words.device)
-    hamming_neighbours_kernel[(height, triton.cdiv(width, block_x))](
-        words.contiguous(), right, down, height, width, size, BLOCK_X=block_x, BLOCK_W=block_w, num_warps=WARPS
-    )
+    _flips(words.contiguous(), right, down, height, height, width, add=False)
     return right, down
+
+
+def add_flips(words: Tensor, right: Tensor, down: Tensor, rasters: int, height: int, width: int) -> None:
+    """Adds the distances between the neighbours of several rasters, words (rasters * height * width, words)."""
+    _flips(words, right, down, rasters * height, height, width, add=True)
+
+
+def _flips(words: Tensor, right: Tensor, down: Tensor, lines: int, height: int, width: int, *, add: bool) -> None:
+    block_x, size = 16, words.shape[-1]
+    hamming_neighbours_kernel[(lines, triton.cdiv(width, block_x))](
+        words, right, down, height, width, size, ADD=add, BLOCK_X=block_x, BLOCK_W=64, num_warps=WARPS
+    )

@@ -36,7 +36,10 @@ def pack_signs_kernel(
     u = j - k * UNITS
     inside = j < KINKS * UNITS
     x = tl.load(x_ptr + row * UNITS + u, mask=inside, other=0)
-    if x.dtype.primitive_bitwidth == 16:
+    if x.dtype == tl.bfloat16:
+        # by its bits: the interpreter's conversion loses subnormals
+        x = (x.to(tl.uint16, bitcast=True).to(tl.uint32) << 16).to(tl.float32, bitcast=True)
+    elif x.dtype == tl.float16:
         x = x.to(tl.float32)
     if EACH:
         floor = tl.load(floor_ptr + j, mask=inside, other=0)

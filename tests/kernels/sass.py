@@ -1,0 +1,186 @@
+"""Compiles every Triton kernel ahead of time and reads the machine code; no GPU needed.
+
+python tests/kernels/sass.py    prints one JSON object: "kernel-variant/sm_90" -> what `Machine` says
+
+A process of its own, because Triton must be imported without TRITON_INTERPRET.
+"""
+
+import collections
+import dataclasses
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+ARCHITECTURES = (80, 90, 100)
+
+
+@dataclasses.dataclass(frozen=True)
+class Build:
+    """One kernel with its constants.
+
+    family     stem of the device module
+    kernel     name of the jitted function
+    types      pointer parameter -> type; every other run-time parameter is an int32
+    constants  constexpr parameters; an integer 1 is one too, as a launch makes it
+    launched   constexpr parameters whose value is the device module's constant of the same name
+    options    what the launcher passes to the compiler, beside the device module's OPTIONS
+    popcount   whether its work is popcounts
+    """
+
+    family: str
+    kernel: str
+    variant: str
+    types: dict[str, str]
+    constants: dict[str, Any]
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    launched: tuple[str, ...] = ()
+    popcount: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"{self.kernel}-{self.variant}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """Machine code of one build: opcode -> how often; bytes of stack and local memory; registers a thread."""
+
+    opcodes: dict[str, int]
+    stack: int
+    local: int
+    registers: int
+
+
+def _signs(element: str, kinks: int, each: bool) -> Build:
+    wide = "*fp32" if element in ("fp16", "bf16") else f"*{element}"
+    types = {"x_ptr": f"*{element}", "floor_ptr": wide, "words_ptr": "*i32", "ones_ptr": "*i32", "nans_ptr": "*i64"}
+    constants = {"KINKS": kinks, "EACH": each, "BLOCK_W": 32}
+    variant = f"{element}-{kinks}{'each' if each else ''}"
+    return Build("pack", "pack_signs_kernel", variant, types, constants, popcount=True)
+
+
+def _grid(element: str, kinks: int, activate: bool) -> Build:
+    real = f"*{element}"
+    types = {
+        "anchor_ptr": real,
+        "delta_ptr": "*fp32" if activate else real,
+        "out_ptr": "*fp32" if activate else real,
+        "kinks_ptr": real,
+        "tilts_ptr": real,
+        "margin_ptr": "*i32",
+        "nans_ptr": "*i64",
+        "words_ptr": "*i32",
+    }
+    constants = {"KINKS": kinks, "ACTIVATE": activate}
+    launched = ("BLOCK_P", "BLOCK_U", "CHUNK_U")
+    variant = f"{element}-{kinks}-{'step' if activate else 'tally'}"
+    return Build("grid", "grid_step_kernel", variant, types, constants, {}, launched)
+
+
+def _program(kernel: str, pixels: int, warps: int) -> Build:
+    types = {
+        **dict.fromkeys(("tolerance_ptr", "coefficient_ptr", "base_margin_ptr", "scratch_ptr"), "*fp64"),
+        **dict.fromkeys(("first_ptr", "key_ptr", "start_ptr", "base_digest_ptr"), "*i64"),
+        **dict.fromkeys(("digest_ptr", "uncertain_ptr"), "*i64"),
+        **dict.fromkeys(("target_ptr", "field_ptr", "term_ptr", "symbols_ptr", "scale_ptr"), "*i32"),
+        **dict.fromkeys(("base_winner_ptr", "classes_ptr", "right_ptr", "down_ptr"), "*i32"),
+        **{"margin_ptr": "*fp32", "kind_ptr": "*i8", "signs_ptr": "*u8"},
+    }
+    return Build("program", kernel, str(pixels), types, {"PIX": pixels}, {"num_warps": warps})
+
+
+_CODES = {"a_ptr": "*i32", "b_ptr": "*i32", "out_ptr": "*i32"}
+_RASTER = {"words_ptr": "*i32", "right_ptr": "*i32", "down_ptr": "*i32"}
+
+BUILDS = (
+    Build("hamming", "hamming_pairwise_kernel", "64x64", _CODES, {"BLOCK_N": 64, "BLOCK_M": 64}, popcount=True),
+    Build("hamming", "hamming_aligned_kernel", "16x64", _CODES, {"BLOCK_N": 16, "BLOCK_W": 64}, popcount=True),
+    *(
+        Build(
+            "hamming",
+            "hamming_neighbours_kernel",
+            variant,
+            _RASTER,
+            {"ADD": add, "BLOCK_X": 16, "BLOCK_W": 64, **ones},
+            popcount=True,
+        )
+        for variant, add, ones in (
+            ("write", False, {}),
+            ("add", True, {}),
+            ("one-column", True, {"WIDTH": 1, "WORDS": 1}),
+        )
+    ),
+    Build("digest", "digest_keys_kernel", "512", {"out_ptr": "*i64"}, {"BLOCK": 512}),
+    *(
+        Build(
+            "digest",
+            "digest_fingerprints_kernel",
+            variant,
+            {"words_ptr": "*i32", "out_ptr": "*i64"},
+            ones,
+            launched=("BLOCK_R", "BLOCK_W", "CHUNK_W"),
+        )
+        for variant, ones in (("any-bit", {}), ("second-bit", {"OFFSET": 1, "WORDS": 1, "ROWS": 1}))
+    ),
+    *(_signs(element, 1, False) for element in ("bf16", "fp64")),
+    _signs("fp32", 2, True),
+    Build("pack", "pack_unpack_kernel", "1024", {"words_ptr": "*i32", "out_ptr": "*u8"}, {"BLOCK": 1024}),
+    Build("pack", "pack_place_kernel", "256", {"part_ptr": "*i32", "out_ptr": "*i32"}, {"BLOCK": 256}),
+    _grid("fp32", 1, True),
+    *(_grid("fp64", *case) for case in ((1, True), (2, True), (2, False))),
+    *(_program(*kernel) for kernel in (("program_run_kernel", 64, 1), ("program_count_kernel", 256, 4))),
+)
+
+
+def compiled(build: Build, architecture: int, folder: Path) -> Machine:
+    """The machine code of a build."""
+    import importlib
+
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    module = importlib.import_module(f"polykern_kernels.device.{build.family}")
+    kernel = getattr(module, build.kernel)
+    constants = {**build.constants, **{name: getattr(module, name) for name in build.launched}}
+    known = {**build.types, **dict.fromkeys(constants, "constexpr")}
+    signature = {name: known.get(name, "i32") for name in kernel.arg_names}
+    aligned = {(i,): [["tt.divisibility", 16]] for i, n in enumerate(kernel.arg_names) if n in build.types}
+    source = ASTSource(kernel, signature=signature, constexprs=constants, attrs=aligned)
+    made = triton.compile(
+        source,
+        target=GPUTarget("cuda", architecture, 32),
+        options={"num_warps": 4, **getattr(module, "OPTIONS", {}), **build.options},
+    )
+    cubin = folder / "kernel.cubin"
+    cubin.write_bytes(made.asm["cubin"])
+    tools = Path(triton.__file__).parent / "backends/nvidia/bin"
+    usage = _output(tools / "cuobjdump", "-res-usage", cubin)
+    sass = _output(tools / "nvdisasm", "-c", cubin)
+    found = {key: int(value) for key, value in re.findall(r"\b(REG|STACK|LOCAL):(\d+)", usage)}
+    opcode = re.compile(r"/\*[0-9a-f]{4,5}\*/\s+(?:@!?U?P\w+ )?\s*([A-Z0-9_]+)")
+    counts = collections.Counter(m.group(1) for m in map(opcode.search, sass.splitlines()) if m)
+    return Machine(dict(counts), found["STACK"], found["LOCAL"], found["REG"])
+
+
+def _output(*command: object) -> str:
+    return subprocess.run([str(c) for c in command], capture_output=True, text=True, check=True).stdout
+
+
+def main() -> None:
+    """Every build for every architecture, as JSON."""
+    with tempfile.TemporaryDirectory() as name:
+        machines = {
+            f"{build.name}/sm_{architecture}": dataclasses.asdict(compiled(build, architecture, Path(name)))
+            for build in BUILDS
+            for architecture in ARCHITECTURES
+        }
+    json.dump(machines, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

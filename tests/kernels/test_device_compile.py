@@ -1,0 +1,53 @@
+"""Every Triton kernel compiles for Ampere, Hopper and Blackwell, keeps to its registers, and counts with POPC."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.kernels import sass
+
+NAMES = [f"{build.name}/sm_{architecture}" for build in sass.BUILDS for architecture in sass.ARCHITECTURES]
+
+
+@pytest.fixture(scope="module")
+def machines() -> dict[str, Any]:
+    """What the compiler made, kernel by kernel."""
+    pytest.importorskip("triton")
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    run = subprocess.run(
+        [sys.executable, str(Path(sass.__file__))], capture_output=True, text=True, env=environment, check=False
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    made: dict[str, Any] = json.loads(run.stdout)
+    return made
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_does_not_spill(machines: dict[str, Any], name: str) -> None:
+    machine = machines[name]
+    assert (machine["stack"], machine["local"]) == (0, 0)
+    assert not {"LDL", "STL"} & machine["opcodes"].keys()
+    assert machine["opcodes"].keys() & {"STG", "ATOMG", "RED"}, "a kernel that stores nothing"
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in NAMES if any(b.popcount and n.startswith(b.name) for b in sass.BUILDS)]
+)
+def test_counts_with_popc(machines: dict[str, Any], name: str) -> None:
+    assert machines[name]["opcodes"].get("POPC", 0) > 0
+
+
+def test_every_kernel_is_compiled() -> None:
+    device = Path(sass.__file__).parents[2] / "kernels/polykern_kernels/device"
+    written = {
+        line.split("(")[0].removeprefix("def ")
+        for file in device.glob("*.py")
+        for line in file.read_text().splitlines()
+        if line.startswith("def ") and line.split("(")[0].endswith("_kernel")
+    }
+    assert written == {build.kernel for build in sass.BUILDS}
