@@ -48,7 +48,7 @@ check: $(check-needs)  ## style, types, direction of imports
 gpu: $(test-needs)  ## tests and benches on a CUDA device, ten minutes at most; PYTHON=python3 installs nothing
 	@$(python) -c 'import sys, torch; torch.cuda.is_available() or sys.exit("make gpu: torch sees no CUDA device")'
 	timeout 240 $(python) -m pytest -m gpu -p no:cacheprovider
-	timeout 330 $(MAKE) --no-print-directory bench DEVICE=cuda
+	timeout 330 $(MAKE) --no-print-directory bench DEVICE=cuda BENCHES="$(filter-out bench_heatmap,$(BENCHES))"
 
 bench: $(test-needs)  ## every bench, one JSON file each in benches/results/
 	@mkdir -p benches/results
