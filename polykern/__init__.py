@@ -1,3 +1,65 @@
-"""polykern: the compute engine for the polytope lens on neural networks."""
+"""polykern: the compute engine for the polytope lens on neural networks.
+
+    import polykern as pk
+    subject = pk.load("digits")
+    pk.heatmap(subject, [0, 1, 2], out="demo", resolution=1024)
+
+Names are loaded when they are first used: `import polykern` itself loads nothing but Python.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from polykern import errors as errors
+    from polykern.codes import Codes as Codes
+    from polykern.heat import heatmap as heatmap
+    from polykern.layout import Layout as Layout
+    from polykern.maps.result import HeatMap as HeatMap
+    from polykern.models import Subject as Subject
+    from polykern.models import load as load
+    from polykern.plane import Plane as Plane
+    from polykern.plane import Window as Window
+    from polykern.tail import Tail as Tail
+    from polykern.tracing import trace as trace
 
 __version__ = "0.1.0"
+
+_PLACES = {
+    "Codes": "polykern.codes",
+    "HeatMap": "polykern.maps.result",
+    "Layout": "polykern.layout",
+    "Plane": "polykern.plane",
+    "Subject": "polykern.models",
+    "Tail": "polykern.tail",
+    "Window": "polykern.plane",
+    "heatmap": "polykern.heat",
+    "load": "polykern.models",
+    "trace": "polykern.tracing",
+}
+__all__ = [
+    "Codes",
+    "HeatMap",
+    "Layout",
+    "Plane",
+    "Subject",
+    "Tail",
+    "Window",
+    "__version__",
+    "errors",
+    "heatmap",
+    "load",
+    "trace",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "errors":
+        return import_module("polykern.errors")
+    if name not in _PLACES:
+        raise AttributeError(f"module 'polykern' has no attribute {name!r}")
+    return getattr(import_module(_PLACES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -112,6 +112,7 @@ def plan(recipe: Recipe) -> Plan:
             device=recipe.device,
             seed=recipe.seed,
             memory=recipe.memory,
+            classes=recipe.classes,
         )
         each = _seconds(chosen.engine, recipe)
     rows = min(band_rows(chosen.engine), grid.resolution)
@@ -159,8 +160,7 @@ def memory(recipe: Recipe, rows: int = BAND) -> Memory:
 def disk(recipe: Recipe) -> int:
     """Bytes of the finished folder: the maps exactly, the pictures at most."""
     n, fields = recipe.grid.resolution, len(recipe.tail.layout.fields)
-    shape = recipe.tail.output_shape
-    classes = 2 if shape is not None and len(shape) == 1 else 0
+    classes = 2 if recipe.classes else 0
     cells = (n - 1) ** 2
     audited = max(SIDE**2, int(recipe.audited * n * n))
     passing = 16 * audited + int(28 * ALONE * n * n)  # gone when the map is done

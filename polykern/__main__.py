@@ -1,0 +1,5 @@
+"""`python -m polykern`."""
+
+from polykern.cli import main
+
+main()

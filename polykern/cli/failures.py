@@ -1,0 +1,125 @@
+"""What went wrong, in three lines, and the exit code that says it to a script."""
+
+import errno
+import os
+import shlex
+import signal
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import typer
+
+from polykern.cli.talk import TRACEBACK, Talk
+from polykern.errors import PolykernError, ResourceError, UsageError
+
+SCHEMA = "polykern-error/1"
+BUG, PIPE = 1, 141
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EIO, errno.EFBIG}
+BARRED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
+# typer carries click inside itself from some version on; both name the base of their errors so
+_Misused = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+
+
+class Interrupted(BaseException):
+    """A signal asked the run to end."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        super().__init__(signal.Signals(number).name)
+
+
+@contextmanager
+def watched() -> Iterator[None]:
+    """A context in which SIGINT and SIGTERM raise `Interrupted`; ignored signals stay ignored."""
+    before = {}
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                before[number] = signal.signal(number, _interrupt)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def exit_code(error: BaseException, talk: Talk) -> int:
+    """Say what went wrong and give the exit code.
+
+    With --json one object `polykern-error/1` goes to stdout, beside the lines on stderr.
+    """
+    if isinstance(error, Interrupted | KeyboardInterrupt):
+        return _interrupted(error, talk)
+    if isinstance(error, BrokenPipeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that the last flush does not fail as well
+        return PIPE
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
+    told = _told(error)
+    if talk.verbosity >= TRACEBACK or os.environ.get("POLYKERN_TRACEBACK") == "1":
+        traceback.print_exception(error)
+    talk.say(told.what, "error", why=told.why, fix=told.fix)
+    code = told.exit_code
+    _object(talk, code, type(told).__name__ if code != BUG else type(error).__name__, told)
+    return code
+
+
+def _told(error: BaseException) -> PolykernError:
+    """The error in the words of `polykern.errors`; what is none of them is a bug."""
+    if isinstance(error, PolykernError):
+        return error
+    if isinstance(error, _Misused):
+        return UsageError(error.format_message(), fix=_help(error))  # type: ignore[attr-defined]
+    if isinstance(error, MemoryError) or _out_of_memory(error):
+        return ResourceError("out of memory", why=_first_line(error), fix="a smaller --resolution, or more memory")
+    if isinstance(error, OSError) and error.errno in FULL:
+        return ResourceError(f"{error.filename or 'a file'} cannot be written", why=error.strerror or str(error))
+    if isinstance(error, OSError) and error.errno in BARRED:
+        return UsageError(f"{error.filename} cannot be used", why=error.strerror or str(error))
+    if type(error).__name__ == "BackendError":
+        what, *objections = str(error).splitlines()
+        return UsageError(what, why="; ".join(o.strip() for o in objections))
+    return PolykernError(
+        f"{type(error).__name__}: {_first_line(error)}",
+        why="this is a bug in polykern",
+        fix="report it, with what POLYKERN_TRACEBACK=1 in the environment prints",
+    )
+
+
+def _interrupted(error: BaseException, talk: Talk) -> int:
+    number = error.number if isinstance(error, Interrupted) else int(signal.SIGINT)
+    what = f"interrupted by {signal.Signals(number).name}"
+    why, fix = "nothing was written", ""
+    if talk.started:
+        why = "finished rows are kept; the same command goes on with the next one"
+        fix = shlex.join(talk.command)
+    talk.say(what, "error", why=why, fix=fix)
+    _object(talk, 128 + number, "Interrupted", PolykernError(what, why=why, fix=fix))
+    return 128 + number
+
+
+def _object(talk: Talk, code: int, kind: str, told: PolykernError) -> None:
+    if talk.json:
+        parts = {"what": told.what, "why": told.why, "fix": told.fix}
+        talk.object({"schema": SCHEMA, "ok": False, "exit_code": code, "kind": kind, **parts})
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise Interrupted(number)
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """Whether torch ran out of memory, on a device or, where it says so in words only, on the CPU."""
+    return type(error).__name__ == "OutOfMemoryError" or (
+        isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    )
+
+
+def _help(error: BaseException) -> str:
+    context = getattr(error, "ctx", None)
+    return f"{context.command_path} --help" if context is not None else "polykern --help"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

@@ -1,0 +1,44 @@
+"""`polykern view`: a finished map in a browser of this machine."""
+
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from polykern.cli import options
+from polykern.cli.failures import Interrupted
+from polykern.cli.talk import Talk
+
+SCHEMA = "polykern-view/1"
+EXAMPLE = "Example: polykern view demo --port 8080"
+
+
+def command(
+    ctx: typer.Context,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a finished heat map.")],
+    port: Annotated[int, typer.Option(metavar="N", min=0, max=65535, help="Port; 0 takes a free one.")] = 0,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = 0,
+    log_format: options.Log = "text",
+) -> None:
+    """Show a map over http on 127.0.0.1 until Ctrl-C; nothing else can reach it.
+
+    DIR/viewer/index.html opens from a disk as well. This is for a machine without a browser, through a tunnel:
+    ssh -L 8080:127.0.0.1:8080 HOST.
+    """
+    talk: Talk = ctx.obj
+    talk.settle(quiet=quiet, verbose=verbose, log=log_format)
+
+    from polykern.viewer import bound
+
+    with bound(folder, port) as server:
+        url = f"http://127.0.0.1:{server.server_address[1]}/"
+        talk.result([(url,)], {"schema": SCHEMA, "url": url, "folder": str(folder)})
+        talk.say("Ctrl-C ends it")
+        try:
+            server.serve_forever()
+        except Interrupted as asked:
+            if asked.number != signal.SIGINT:
+                raise

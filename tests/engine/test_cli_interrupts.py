@@ -1,0 +1,105 @@
+"""Runs that are interrupted or killed: their exit code, and the same bytes after they are finished."""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from polykern.cli.app import run
+from tests.engine.cli_nets import NETS
+
+
+@pytest.fixture
+def nets(tmp_path: Path) -> str:
+    path = tmp_path / "nets.py"
+    path.write_text(NETS)
+    return str(path)
+
+
+def words(nets: str, out: Path, engine: str) -> list[str]:
+    shape = ["--resolution", "300", "--engine", engine, "--device", "cpu", "--no-figures", "--no-viewer"]
+    return ["heatmap", "--model", f"{nets}:net", "--out", str(out), *shape]
+
+
+def maps(folder: Path) -> dict[str, bytes]:
+    """Every file of a finished map but map.json, and no other file."""
+    return {p.name: p.read_bytes() for p in folder.iterdir() if p.name != "map.json"}
+
+
+def provenance(folder: Path) -> dict[str, Any]:
+    """map.json without the time that was spent."""
+    whole: dict[str, Any] = json.loads((folder / "map.json").read_text())
+    del whole["timings"]
+    return whole
+
+
+def held(command: list[str], out: Path, sent: signal.Signals) -> tuple[int, str]:
+    """Run until the first band is recorded, send a signal then; the exit code and what was said."""
+    environment = {**os.environ, "HOLD": str(out / "progress.json")}
+    pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    line = [sys.executable, "-P", "-m", "polykern", *command]
+    with subprocess.Popen(line, text=True, env=environment, **pipes) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "held\n"
+        process.send_signal(sent)
+        _, said = process.communicate()
+    return process.returncode, said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("sent", "code", "engine"),
+    [
+        (signal.SIGINT, 130, "float32"),
+        (signal.SIGTERM, 143, "float64"),
+        (signal.SIGKILL, -9, "float32"),
+        (signal.SIGINT, 130, "anchored"),
+    ],
+)
+def test_an_interrupted_run_is_finished_with_the_same_bytes(
+    nets: str, tmp_path: Path, sent: signal.Signals, code: int, engine: str
+) -> None:
+    whole, torn = tmp_path / "whole", tmp_path / "torn"
+    assert run(words(nets, whole, engine)) == 0
+    command = words(nets, torn, engine)
+    ended, said = held(command, torn, sent)
+    assert ended == code
+    assert json.loads((torn / "progress.json").read_text())["bands"] == [0]
+    assert not (torn / "map.json").exists()
+    if sent is not signal.SIGKILL:
+        assert f"error: interrupted by {sent.name}" in said
+        assert "Traceback" not in said
+        resume = next(line for line in said.splitlines() if "fix: " in line).partition("fix: ")[2]
+        assert shlex.split(resume) == ["polykern", *command]
+    assert run(command) == 0
+    assert maps(torn) == maps(whole)
+    assert provenance(torn) == provenance(whole)
+
+
+@pytest.mark.slow
+def test_what_was_recorded_is_not_computed_again(
+    nets: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "map"
+    command = words(nets, out, "float32")
+    held(command, out, signal.SIGKILL)
+    assert run([*command, "-v"]) == 0
+    said = capsys.readouterr().err
+    assert "map: 0 of" not in said
+    assert "map: 128 of 300 rows" in said
+
+
+@pytest.mark.slow
+def test_another_command_is_refused_the_unfinished_folder(nets: str, tmp_path: Path) -> None:
+    out = tmp_path / "map"
+    command = words(nets, out, "float32")
+    held(command, out, signal.SIGKILL)
+    state = (out / "progress.json").read_bytes()
+    assert run([*command, "--sigma", "3"]) == 6
+    assert (out / "progress.json").read_bytes() == state
