@@ -94,11 +94,20 @@ class Tail:
 
     def to(self, dtype: torch.dtype, device: torch.device | str = "cpu") -> "Tail":
         """The same tail of a copy of the model in another dtype and on another device."""
-        clone = copy.copy(self)
-        clone.model = copy.deepcopy(self.model).to(device=device, dtype=dtype)
-        clone._modules = dict(clone.model.named_modules())
+        clone = self._of(copy.deepcopy(self.model).to(device=device, dtype=dtype))
         clone.sample = _move(self.sample, dtype, device)
         clone._replay = {k: _move(v, dtype, device) for k, v in self._replay.items()}
+        return clone
+
+    def twin(self) -> "Tail":
+        """The same tail with modules of its own and the same parameters, to run in another thread."""
+        kept = [*self.model.parameters(), *self.model.buffers()]
+        return self._of(copy.deepcopy(self.model, {id(t): t for t in kept}))
+
+    def _of(self, model: nn.Module) -> "Tail":
+        clone = copy.copy(self)
+        clone.model = model
+        clone._modules = dict(model.named_modules())
         return clone
 
     @property

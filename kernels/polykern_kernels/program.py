@@ -198,7 +198,7 @@ def _blank(p: Programs, height: int, width: int, fields: int, keep: bool) -> Out
     )
 
 
-# --- cpu: one tile a thread, pixels in chunks that keep the symbols in cache -----------------------
+# --- cpu: one thread, pixels in chunks that keep the symbols in cache ------------------------------
 
 
 @functools.cache

@@ -1,6 +1,8 @@
 """The tile engine: exact, certified maps of piecewise-linear networks."""
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,21 +67,26 @@ class TileEngine:
         self.choice = choice or Choice(64, 1024, 128.0, 0.0)
         self._widest = max(f.units for f in self.tail.layout.fields)
         self._dense: DenseEngine | None = None
+        self._free: list[Tail] = []  # twins that no thread is running
 
     def blocks(self, grid: Grid, blocks: Sequence[Block]) -> list[BlockMaps]:
-        """The maps of `blocks`: cut into tiles, compressed in batches, run, put together."""
+        """The maps of `blocks`: cut into tiles, compressed in batches side by side, run, put together."""
         fields = len(self.tail.layout.fields)
         maps = [blank(b, fields, self.classes) for b in blocks]
         todo: list[Job] = [(k, tile) for k, b in enumerate(blocks) for tile in _cut(b, self.choice.side)]
-        while todo:
-            side = todo[0][1].height
-            failed: list[Job] = []
-            for batch in _batches(todo, self.batch(side)):
+        with alone() as threads, ThreadPoolExecutor(threads) as pool:
+            while todo:
+                side = todo[0][1].height
                 if side < SMALLEST:
-                    self._densely(grid, batch, blocks, maps)
-                else:
-                    failed += self._by_programs(grid, batch, blocks, maps)
-            todo = [(k, part) for k, tile in failed for part in _cut(tile, side // 2)]
+                    self._densely(grid, todo, blocks, maps)
+                    break
+                batches = list(_batches(todo, self.batch(side)))
+                failed: list[Job] = []
+                for batch, (outcome, bundle) in zip(
+                    batches, pool.map(lambda b: self._run(grid, [tile for _, tile in b]), batches), strict=True
+                ):
+                    failed += self._put(batch, outcome, bundle, blocks, maps)
+                todo = [(k, part) for k, tile in failed for part in _cut(tile, side // 2)]
         return maps
 
     def batch(self, side: int) -> int:
@@ -87,11 +94,10 @@ class TileEngine:
         expected = self.choice.symbols * side / self.choice.side
         return int(np.clip(ROWS / (max(16.0, expected) * self._widest), 1, 64))
 
-    def _by_programs(
-        self, grid: Grid, batch: Sequence[Job], blocks: Sequence[Block], maps: list[BlockMaps]
+    def _put(
+        self, batch: Sequence[Job], outcome: Outcome, bundle: Bundle, blocks: Sequence[Block], maps: list[BlockMaps]
     ) -> list[Job]:
         """Fill in the maps of a batch; gives back the tiles that were too loose."""
-        outcome, bundle = self._run(grid, [tile for _, tile in batch])
         for t, (k, tile) in enumerate(batch):
             if bundle.alive[t]:
                 paste(_pixels(outcome, t, self.classes), tile, blocks[k], maps[k])
@@ -115,14 +121,17 @@ class TileEngine:
         centres = grid.points(corner[:, 0] + side / 2, corner[:, 1] + side / 2)
         du, dv = grid.step * grid.plane.e1, grid.step * grid.plane.e2
         half, limit = (side / 2, side / 2), self.choice.limit
+        tail = self._free.pop() if self._free else self.tail.twin()
         try:
-            bundle = compress(self.tail, centres, du, dv, half, limit=limit, classes=self.classes)
+            bundle = compress(tail, centres, du, dv, half, limit=limit, classes=self.classes)
         except NotCarried as reason:
             raise UsageError(
                 f"tile programs cannot follow this network: {reason}",
                 why="they are exact for piecewise-linear operators only",
                 fix="--engine anchored handles any operator",
             ) from reason
+        finally:
+            self._free.append(tail)
         return bundle.programs(), bundle
 
     def calibrate(self, grid: Grid, *, seed: int = 0, tiles: int = 8) -> Choice | None:
@@ -173,6 +182,17 @@ def seconds(programs: Programs, bundle: Bundle, side: int) -> float:
     pixels = (side + 1) ** 2
     run = pixels * (0.08 * len(programs.term) + 1.0 * len(programs.kind))
     return 1e-9 * (20 * bundle.coefficients + run + 200_000 * bundle.tiles)
+
+
+@contextmanager
+def alone() -> Iterator[int]:
+    """A context in which torch gives every thread one core; gives the number of threads it used before."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield threads
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _pixels(outcome: Outcome, tile: int, classes: bool) -> BlockMaps:

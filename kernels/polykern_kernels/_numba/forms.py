@@ -1,13 +1,13 @@
-"""Loops over the rows of affine forms."""
+"""Loops over the rows of affine forms: single-threaded, without the GIL; callers run batches side by side."""
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 
-@njit(cache=True, nogil=True, parallel=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def ranges(rows, ptr, low, high, out_low, out_high, size):
     units = rows.shape[1]
-    for t in prange(len(ptr) - 1):
+    for t in range(len(ptr) - 1):
         lo, hi, sz = out_low[t], out_high[t], size[t]
         for r in range(ptr[t], ptr[t + 1]):
             a, b = low[r], high[r]
@@ -28,10 +28,10 @@ def ranges(rows, ptr, low, high, out_low, out_high, size):
                     sz[i] += abs(c) * reach
 
 
-@njit(cache=True, nogil=True, parallel=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def rescale(rows, source, tile, slope, rank, fresh, jump, out):
     units = rows.shape[1]
-    for o in prange(len(source)):
+    for o in range(len(source)):
         r = source[o]
         if r >= 0:
             row, m = rows[r], slope[tile[o]]
@@ -42,10 +42,10 @@ def rescale(rows, source, tile, slope, rank, fresh, jump, out):
             out[o, fresh[rank[o]]] = jump[rank[o]]
 
 
-@njit(cache=True, nogil=True, parallel=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def pool_rivals(rows, ptr, low, high, members, floor, ceiling, winner, rise):
     windows, k = members.shape
-    for t in prange(len(ptr) - 1):
+    for t in range(len(ptr) - 1):
         first, last = ptr[t], ptr[t + 1]
         if first == last:
             continue
@@ -77,9 +77,9 @@ def pool_rivals(rows, ptr, low, high, members, floor, ceiling, winner, rise):
                 rise[t, w, j] = min(bound, cap)
 
 
-@njit(cache=True, nogil=True, parallel=True)
+@njit(cache=True, nogil=True)
 def count_terms(rows, ptr, tile, unit, minus, first):
-    for n in prange(len(tile)):
+    for n in range(len(tile)):
         count = 0
         u, m = unit[n], minus[n]
         for r in range(ptr[tile[n]], ptr[tile[n] + 1]):
@@ -88,9 +88,9 @@ def count_terms(rows, ptr, tile, unit, minus, first):
         first[n + 1] = count
 
 
-@njit(cache=True, nogil=True, parallel=True)
+@njit(cache=True, nogil=True)
 def fill_terms(rows, ptr, tile, unit, minus, first, symbol, term, coefficient):
-    for n in prange(len(tile)):
+    for n in range(len(tile)):
         at = first[n]
         u, m = unit[n], minus[n]
         for r in range(ptr[tile[n]], ptr[tile[n] + 1]):
@@ -101,11 +101,11 @@ def fill_terms(rows, ptr, tile, unit, minus, first, symbol, term, coefficient):
                 at += 1
 
 
-@njit(cache=True, nogil=True, parallel=True)
+@njit(cache=True, nogil=True)
 def nonzero_rows(rows, slope, tile, out):
     """Which rows keep a non-zero coefficient behind the slopes."""
     units = rows.shape[1]
-    for r in prange(len(rows)):
+    for r in range(len(rows)):
         row, m = rows[r], slope[tile[r]]
         found = False
         for i in range(units):
@@ -115,10 +115,10 @@ def nonzero_rows(rows, slope, tile, out):
         out[r] = found
 
 
-@njit(cache=True, nogil=True, parallel=True)
+@njit(cache=True, nogil=True)
 def sum_keys(on, keys, out):
     """out[t] += sum of keys[i] over i with on[t, i]."""
-    for t in prange(len(on)):
+    for t in range(len(on)):
         a, b = np.int64(0), np.int64(0)
         for i in range(on.shape[1]):
             if on[t, i]:
@@ -128,13 +128,13 @@ def sum_keys(on, keys, out):
         out[t, 1] += b
 
 
-@njit(cache=True, nogil=True, parallel=True, fastmath={"contract"}, error_model="numpy")
+@njit(cache=True, nogil=True, fastmath={"contract"}, error_model="numpy")
 def convolve(rows, weight, stride_y, stride_x, pad_y, pad_x, step_y, step_x, out):
     """2-D convolution that does nothing for zeros; weight is (in, kernel, kernel, out channels)."""
     channels, high, wide = rows.shape[1:]
     kernel_y, kernel_x, outputs = weight.shape[1:]
     out_high, out_wide = out.shape[2:]
-    for r in prange(len(rows)):
+    for r in range(len(rows)):
         total = np.zeros((out_high, out_wide, outputs))
         for c in range(channels):
             for y in range(high):

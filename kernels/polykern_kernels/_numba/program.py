@@ -1,7 +1,7 @@
-"""The tile-program interpreter: one tile a thread, pixels in chunks."""
+"""The tile-program interpreter: single-threaded, without the GIL; callers run batches of tiles side by side."""
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 CHUNK = 128  # pixels at a time: two hundred symbols of them fill a fifth of a 1 MiB cache
 KINK, FOLD, RIVAL, CLASS, NORM = 0, 1, 2, 3, 4
@@ -26,7 +26,7 @@ def _evaluate(z, n, first, last, term, coefficient, symbol):
         k += 1
 
 
-@njit(cache=True, nogil=True, parallel=True, fastmath={"contract"}, error_model="numpy")
+@njit(cache=True, nogil=True, fastmath={"contract"}, error_model="numpy")
 def run(
     first, kind, target, field, key, tolerance, start, term, coefficient, symbols, scale, base_digest,
     base_margin, base_winner, height, width, right, down, classes, margin, digest, uncertain, signs, keep,
@@ -34,7 +34,7 @@ def run(
     tiles = len(symbols)
     across = width + 1
     points = (height + 1) * across
-    for t in prange(tiles):
+    for t in range(tiles):
         begin, end = first[t], first[t + 1]
         on = np.empty((max(1, end - begin), points), np.uint8)
         symbol = np.empty((symbols[t], CHUNK), np.float64)
