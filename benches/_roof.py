@@ -1,0 +1,102 @@
+"""The roof: what this machine's memory and units give at best, measured here and now."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numba import get_num_threads, njit, prange
+
+from polykern_kernels._cost import Roof
+from polykern_kernels._numba.lanes import popcount
+
+STREAM_BYTES = 256 << 20  # far behind the last-level cache
+L1_WORDS = 2048  # uint64 that sit in L1
+PASSES = 20000
+
+
+@njit(parallel=True, nogil=True, error_model="numpy")
+def _copy(source, target):  # type: ignore[no-untyped-def]
+    step = 1 << 16
+    for block in prange(len(source) // step):
+        for i in range(block * step, block * step + step):
+            target[i] = source[i]
+
+
+@njit(parallel=True, nogil=True, error_model="numpy")
+def _read(source, sums):  # type: ignore[no-untyped-def]
+    step = 1 << 16
+    for block in prange(len(source) // step):
+        total = np.uint64(0)
+        for i in range(block * step, block * step + step):
+            total ^= source[i]
+        sums[block] = total
+
+
+@njit(parallel=True, nogil=True, error_model="numpy")
+def _count(words, sums, passes):  # type: ignore[no-untyped-def]
+    for task in prange(len(sums)):
+        total = np.uint64(0)
+        for p in range(passes):
+            # a window that moves, so that no pass repeats the last one
+            window = words[p % 64 : p % 64 + L1_WORDS]
+            for i in range(L1_WORDS):
+                total += popcount(window[i])
+        sums[task] = total
+
+
+def measured(device: str, small: bool = False) -> Roof:
+    """The roof of a device; `small` is quick and not to be trusted."""
+    return _cpu(small) if device == "cpu" else _cuda(small)
+
+
+def _cpu(small: bool) -> Roof:
+    words = (STREAM_BYTES >> (6 if small else 0)) // 8
+    source, target = np.ones(words, np.uint64), np.zeros(words, np.uint64)
+    sums = np.zeros(words >> 16, np.uint64)
+    repetitions = 3 if small else 9
+    copied = 2 * source.nbytes / _best(lambda: _copy(source, target), repetitions)
+    streamed = (
+        2 * source.nbytes / _best(lambda: torch.from_numpy(target).copy_(torch.from_numpy(source)), repetitions)
+    )
+    read = source.nbytes / _best(lambda: _read(source, sums), repetitions)
+    window, tasks = np.arange(L1_WORDS + 64, dtype=np.uint64), np.zeros(get_num_threads(), np.uint64)
+    passes = PASSES // (20 if small else 1)
+    counted = 2 * len(tasks) * passes * L1_WORDS / _best(lambda: _count(window, tasks, passes), repetitions)
+    return Roof(max(copied, streamed, read), counted, _flops("cpu", 256 if small else 1536, repetitions))
+
+
+def _cuda(small: bool) -> Roof:
+    from benches._device import popcounts_per_launch
+
+    source = torch.ones(STREAM_BYTES >> (4 if small else 0), dtype=torch.int32, device="cuda")
+    target = torch.empty_like(source)
+    moved = 2 * source.numel() * 4 / _best(lambda: target.copy_(source), 9, torch.cuda.synchronize)
+    launch, count = popcounts_per_launch("cuda", programs=1 << 14, passes=256)
+    counted = count / _best(launch, 9, torch.cuda.synchronize)
+    return Roof(moved, counted, _flops("cuda", 1024 if small else 8192, 9))
+
+
+def _flops(device: str, size: int, repetitions: int) -> float:
+    """Multiply-adds of a float64 matrix product, counted twice."""
+    a = torch.ones((size, size), dtype=torch.float64, device=device)
+    wait = torch.cuda.synchronize if device == "cuda" else _nothing
+    return 2 * size**3 / _best(lambda: a @ a, repetitions, wait)
+
+
+def _nothing() -> None:
+    return None
+
+
+def _best(fn: Callable[[], Any], repetitions: int, wait: Callable[[], None] = _nothing) -> float:
+    """Seconds of the fastest run, the first not counted."""
+    fn()
+    times = []
+    for _ in range(repetitions):
+        wait()
+        start = time.perf_counter()
+        fn()
+        wait()
+        times.append(time.perf_counter() - start)
+    return min(times)
