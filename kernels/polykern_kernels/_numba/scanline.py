@@ -101,7 +101,7 @@ def _flips(a, b, c, s, x, y, r, doubt, out):
     return _dips(a, b, c, s, x, y, r, doubt, f_first, f_last, out)
 
 
-@njit(cache=True, nogil=True, parallel=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _active(coefficient, bend, u, v, radius, doubt):
     """int8 (bits): 0 off or 1 on all over the lattice, 2 undecided."""
     bits = len(bend)
@@ -110,7 +110,7 @@ def _active(coefficient, bend, u, v, radius, doubt):
     reach = max(abs(radius.max() - middle), abs(radius.min() - middle))
     across, along = max(u[-1] - u[j], u[j] - u[0]), max(v[-1] - v[i], v[i] - v[0])
     out = np.empty(bits, np.int8)
-    for b in prange(bits):
+    for b in range(bits):
         f = ((coefficient[b, 0] + v[i] * coefficient[b, 2]) + u[j] * coefficient[b, 1]) + bend[b] * middle
         change = abs(coefficient[b, 1]) * across + abs(coefficient[b, 2]) * along + abs(bend[b]) * reach
         out[b] = 2 if abs(f) <= change * (1 + 1e-12) + 2 * doubt[b] else int(f > 0.0)
