@@ -36,7 +36,7 @@ demo: $(demo-needs)  ## a 4096 x 4096 density map of a small network, in demo/
 	@ls demo/*.png | grep -v anchor- | sed 's/^/  /'
 
 test: $(test-needs)  ## every test that needs no GPU
-	OMP_NUM_THREADS=1 $(python) -m pytest -m "not gpu" $(if $(filter-out 0 1,$(WORKERS)),-n $(WORKERS) --dist loadfile) $(ARGS)
+	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(python) -m pytest -m "not gpu" $(if $(filter-out 0 1,$(WORKERS)),-n $(WORKERS) --dist loadfile) $(ARGS)
 
 check: $(check-needs)  ## style, types, direction of imports
 	$(tools)ruff check .

@@ -166,13 +166,17 @@ class Footprint:
         return -(-(self.live + self.COPIES * self.largest) // points)
 
 
-def points_within(budget: int, each: int, least: int, what: str) -> int:
-    """How many points fit.
+CACHED = 64 << 20  # bytes of a batch, a thread, beyond which a CPU gets slower
+
+
+def points_within(budget: int, each: int, least: int, what: str, device: torch.device) -> int:
+    """How many points run together.
 
     budget  bytes
     each    bytes a point
-    least   points that must fit, or ResourceError
+    least   points that must fit into the budget, or ResourceError
     what    they are called
+    device  where they run: on a CPU no more than its caches like
     """
     fit = budget // max(1, each)
     if fit < least:
@@ -180,7 +184,9 @@ def points_within(budget: int, each: int, least: int, what: str) -> int:
             f"{what} takes {least * each / 2**20:.0f} MiB, more than the {budget / 2**20:.0f} allowed",
             fix="give a larger memory budget, or start at a later layer",
         )
-    return fit
+    if device.type != "cpu":
+        return fit
+    return max(least, min(fit, CACHED * torch.get_num_threads() // max(1, each)))
 
 
 def placed(tail: Tail, dtype: torch.dtype, device: torch.device | str) -> Tail:

@@ -59,7 +59,7 @@ class DenseEngine:
             seen = Footprint()
             self._run(grid, [Block(0, 0, 1, 1)], seen)
             self._each = seen.bytes(4)
-        fit = points_within(self._budget, self._each, 4, "a pixel with its neighbours")
+        fit = points_within(self._budget, self._each, 4, "a pixel with its neighbours", self._device)
         side = int(fit**0.5) - 1
         alike: dict[tuple[int, int], list[tuple[int, Block]]] = defaultdict(list)
         for k, block in enumerate(blocks):
@@ -120,7 +120,7 @@ def read(tail: Tail, points: Tensor, *, memory_budget: int = MEMORY) -> tuple[Te
     few = _read(tail, points[:2], seen)
     if len(points) <= 2:
         return few
-    fit = points_within(memory_budget, seen.bytes(2), 1, "a point")
+    fit = points_within(memory_budget, seen.bytes(2), 1, "a point", points.device)
     parts = [_read(tail, part) for part in points[2:].split(fit)]
     return torch.cat([few[0], *(c for c, _ in parts)]), torch.cat([few[1], *(m for _, m in parts)])
 

@@ -11,7 +11,7 @@ signs are read. An MLP block of GPT-2 is all of this kind. Everything is float64
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -72,9 +72,6 @@ class Sheet(Carrier):
     def shape(self) -> torch.Size:
         return torch.Size((1, *self.rows.shape[1:]))
 
-    def become(self, value: Self) -> None:
-        self.__dict__.update(value.__dict__)
-
     def apply(self, linear: Linear) -> "Sheet":
         weight = None if linear.weight is None else linear.weight.abs()
         rows = linear.op(self.rows, linear.weight)
@@ -88,7 +85,7 @@ class Sheet(Carrier):
         return Sheet(rows, error, self.norm, self.spent)
 
     @classmethod
-    def combine(cls, parts: Sequence[Any], op: Callable[[list[Tensor]], Tensor], terms: int) -> Self:
+    def combine(cls, parts: Sequence[Any], op: Callable[[list[Tensor]], Tensor], terms: int) -> "Sheet":
         sheets = [p for p in parts if isinstance(p, Sheet)]
         norm = sheets[0].norm
         spent = next((s.spent for s in sheets if s.spent), "")

@@ -1,7 +1,7 @@
 """Counting distinct codes by their fingerprints, and where on the grid each was seen.
 
-Equal fingerprints are one code (`polykern_kernels.digest`: false with probability 2**-128 a pair). A mark is a set of
-16 flags that is united over all sightings; counts are added. Order: by first sighting. Exact integers.
+Equal fingerprints are one code (`polykern_kernels.digest`: false with probability 2**-128 a pair). A mark is a set
+of 16 flags that is united over all sightings; counts are added. Order: by first sighting. Exact integers.
 """
 
 import functools

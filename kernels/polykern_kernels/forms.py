@@ -103,6 +103,27 @@ def columns(
     return choose("forms.columns", COLUMNS, backend, rows).run(rows, ptr, symbol, tile, unit, minus)  # type: ignore[no-any-return]
 
 
+def surviving(rows: Tensor, tile: Tensor, slope: Tensor, *, backend: str | None = None) -> Tensor:
+    """Which rows keep a non-zero coefficient when each unit is multiplied by its slope.
+
+    rows    float64 (rows, units)
+    tile    int64 (rows)            tile of each row
+    slope   float64 (tiles, units)
+    returns bool (rows)
+    """
+    return choose("forms.surviving", SURVIVING, backend, rows).run(rows, tile, slope)  # type: ignore[no-any-return]
+
+
+def key_sums(on: Tensor, keys: Tensor, *, backend: str | None = None) -> Tensor:
+    """Fingerprints of the bits that are the same all over a tile.
+
+    on      bool (tiles, units)
+    keys    int64 (units, 2)    `digest.keys` of the units' bits
+    returns int64 (tiles, 2)    sums of the keys of set bits, modulo 2**64
+    """
+    return choose("forms.key_sums", KEY_SUMS, backend, on).run(on, keys)  # type: ignore[no-any-return]
+
+
 def convolve(
     rows: Tensor,
     weight: Tensor,
@@ -201,6 +222,14 @@ def _columns_reference(
     return torch.tensor(first, device=rows.device), torch.cat(terms), torch.cat(coefficients)
 
 
+def _surviving_reference(rows: Tensor, tile: Tensor, slope: Tensor) -> Tensor:
+    return ((rows != 0) & (slope[tile] != 0)).any(1)
+
+
+def _key_sums_reference(on: Tensor, keys: Tensor) -> Tensor:
+    return torch.where(on[..., None], keys, 0).sum(1)
+
+
 def _convolve_reference(
     rows: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int], dilation: tuple[int, int]
 ) -> Tensor:
@@ -214,10 +243,8 @@ def _convolve_reference(
 def _jitted() -> dict[str, Callable[..., Any]]:
     from polykern_kernels._numba import forms as jitted
 
-    return {
-        name: getattr(jitted, name)
-        for name in ("ranges", "rescale", "pool_rivals", "count_terms", "fill_terms", "convolve")
-    }
+    names = ("ranges", "rescale", "pool_rivals", "count_terms", "fill_terms", "convolve", "surviving", "key_sums")
+    return {name: getattr(jitted, name) for name in names}
 
 
 def _ranges_cpu(rows: Tensor, ptr: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -259,6 +286,19 @@ def _columns_cpu(
     return first, term, coefficient
 
 
+def _surviving_cpu(rows: Tensor, tile: Tensor, slope: Tensor) -> Tensor:
+    out = torch.zeros(len(rows), dtype=torch.bool)
+    given = (rows.contiguous(), tile, slope.contiguous(), out)
+    _jitted()["surviving"](*(x.numpy() for x in given))
+    return out
+
+
+def _key_sums_cpu(on: Tensor, keys: Tensor) -> Tensor:
+    out = torch.zeros((len(on), 2), dtype=torch.int64)
+    _jitted()["key_sums"](*(x.numpy() for x in (on.contiguous(), keys.contiguous(), out)))
+    return out
+
+
 def _convolve_cpu(
     rows: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int], dilation: tuple[int, int]
 ) -> Tensor:
@@ -281,3 +321,5 @@ RESCALE = (Impl("cpu", _rescale_cpu, _only_first), Impl("reference", _rescale_re
 POOL = (Impl("cpu", _pool_cpu, _only_first), Impl("reference", _pool_reference, lambda *a: None))
 COLUMNS = (Impl("cpu", _columns_cpu, _only_first), Impl("reference", _columns_reference, lambda *a: None))
 CONVOLVE = (Impl("cpu", _convolve_cpu, _only_first), Impl("reference", _convolve_reference, lambda *a: None))
+SURVIVING = (Impl("cpu", _surviving_cpu, _only_first), Impl("reference", _surviving_reference, lambda *a: None))
+KEY_SUMS = (Impl("cpu", _key_sums_cpu, _only_first), Impl("reference", _key_sums_reference, lambda *a: None))

@@ -18,7 +18,6 @@ instruction's tolerance; `uncertain` counts those that are not.
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor

@@ -80,7 +80,8 @@ class AnchoredEngine:
             self._run(grid, [Block(0, 0, 1, 1)], 1, seen)
             self._each = seen.bytes(4)
         points = (self.tile + 1) ** 2
-        return points_within(self._budget, self._each, points, f"a tile of {self.tile} pixels") // points
+        what = f"a tile of {self.tile} pixels"
+        return points_within(self._budget, self._each, points, what, self._device) // points
 
     def _run(self, grid: Grid, tiles: Sequence[Block], side: int, seen: Footprint | None = None) -> list[BlockMaps]:
         points = self._points(grid, tiles, side)

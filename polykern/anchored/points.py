@@ -176,11 +176,6 @@ class Anchored(Carrier):
         delta = self.grouped(at_points).sub_(at_anchor.to(self.wide).unsqueeze(1)).flatten(0, 1).float()
         return self.beside(at_anchor, delta)
 
-    def become(self, value: Carrier) -> None:
-        assert isinstance(value, Anchored)
-        self.anchor, self.points = value.anchor, value.points
-        self._delta, self._axes, self._at = value._delta, value._axes, value._at
-
 
 class Extreme(NamedTuple):
     """What torch.max along an axis gives; the places differ from point to point and are not carried."""

@@ -40,7 +40,7 @@ def max_pool2d(
     gap = torch.where(
         rivals >= 0, anchor.flatten(2)[:, :, rivals.clamp(min=0)] - pooled.flatten(2)[..., None], -torch.inf
     )  # (groups, channels, windows, size)
-    swing = rows.abs().amax(1)  # (groups, channels * plane)
+    swing = torch.maximum(rows.amax(1), -rows.amin(1))  # (groups, channels * plane)
     sway = torch.where(rivals >= 0, swing.view(groups, channels, plane)[:, :, rivals.clamp(min=0)], 0)
     hold = -torch.gather(swing, 1, own).view(groups, channels, -1, 1)
     unsure = ((gap + sway > hold) & (rivals != winner.flatten(2)[..., None])).any(3)

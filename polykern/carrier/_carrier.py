@@ -9,7 +9,7 @@ torch are the same for every carrier, so they are written once, here, as `Linear
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -47,21 +47,21 @@ class Carrier(ABC):
         """(n, *units), as the module sees it."""
 
     @abstractmethod
-    def apply(self, linear: Linear) -> Self:
+    def apply(self, linear: Linear) -> "Carrier":
         """The carrier behind a linear operator."""
 
     @classmethod
     @abstractmethod
-    def combine(cls, parts: Sequence[Self | Tensor], op: Callable[[list[Tensor]], Tensor], terms: int) -> Self:
+    def combine(cls, parts: Sequence[Any], op: Callable[[list[Tensor]], Tensor], terms: int) -> "Carrier":
         """The carrier of op(parts); op is linear in all parts together; tensors among them are constants."""
 
     @abstractmethod
     def other(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Any call that is not linear: a carrier, or NotCarried."""
 
-    @abstractmethod
-    def become(self, value: Self) -> None:
-        """Take over the value of another carrier (in-place operators)."""
+    def become(self, value: "Carrier") -> None:
+        """Take over the value of another carrier of the same kind (in-place operators)."""
+        vars(self).update(vars(value))
 
     @classmethod
     def __torch_function__(

@@ -8,7 +8,7 @@ gamma(n) * size bounds a rounding error. Both are carried through |weight|.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -69,9 +69,6 @@ class Forms(Carrier):
         wanted = self.bundle.scale[self.tile] if self.scaled else ONE
         return torch.from_numpy(np.flatnonzero(self.symbol == wanted))
 
-    def become(self, value: Self) -> None:
-        self.__dict__.update(value.__dict__)
-
     def like(self, rows: Tensor, error: Tensor, size: Tensor) -> "Forms":
         """Forms of the same symbols."""
         return Forms(self.bundle, rows, self.key, error, size, scaled=self.scaled)
@@ -97,7 +94,7 @@ class Forms(Carrier):
         return float(self.bundle.high[tiles, self.bundle.scale].max())
 
     @classmethod
-    def combine(cls, parts: Sequence[Any], op: Callable[[list[Tensor]], Tensor], terms: int) -> Self:
+    def combine(cls, parts: Sequence[Any], op: Callable[[list[Tensor]], Tensor], terms: int) -> "Carrier":
         forms = [p for p in parts if isinstance(p, Forms)]
         first = forms[0]
         if any(f.scaled != first.scaled for f in forms) or (first.scaled and len(forms) < len(parts)):
@@ -157,18 +154,15 @@ class Spent(Carrier):
     def shape(self) -> torch.Size:
         return self._shape
 
-    def apply(self, linear: Linear) -> Self:
+    def apply(self, linear: Linear) -> "Carrier":
         raise NotCarried(f"{self.kind} is smooth")
 
     @classmethod
-    def combine(cls, parts: Sequence[Any], op: Callable[[list[Tensor]], Tensor], terms: int) -> Self:
+    def combine(cls, parts: Sequence[Any], op: Callable[[list[Tensor]], Tensor], terms: int) -> "Carrier":
         raise NotCarried("a smooth activation before the last selected one")
 
     def other(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         raise NotCarried(f"{self.kind} is smooth")
-
-    def become(self, value: Self) -> None:
-        self.__dict__.update(value.__dict__)
 
 
 def _through(linear: Linear, rows: Tensor, weight: Tensor | None) -> Tensor:

@@ -80,12 +80,10 @@ def _kink(threshold: float, centre: Tensor, low: Tensor, high: Tensor, slack: Te
 
 
 def _note_constant_bits(bundle: Bundle, kinks: list[Kink], field: Field) -> None:
-    from polykern_kernels._numba.forms import sum_keys
-
     for k, kink in enumerate(kinks):
         offset = field.offset + k * field.units
         keys = bundle.keys[offset : offset + field.units]
-        sum_keys(kink.sure_on.numpy(), keys.numpy(), bundle.digest)
+        bundle.digest += kernels.key_sums(kink.sure_on, keys).numpy()
         np.minimum(bundle.margin, kink.distance.amin(1).numpy(), out=bundle.margin)
 
 
@@ -223,10 +221,7 @@ def _behind(
 
 def _nonzero(rows: Tensor, slope: Tensor, x: Forms) -> NDArray[np.bool_]:
     """Rows that do not vanish behind the slopes; every tile keeps its first row."""
-    from polykern_kernels._numba.forms import nonzero_rows
-
-    kept = np.zeros(len(rows), bool)
-    nonzero_rows(rows.contiguous().numpy(), slope.contiguous().numpy(), x.tile, kept)
+    kept: NDArray[np.bool_] = kernels.surviving(rows, torch.from_numpy(x.tile), slope).numpy()
     kept[np.isin(np.arange(len(rows)), x.ptr[:-1])] = True
     return kept & x.bundle.alive[x.tile]
 

@@ -60,7 +60,8 @@ def _pooled(x: Forms, members: Tensor, shape: torch.Size) -> Forms:
     undecided = loose.any(2).nonzero()
     tile, window = undecided.unbind(1)
     reach = torch.where(loose, rise + slack, 0.0).amax(2)[tile, window]
-    kept, number = x.bundle.new_symbols(tile.numpy(), reach.numpy())
+    survives, number = x.bundle.new_symbols(tile.numpy(), reach.numpy())
+    kept = torch.from_numpy(survives)
     tile, window = tile[kept], window[kept]
     _write(x, rows, ptr, RIVAL, loose, members, winner, tile, window, number)
 

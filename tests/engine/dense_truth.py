@@ -40,7 +40,8 @@ class Truth:
     def fingerprints(self) -> Tensor:
         """int64 (height, width, 2), by summing keys."""
         codes = self.codes[:-1, :-1]
-        return (codes.flatten(0, 1).long() @ digest.keys(codes.shape[-1])).unflatten(0, codes.shape[:2])
+        sums: Tensor = codes.flatten(0, 1).long() @ digest.keys(codes.shape[-1])
+        return sums.reshape(*codes.shape[:2], 2)
 
     def classes(self, found: Tensor) -> Tensor:
         """int64 (height, width): argmax of the output; `found` where the two best outputs tie."""

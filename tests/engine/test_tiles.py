@@ -92,10 +92,8 @@ def test_two_hundred_random_networks(capsys: pytest.CaptureFixture[str]) -> None
         for tile, (row, column) in enumerate(RNG_PLACES):
             seen.add(p, out, tile, truth(tail, grid, Block(row, column, SIDE, SIDE)), keys, vector)
     with capsys.disabled():
-        print(
-            f"\n{NETWORKS} networks: {seen.wrong} wrong bits of {seen.bits:,}, "
-            f"{seen.doubtful} within the error bound, tightness {seen.declared / seen.unstable:.3f} (declared unstable / truly unstable)"
-        )
+        print(f"\n{NETWORKS} networks: {seen.wrong} wrong bits of {seen.bits:,}, {seen.doubtful} within the bound")
+        print(f"tightness {seen.declared / seen.unstable:.3f} (declared unstable / truly unstable)")
     assert seen.wrong == 0
     assert seen.unstable > 1000
     assert seen.doubtful < 1e-3 * seen.bits

@@ -102,7 +102,7 @@ def fill_terms(rows, ptr, tile, unit, minus, first, symbol, term, coefficient):
 
 
 @njit(cache=True, nogil=True)
-def nonzero_rows(rows, slope, tile, out):
+def surviving(rows, tile, slope, out):
     """Which rows keep a non-zero coefficient behind the slopes."""
     units = rows.shape[1]
     for r in range(len(rows)):
@@ -116,16 +116,15 @@ def nonzero_rows(rows, slope, tile, out):
 
 
 @njit(cache=True, nogil=True)
-def sum_keys(on, keys, out):
-    """out[t] += sum of keys[i] over i with on[t, i]."""
+def key_sums(on, keys, out):
+    """out[t] = sum of keys[i] over i with on[t, i]."""
     for t in range(len(on)):
         a, b = np.int64(0), np.int64(0)
         for i in range(on.shape[1]):
             if on[t, i]:
                 a += keys[i, 0]
                 b += keys[i, 1]
-        out[t, 0] += a
-        out[t, 1] += b
+        out[t, 0], out[t, 1] = a, b
 
 
 @njit(cache=True, nogil=True, fastmath={"contract"}, error_model="numpy")
