@@ -142,7 +142,8 @@ class Arithmetic:
 
 def _power(rows: Tensor, groups: int, largest: float) -> Tensor:
     """float32 (groups,): the power of two that brings each group's largest |entry| below `largest`."""
-    peak = rows.reshape(groups, -1).abs().amax(1)
+    flat = rows.reshape(groups, -1)
+    peak = torch.maximum(flat.amax(1), -flat.amin(1))
     room = math.frexp(largest)[1] - 1  # floor(log2)
     exponent = torch.where(peak > 0, room - torch.frexp(peak).exponent, 0).clamp(-100, 100)
     return torch.ldexp(torch.ones_like(peak), exponent)
