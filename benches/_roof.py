@@ -42,7 +42,7 @@ def _count(words, sums, passes):  # type: ignore[no-untyped-def]
             # a window that moves, so that no pass repeats the last one
             window = words[p % 64 : p % 64 + L1_WORDS]
             for i in range(L1_WORDS):
-                total += popcount(window[i])
+                total += popcount(window[i])  # pyright: ignore[reportCallIssue]
         sums[task] = total
 
 

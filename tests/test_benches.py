@@ -119,7 +119,8 @@ def test_the_popcount_loop_of_the_gpu_roof() -> None:
     pytest.importorskip("triton")
     from benches import _device
 
-    kernel, passes = _device._popcount_kernel, 3
+    kernel: Any = _device._popcount_kernel
+    passes = 3
     out = torch.empty(2 * _device.LANES, dtype=torch.int32)
     kernel[(2,)](out, passes, LANES=_device.LANES)
     x = list(range(_device.LANES))

@@ -252,8 +252,8 @@ def _step_reference(
     across = s[0] * lengths[0]
     for slope, length in zip(s[1:], lengths[1:], strict=True):
         across = across + slope * length
-    piece = sum((a > k).long() for k in t)
-    same = piece == sum((z > k).long() for k in t)
+    piece = torch.stack([(a > k).long() for k in t]).sum(0)
+    same = piece == torch.stack([(z > k).long() for k in t]).sum(0)
     own = tilts.to(anchor.device)[piece]
     out.copy_(torch.where(same, own * delta, across))
     return words

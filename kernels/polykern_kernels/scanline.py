@@ -11,7 +11,9 @@ rounding error there. Exact: counts and fingerprints equal those of f evaluated 
 Work: O(bits) a row and a column, not O(bits x pixels). Black et al. 2022, the slice through three activations.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -169,23 +171,25 @@ def _arrays(c: Curves, at: Lattice) -> tuple[object, ...]:
     return tuple(x.contiguous().numpy() for x in given)
 
 
-def _crossings_cpu(c: Curves, at: Lattice, fields: int) -> tuple[Tensor, Tensor, Tensor]:
+def _loop(name: str) -> Callable[..., Any]:
     from polykern_kernels._numba import scanline as loops
 
+    return getattr(loops, name)  # type: ignore[no-any-return]
+
+
+def _crossings_cpu(c: Curves, at: Lattice, fields: int) -> tuple[Tensor, Tensor, Tensor]:
     height, width = len(at.v) - 1, len(at.u) - 1
     right = torch.zeros((fields, height, width), dtype=torch.int32)
     down, digest = torch.zeros_like(right), torch.zeros((height, width, 2), dtype=torch.int64)
     doubt = 2 * rounding(c.coefficient, c.bend, at)
-    loops.crossings(*_arrays(c, at), doubt.numpy(), right.numpy(), down.numpy(), digest.numpy())
+    _loop("crossings")(*_arrays(c, at), doubt.numpy(), right.numpy(), down.numpy(), digest.numpy())
     return right, down, digest
 
 
 def _margins_cpu(c: Curves, at: Lattice) -> tuple[Tensor, int]:
-    from polykern_kernels._numba import scanline as loops
-
     margin = torch.empty((len(at.v) - 1, len(at.u) - 1), dtype=torch.float32)
     doubt = 2 * rounding(c.coefficient, c.bend, at)
-    return margin, int(loops.margins(*_arrays(c, at), doubt.numpy(), margin.numpy()))
+    return margin, int(_loop("margins")(*_arrays(c, at), doubt.numpy(), margin.numpy()))
 
 
 IMPLS = {

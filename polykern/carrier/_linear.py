@@ -150,8 +150,13 @@ def _add(x: Any, y: Any, *, alpha: float = 1) -> Any:
         alpha = 1
     if isinstance(y, Carrier):
         return type(x).combine([x, y], lambda p: torch.add(p[0], p[1], alpha=alpha), 2)
-    bias = _row(torch.as_tensor(y), x) * alpha
+    bias = _row(_exactly(y), x) * alpha
     return x.apply(Linear(lambda rows, _: rows.expand(len(rows), *_broadcast(x, bias)), None, bias, 1))
+
+
+def _exactly(y: Any) -> Tensor:
+    """A constant as a tensor; a Python number keeps its float64."""
+    return y if isinstance(y, Tensor) else torch.as_tensor(y, dtype=torch.float64)
 
 
 def _broadcast(x: Carrier, row: Tensor) -> tuple[int, ...]:
@@ -168,7 +173,7 @@ def _add_in_place(x: Any, y: Any, *, alpha: float = 1) -> Any:
 
 @rule(torch.sub, torch.Tensor.sub, torch.Tensor.__sub__)
 def _sub(x: Any, y: Any) -> Any:
-    return _add(x, _scaled(y, -1.0) if isinstance(y, Carrier) else -torch.as_tensor(y))
+    return _add(x, _scaled(y, -1.0) if isinstance(y, Carrier) else -_exactly(y))
 
 
 @rule(torch.rsub, torch.Tensor.__rsub__)

@@ -19,7 +19,7 @@ from polykern.tail import Tail
 from polykern_kernels import digest
 
 SIDE = 8  # pixels of an audited block
-MEMORY = 256 << 20  # bytes of a batch: larger ones are no faster
+MEMORY = 64 << 20  # bytes of a batch; a float64 convolution unfolds it to several times that
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from polykern.arithmetic import ieee
@@ -20,6 +21,7 @@ from polykern.maps.provenance import provenance
 from polykern.maps.result import HeatMap
 from polykern.plane import Grid
 from polykern.tail import Tail
+from polykern.tiles import TileEngine
 
 BAND = 128  # rows that are computed, written and recorded together
 
@@ -143,8 +145,10 @@ def _fill(engine: Engine, grid: Grid, folder: MapFolder, spots: Sequence[Block],
 
 
 def band_rows(engine: Engine) -> int:
-    """Rows of a band: whole tiles of the engine."""
-    side = getattr(getattr(engine, "choice", None), "side", 1)
+    """Rows of a band: whole tiles of the engine; scanlines, which pay for columns, want twice as many."""
+    if engine.name == "scanline":
+        return 2 * BAND
+    side = engine.choice.side if isinstance(engine, TileEngine) else 1
     return max(side, BAND // side * side)
 
 
@@ -157,10 +161,12 @@ def _note(out: NDArray[np.int64], spot: Block, band: Block, digest: NDArray[np.i
 
 
 def _finish(
-    recipe: Recipe, folder: MapFolder, chosen: Chosen, spots: Sequence[Block], timings: dict[str, float]
+    recipe: Recipe,
+    folder: MapFolder,
+    chosen: Chosen,
+    spots: Sequence[Block],
+    timings: dict[str, float],
 ) -> HeatMap:
-    import torch
-
     grid = recipe.grid
     right, down = folder.array("right"), folder.array("down")
     sightings, uncertain = folder.sightings()

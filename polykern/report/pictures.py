@@ -183,7 +183,7 @@ def _labels(winner: NDArray[np.intp], names: list[str], block: int) -> Iterator[
     small = winner[::thin, ::thin]
     for k, name in enumerate(names):
         inside = np.pad(small == k, 1)  # the map's edge bounds an area, too
-        depth = distance_transform_edt(inside)[1:-1, 1:-1]
+        depth: NDArray[np.float64] = np.asarray(distance_transform_edt(inside))[1:-1, 1:-1]
         row, column = np.unravel_index(int(depth.argmax()), depth.shape)
         if depth[row, column] > 0.03 * len(small):
             yield (float(row) + 0.5) * thin * block, (float(column) + 0.5) * thin * block, name
