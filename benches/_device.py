@@ -26,6 +26,6 @@ def popcounts_per_launch(device: str, programs: int, passes: int) -> tuple[Calla
     out = torch.empty(programs * LANES, dtype=torch.int32, device=device)
 
     def launch() -> None:
-        _popcount_kernel[(programs,)](out, passes, LANES=LANES, num_warps=4)
+        _popcount_kernel[(programs,)](out, passes, LANES=LANES, num_warps=4)  # pyright: ignore[reportCallIssue]
 
     return launch, programs * LANES * passes

@@ -164,7 +164,7 @@ def test_counts_of_a_layer_are_taken() -> None:
     total = GridTotals.zeros(1, 1, 2)
     z = torch.tensor([[[1.0], [-1.0]]])
     for _ in range(2):
-        grid.tally(z, height=1, width=2, thresholds=[0.0], bit_offset=0, total=total)
+        grid.tally(z, height=1, width=2, thresholds=[0.0, 2.0], bit_offset=0, total=total)
     right, down = total.take_counts()
     assert (right.tolist(), down.shape) == ([[[2]]], (1, 0, 2))
     assert total.right.tolist() == [[[0]]]
