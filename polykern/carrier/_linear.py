@@ -228,9 +228,14 @@ def _dropout(x: Any, p: float = 0.5, training: bool = True, inplace: bool = Fals
     return x
 
 
-@rule(*(getattr(torch.Tensor, n) for n in ("contiguous", "detach", "clone", "to", "float", "double", "type_as")))
+@rule(*(getattr(torch.Tensor, n) for n in ("contiguous", "detach", "to", "float", "double", "type_as")))
 def _same(x: Any, *args: Any, **kwargs: Any) -> Any:
     return x
+
+
+@rule(torch.clone, torch.Tensor.clone)
+def _clone(x: Any, *args: Any, **kwargs: Any) -> Any:
+    return _rearranged(x, lambda rows: rows)  # in-place operators on it must not reach x
 
 
 @rule(torch.flatten, torch.Tensor.flatten)
