@@ -5,6 +5,7 @@ A point of the plane is  x(u, v) = origin + u e1 + v e2  with e1, e2 orthonormal
 cell: u grows with the column, v with the row. Black et al. 2022, figure "slice through three activations".
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -94,8 +95,9 @@ class Grid:
     def __post_init__(self) -> None:
         if self.resolution < 2:
             raise UsageError(f"resolution must be at least 2, got {self.resolution}")
-        if not self.window.side > 0:
-            raise UsageError(f"the window's side must be positive, got {self.window.side}")
+        u, v, side = self.window.u, self.window.v, self.window.side
+        if not (math.isfinite(u) and math.isfinite(v) and 0 < side < math.inf):
+            raise UsageError(f"a window needs finite u and v and a positive side, got {u}, {v}, {side}")
 
     @property
     def step(self) -> float:

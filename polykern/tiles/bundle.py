@@ -81,6 +81,11 @@ class Bundle:
         self.winner = np.full(n, -1, np.int32)
         self.scale = np.full(n, -1, np.int32)
 
+    @property
+    def rounding(self) -> float:
+        """Relative rounding error of a form's sum; the same whatever other tiles are in the batch."""
+        return gamma(self.limit + 1)
+
     def new_symbols(
         self, tile: NDArray[np.int64], high: NDArray[np.float64], slot: NDArray[np.int64] | None = None
     ) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:

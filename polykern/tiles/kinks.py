@@ -15,7 +15,7 @@ from torch import Tensor
 from polykern.activations import Activation
 from polykern.carrier import Carrier, NotCarried
 from polykern.layout import Field
-from polykern.tiles.bundle import Bundle, Instructions, gamma
+from polykern.tiles.bundle import Bundle, Instructions
 from polykern.tiles.forms import SYMBOLS, Forms, Spent
 from polykern_kernels import forms as kernels
 from polykern_kernels.program import FOLD, KINK
@@ -43,14 +43,14 @@ def activate(x: Forms, activation: Activation, field: Field | None, index: int) 
     rows, ptr = x.rows.flatten(1), torch.from_numpy(x.ptr)
     x.bundle.coefficients += rows.numel()
     low, high, size = kernels.ranges(rows, ptr, *x.bounds)
-    tolerance = x.error.flatten(1) + gamma(len(rows)) * size
-    slack = tolerance + gamma(len(rows)) * size  # the bounds were rounded too
+    tolerance = x.error.flatten(1) + x.bundle.rounding * size
+    slack = tolerance + x.bundle.rounding * size  # the bounds were rounded too
     centre = torch.zeros_like(low)
     alive = torch.from_numpy(x.bundle.alive)
     centre[alive] = rows[ptr[:-1][alive]]
     kinks = [_kink(t, centre, low, high, slack, alive) for t in activation.thresholds]
     if field is not None:
-        _note_constant_bits(x.bundle, kinks, field)
+        _note_constant_bits(x, kinks, field)
     if activation.slopes is None:
         for k, kink in enumerate(kinks):
             _write(x.bundle, _entries(kink, low, high, slack, k), kink, x, rows, ptr, tolerance, field, index)
@@ -79,12 +79,14 @@ def _kink(threshold: float, centre: Tensor, low: Tensor, high: Tensor, slack: Te
     return Kink(threshold, (centre > threshold) & ~sure_off | sure_on, loose, sure_on, distance)
 
 
-def _note_constant_bits(bundle: Bundle, kinks: list[Kink], field: Field) -> None:
+def _note_constant_bits(x: Forms, kinks: list[Kink], field: Field) -> None:
+    bundle = x.bundle
+    longest = bundle.high[np.arange(bundle.tiles), bundle.scale] if x.scaled else 1.0  # of the norm symbol
     for k, kink in enumerate(kinks):
         offset = field.offset + k * field.units
         keys = bundle.keys[offset : offset + field.units]
         bundle.digest += kernels.key_sums(kink.sure_on, keys).numpy()
-        np.minimum(bundle.margin, kink.distance.amin(1).numpy(), out=bundle.margin)
+        np.minimum(bundle.margin, kink.distance.amin(1).numpy() / longest, out=bundle.margin)
 
 
 def note_constants(bundle: Bundle, z: Tensor, field: Field) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from polykern.carrier import NotCarried
-from polykern.tiles.bundle import Instructions, gamma
+from polykern.tiles.bundle import Instructions
 from polykern.tiles.forms import SYMBOLS, Forms
 from polykern.tiles.kinks import _merged
 from polykern_kernels import forms as kernels
@@ -55,7 +55,7 @@ def _pooled(x: Forms, members: Tensor, shape: torch.Size) -> Forms:
     size, error = x.size_.flatten(1), x.error.flatten(1)
     inside = members.clamp(min=0).flatten()
     count = (len(x.size_), *members.shape)
-    slack = 2 * gamma(len(rows)) * (size[:, inside].reshape(count) + size.gather(1, winner)[..., None])
+    slack = 2 * x.bundle.rounding * (size[:, inside].reshape(count) + size.gather(1, winner)[..., None])
     loose = rise > slack
     undecided = loose.any(2).nonzero()
     tile, window = undecided.unbind(1)
@@ -118,7 +118,7 @@ def _interval(x: Forms, rows: Tensor, ptr: Tensor) -> tuple[Tensor, Tensor]:
     if x.interval is not None:
         return x.interval[0].flatten(1), x.interval[1].flatten(1)
     low, high, size = kernels.ranges(rows, ptr, *x.bounds)
-    slack = gamma(len(rows)) * size
+    slack = x.bundle.rounding * size
     return low - slack, high + slack
 
 

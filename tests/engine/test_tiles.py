@@ -155,6 +155,8 @@ def test_a_layer_norm_costs_one_symbol() -> None:
     nn.init.normal_(block[0].bias, 0, 0.3)  # type: ignore[arg-type]
     tail = Tail(block.eval(), torch.zeros(1, 24))
     grid = grid_about(tail, 5, 64)
+    anchors = 30 * grid.plane.anchors  # far out the norm is long, and margins in its unit would be too
+    grid = Grid(Plane.through(anchors), Plane.through(anchors).window(), 64)
     area = Block(0, 0, 63, 63)
     maps = TileEngine(tail, Choice(16, 800, 50, 0), classes=False).blocks(grid, [area])[0]
     true = truth(tail, grid, area)
