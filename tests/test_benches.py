@@ -75,21 +75,22 @@ def test_each_bench_runs_alone(name: str, capsys: pytest.CaptureFixture[str]) ->
 def test_a_wrong_answer_is_not_timed() -> None:
     case: Case = replace(cases(TOY)[0], holds=lambda got: False)
     with pytest.raises(SystemExit, match=r"hamming.pairwise/cpu: wrong answer, so no timing"):
-        _harness.time_case(case, "cpu", TOY, HIGH)
+        _harness.time_case(case, "cpu", TOY)
 
 
 def test_faster_than_light_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     low = Roof(1.0, 1.0, 1.0)
     monkeypatch.setattr(_harness, "measured", lambda device, small: low)
-    with pytest.raises(SystemExit, match=r"of the roof: the roof or the cost is wrong"):
-        _harness.time_case(cases(TOY)[0], "cpu", TOY, low)
+    record = _harness.time_case(cases(TOY)[0], "cpu", TOY)
+    with pytest.raises(SystemExit, match=r"hamming.pairwise/cpu: \d+% of the roof: the roof or the cost is wrong"):
+        _harness.weigh([record], low, TOY)
 
 
 def test_the_roof_is_measured_again_before_it_is_blamed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_harness, "measured", lambda device, small: HIGH)
-    record, roof = _harness.time_case(cases(TOY)[0], "cpu", TOY, Roof(1.0, 1.0, 1.0))
-    assert roof == HIGH
-    assert record["share"] <= 1
+    record = _harness.time_case(cases(TOY)[0], "cpu", TOY)
+    assert _harness.weigh([record], Roof(1.0, 1.0, 1.0), TOY) == HIGH
+    assert 0 < record["share"] <= 1
 
 
 def test_the_gate_sees_one_wrong_bit() -> None:
