@@ -215,12 +215,8 @@ sys.exit(code or f"peak {int(status['VmHWM'].split()[0]) // 1024}")
 def test_the_process_stays_within_its_memory_budget(nets: str, tmp_path: Path, engine: str) -> None:
     words = ["--resolution", "192", "--engine", engine, "--device", "cpu", "--no-figures", "--no-viewer", "-q"]
     command = ["heatmap", "--model", f"{nets}:wide", "--out", str(tmp_path / "map"), *words]
-    peaks = []
-    for budget in ("700MiB", "4GiB"):
-        done = started("-c", PEAK, *command, "--overwrite", "--memory-budget", budget)
-        peaks.append(int(done.stderr.split()[-1]))
-    assert peaks[0] <= 700
-    assert peaks[1] > 700, "so small a map would show nothing"
+    done = started("-c", PEAK, *command, "--overwrite", "--memory-budget", "500MiB")
+    assert 100 < int(done.stderr.split()[-1]) <= 500
 
 
 # --- layers, doctor, view ---------------------------------------------------------------------------
