@@ -59,7 +59,7 @@ def step(anchor, delta, thresholds, slopes, infinity, out, words, margin):
         g, p0 = task // tasks, task % tasks * ROWS
         p1 = min(points, p0 + ROWS)
         z, a = np.empty(BLOCK, anchor.dtype), np.empty(BLOCK, anchor.dtype)
-        own = np.empty(BLOCK, anchor.dtype)
+        own, d = np.empty(BLOCK, anchor.dtype), np.empty(BLOCK, np.float32)
         held = np.zeros((kinks, BLOCK // 32), np.uint32)
         crossed = np.zeros(BLOCK // 32, np.uint32)
         gaps = np.full(ROWS, np.inf, anchor.dtype)
@@ -77,9 +77,13 @@ def step(anchor, delta, thresholds, slopes, infinity, out, words, margin):
                     own[u] = slopes[k + 1] if a[u] > thresholds[k] else own[u]
             for p in range(p0, p1):
                 change, result = delta[g, p, first : first + n], out[g, p, first : first + n]
+                # through a copy: loops over overlapping arrays do not vectorise, and out may be delta
                 for u in range(n):
-                    z[u] = a[u] + change[u]
-                    result[u] = own[u] * change[u]
+                    d[u] = change[u]
+                for u in range(n):
+                    z[u] = a[u] + d[u]
+                for u in range(n):
+                    result[u] = own[u] * d[u]
                 least, bad = _measure(
                     z, patterns, n, first, units, thresholds, infinity[0], words[g, p], held, crossed
                 )  # fmt: skip
