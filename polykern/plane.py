@@ -45,11 +45,13 @@ class Plane:
         along = (ac * e1).sum()
         height = ac - along * e1
         height = height - (height * e1).sum() * e1  # twice is enough
-        longest = max(float(ab.norm()), float(ac.norm()))
-        if longest == 0 or float(ab.norm()) == 0 or float(height.norm()) <= COLLINEAR * longest:
+        sides = [float(x.norm()) for x in (ab, ac, ac - ab)]
+        if min(sides) == 0 or float(height.norm()) <= COLLINEAR * max(sides):
+            same = "two of them are the same point"
+            flat = f"the triangle's height is {float(height.norm()):.3g}, its longest side {max(sides):.3g}"
             raise UsageError(
                 "the three anchors lie on one line, so they span no plane",
-                why=f"the triangle's height is {float(height.norm()):.3g} of {longest:.3g}",
+                why=same if min(sides) == 0 else flat,
                 fix="choose three different images",
             )
         uv = torch.zeros(3, 2, dtype=torch.float64)

@@ -3,9 +3,10 @@
 import numpy as np
 from numba import njit, prange
 
-from polykern_kernels._numba.lanes import above, add_selected, not_a_number, pattern, popcount, put
+from polykern_kernels._numba.lanes import above, add_selected, fetch_early, not_a_number, pattern, popcount, put
 
 BLOCK = 512  # units at a time: the scratch of a block stays in L1
+LINE = 16  # float32 a cache line
 ROWS = 16  # points a task, all of one group: what belongs to its anchor is computed once for them
 
 
@@ -77,6 +78,11 @@ def step(anchor, delta, thresholds, slopes, infinity, out, words, margin):
                     own[u] = slopes[k + 1] if a[u] > thresholds[k] else own[u]
             for p in range(p0, p1):
                 change, result = delta[g, p, first : first + n], out[g, p, first : first + n]
+                if p + 1 < p1:  # the next point lies too far off for the hardware to see it coming
+                    coming, going = delta[g, p + 1, first : first + n], out[g, p + 1, first : first + n]
+                    for u in range(0, n, LINE):
+                        fetch_early(coming, u, False)
+                        fetch_early(going, u, True)
                 # through a copy: loops over overlapping arrays do not vectorise, and out may be delta
                 for u in range(n):
                     d[u] = change[u]

@@ -1,5 +1,5 @@
 """What LLVM does in an instruction or two and numba has no word for: 32 comparisons as one word, a sum
-under the bits of a word, popcount, the bits of a float.
+under the bits of a word, popcount, the bits of a float, a prefetch.
 
 numba renews a cached function when its own file changes, not when this one does: remove `__pycache__`
 after editing here.
@@ -79,6 +79,26 @@ def not_a_number(typing: Any, x: Any, i: Any, infinity: Any) -> Any:
         return builder.bitcast(mask, ir.IntType(_LANES))
 
     return types.uint32(x, types.intp, x.dtype), codegen
+
+
+@intrinsic
+def fetch_early(typing: Any, x: Any, i: Any, write: Any) -> Any:
+    """Starts to bring the cache line of x[i] near; `write` is True when it will be written."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        view = context.make_array(x)(context, builder, args[0])
+        pointer = cgutils.get_item_pointer(context, builder, x, view, [args[1]], wraparound=False)
+        octets, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [octets, number, number, number])
+        prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+        near, data = number(3), number(1)
+        wanted = number(1 if write.literal_value else 0)
+        builder.call(prefetch, [builder.bitcast(pointer, octets), wanted, near, data])
+        return context.get_dummy_value()
+
+    if not isinstance(write, types.Literal):
+        return None
+    return types.void(x, types.intp, write), codegen
 
 
 @intrinsic
