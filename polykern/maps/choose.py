@@ -50,7 +50,10 @@ def choose(
     given = {"arithmetic": arithmetic, "device": device, "memory": memory, "classes": classes}
     if wanted != "auto":
         engine = make(tail, {"name": wanted, **given})
-        tile = engine.calibrate(grid, seed=seed) if isinstance(engine, TileEngine) else None
+        tile = None
+        if isinstance(engine, TileEngine):
+            engine.calibrate(grid, seed=seed)
+            tile = engine.choice  # the smallest tiles, where even they are too loose to pay
         return Chosen(engine, "asked for by name", _settings(wanted, given, tile))
     reasons = []
     try:
