@@ -113,7 +113,14 @@ def _engine(recipe: Recipe, folder: MapFolder, audited: int, side: int) -> Chose
     if "engine" in folder.state:
         settings = folder.state["engine"]
         return Chosen(make(recipe.tail, settings), settings["reason"], settings)
-    chosen = choose(
+    chosen = chosen_for(recipe)
+    folder.begin({**chosen.settings, "reason": chosen.reason}, audited, side)
+    return chosen
+
+
+def chosen_for(recipe: Recipe) -> Chosen:
+    """The engine that a fresh run of `recipe` takes."""
+    return choose(
         recipe.tail,
         recipe.grid,
         recipe.engine,
@@ -123,8 +130,6 @@ def _engine(recipe: Recipe, folder: MapFolder, audited: int, side: int) -> Chose
         memory=recipe.memory,
         classes=recipe.classes,
     )
-    folder.begin({**chosen.settings, "reason": chosen.reason}, audited, side)
-    return chosen
 
 
 def _fill(engine: Engine, grid: Grid, folder: MapFolder, spots: Sequence[Block], progress: Progress) -> None:

@@ -22,8 +22,7 @@ from polykern.counting import Footprint
 from polykern.errors import ResourceError
 from polykern.maps import census
 from polykern.maps.audit import SIDE
-from polykern.maps.choose import choose
-from polykern.maps.compute import BAND, Recipe, band_rows
+from polykern.maps.compute import BAND, Recipe, band_rows, chosen_for
 from polykern.maps.density import STRIPE, TRUNCATE
 from polykern.tail import Meeting
 
@@ -104,16 +103,7 @@ def plan(recipe: Recipe) -> Plan:
     """What the map of `recipe` will take; calibrates the engine on a sample of it and writes nothing."""
     grid = recipe.grid
     with ieee():
-        chosen = choose(
-            recipe.tail,
-            grid,
-            recipe.engine,
-            arithmetic=recipe.arithmetic,
-            device=recipe.device,
-            seed=recipe.seed,
-            memory=recipe.memory,
-            classes=recipe.classes,
-        )
+        chosen = chosen_for(recipe)
         each = _seconds(chosen.engine, recipe)
     rows = min(band_rows(chosen.engine), grid.resolution)
     return Plan(

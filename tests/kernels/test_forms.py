@@ -211,3 +211,18 @@ def test_the_refusals_name_the_tensor() -> None:
 def test_cost_counts_compulsory_work() -> None:
     c = forms.cost(rows=10, units=7, tiles=2)
     assert (c.bytes, c.flops) == (8 * (70 + 42), 350)
+
+
+def test_rows_that_survive_and_keys_that_add_up(rng: torch.Generator) -> None:
+    rows = torch.randint(-1, 2, (30, 9), generator=rng).double()
+    slope = torch.randint(0, 2, (4, 9), generator=rng).double()
+    tile = torch.randint(0, 4, (30,), generator=rng).sort().values
+    found = [forms.surviving(rows, tile, slope, backend=b) for b in ("cpu", "reference")]
+    assert torch.equal(*found)
+    assert found[0].any()
+    assert not found[0].all()
+    on = torch.rand(4, 9, generator=rng) > 0.5
+    keys = torch.randint(-(2**62), 2**62, (9, 2), generator=rng)
+    sums = [forms.key_sums(on, keys, backend=b) for b in ("cpu", "reference")]
+    assert torch.equal(*sums)
+    assert torch.equal(sums[0], on.long() @ keys)
