@@ -215,8 +215,8 @@ sys.exit(code or f"peak {int(status['VmHWM'].split()[0]) // 1024}")
 def test_the_process_stays_within_its_memory_budget(nets: str, tmp_path: Path, engine: str) -> None:
     words = ["--resolution", "192", "--engine", engine, "--device", "cpu", "--no-figures", "--no-viewer", "-q"]
     command = ["heatmap", "--model", f"{nets}:wide", "--out", str(tmp_path / "map"), *words]
-    done = started("-c", PEAK, *command, "--overwrite", "--memory-budget", "500MiB")
-    assert 100 < int(done.stderr.split()[-1]) <= 500
+    done = started("-c", PEAK, *command, "--overwrite", "--memory-budget", "700MiB")
+    assert 100 < int(done.stderr.split()[-1]) <= 700
 
 
 # --- layers, doctor, view ---------------------------------------------------------------------------
