@@ -1,0 +1,1 @@
+"""Models and corpora to stores of codes."""

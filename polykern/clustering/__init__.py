@@ -1,0 +1,1 @@
+"""Exact clusters of spline codes and activations."""

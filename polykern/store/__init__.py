@@ -1,0 +1,1 @@
+"""Stores of packed codes on disk: `polykern-codes/1`."""
