@@ -1,8 +1,8 @@
 """A finished clustering on disk, opened read-only and checked (`polykern-clusters/1`).
 
-Row i of every array over points is row i of the store that was clustered. Label -1 is noise; clusters are numbered
-from 0 by decreasing size. `clusters.json` is written last and holds the size and the XXH3-128 of every other file, so
-a folder without it is not finished and a folder with it is whole.
+Row i of every array over points is row i of the store that was clustered. Label -1 is noise; clusters are
+numbered from 0 by decreasing size. `clusters.json` is written last and holds the size and the XXH3-128 of every
+other file, so a folder without it is not finished and a folder with it is whole.
 """
 
 import json
@@ -45,11 +45,11 @@ class Clusters:
     about    the whole of clusters.json
     points   label int32 (n), probability float32 (n), outlier_score float32 (n), core float64 (n)
     trees    mst_source, mst_target int64 (n-1), mst_weight float64 (n-1): the minimum spanning tree of mutual
-             reachability; condensed_parent, condensed_child, condensed_lambda, condensed_size: the condensed tree in
-             hdbscan's convention, rows below n, n its root; selected int64 (c): the node that is cluster 0 .. c-1
-    members  size int64 (c), persistence float64 (c), medoid int64 (c) a row, mean_distance float32 (c) to the medoid,
-             distance float32 (n) to the own medoid, -1 for noise; order int64 (n): rows by (label, distance, row), noise
-             last; starts int64 (c+1): cluster k is order[starts[k] : starts[k+1]]
+             reachability; condensed_parent, _child, _lambda, _size: the condensed tree as hdbscan writes it, rows
+             below n, n its root; selected int64 (c): the node that is cluster 0 .. c-1
+    members  size int64 (c), persistence float64 (c), medoid int64 (c) a row, mean_distance float32 (c) to it,
+             distance float32 (n) of every row to its medoid, -1 for noise; order int64 (n): rows by (label,
+             distance, row), noise last; starts int64 (c+1): cluster k is order[starts[k] : starts[k+1]]
     """
 
     folder: Path
