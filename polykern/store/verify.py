@@ -1,0 +1,153 @@
+"""Whether a store is what its manifest and its records say, file by file."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xxhash
+
+from polykern.errors import UsageError
+from polykern.store.files import MANIFEST, Files, opened
+from polykern.store.items import require_consistent
+from polykern.store.manifest import Manifest
+from polykern.store.records import ITEMS, SHARDS, Mark, Record, record_name
+from polykern.store.shard import check_head, mapped
+
+LEVELS = ("fast", "full")
+BLOCK = 8 << 20  # bytes hashed at a time
+Progress = Callable[[str, int, int], None]  # stage, bytes done, bytes in all
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong with one file of a store."""
+
+    file: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.what}"
+
+
+@dataclass
+class Examined:
+    """What was found: the manifest, the committed records from 0 on, and everything wrong."""
+
+    manifest: Manifest | None = None
+    records: list[Record] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+
+def verify(where: Path | str, *, level: str = "full", progress: Progress | None = None) -> list[Problem]:
+    """Everything that is wrong with a store.
+
+    where     its folder or URL
+    level     "fast": manifest, records, sizes and headers; "full": every byte against its hash as well
+    progress  is told how far it is: ("verify", bytes done, bytes in all)
+    returns   one entry for every file that is damaged, missing or foreign; empty for a good store
+
+    Errors: CorruptError when there is no folder at all.
+    """
+    return examine(opened(where), level, progress).problems
+
+
+def examine(files: Files, level: str, progress: Progress | None = None) -> Examined:
+    """What is in a store, and what is wrong with it. A shard without a record is not part of it."""
+    if level not in LEVELS:
+        raise UsageError(f"no verification is called {level!r}", fix=f"choose one of {', '.join(LEVELS)}")
+    found = Examined()
+    try:
+        found.manifest = manifest = Manifest.decoded(files.text(MANIFEST))
+    except FileNotFoundError:
+        found.problems.append(Problem(MANIFEST, "not there"))
+        return found
+    except (ValueError, OSError) as reason:
+        found.problems.append(Problem(MANIFEST, str(reason)))
+        return found
+    found.problems += _read_records(files, manifest, found.records)
+    sizes = {f"{folder}/{name}": size for folder in (SHARDS, ITEMS) for name, size in files.names(folder).items()}
+    total, done = sum(mark.bytes for record in found.records for mark in record.files), 0
+    for record in found.records:
+        for mark in record.files:
+            found.problems += _file_problems(files, manifest, record, mark, sizes, level)
+            done += mark.bytes
+            if progress is not None:
+                progress("verify", done, total)
+    return found
+
+
+def _read_records(files: Files, manifest: Manifest, records: list[Record]) -> Iterator[Problem]:
+    """Fill `records`; yield what is wrong with them."""
+    there = sorted(int(name[:6]) for name in files.names(SHARDS) if name.endswith(".json"))
+    wanted = manifest.shards if manifest.complete and manifest.shards is not None else 0
+    row, whole = 0, True
+    for shard in range(max(wanted, there[-1] + 1 if there else 0)):
+        name = record_name(shard)
+        try:
+            record = Record.decoded(files.text(name), shard, manifest.items is not None)
+            _require_in_place(record, manifest, row if whole else None)
+        except FileNotFoundError:
+            whole = False
+            behind = "later shards are" if any(k > shard for k in there) else "the store is said to be complete"
+            yield Problem(name, f"not there, though {behind}")
+        except (ValueError, OSError) as reason:
+            whole = False
+            yield Problem(name, str(reason))
+        else:
+            records.append(record)
+            row, whole = record.row0 + record.rows, True
+    if manifest.complete and whole and (row, max(there, default=-1) + 1) != (manifest.rows, manifest.shards):
+        yield Problem(
+            MANIFEST,
+            f"says {manifest.rows} rows in {manifest.shards} shards, the records say {row} in {len(there)}",
+        )
+
+
+def _require_in_place(record: Record, manifest: Manifest, row: int | None) -> None:
+    if record.config_hash != manifest.config_hash:
+        raise ValueError("belongs to a store of another config")
+    if row is not None and record.row0 != row:
+        raise ValueError(f"begins at row {record.row0}, the shard before it ends at {row}")
+
+
+def _file_problems(
+    files: Files, manifest: Manifest, record: Record, mark: Mark, sizes: dict[str, int], level: str
+) -> Iterator[Problem]:
+    what = mark.name.partition("/")[0]
+    try:
+        if mark.name in sizes and sizes[mark.name] != mark.bytes:
+            raise ValueError(f"holds {sizes[mark.name]} bytes, its record says {mark.bytes}")
+        if level == "fast" and not hasattr(files, "root"):
+            if mark.name not in sizes:
+                raise FileNotFoundError
+            return  # a header far away is read when its file has been fetched
+        path = files.path(mark.name)
+        tensors = check_head(path, record, manifest, what)
+        if level == "full":
+            _require_digest(path, mark)
+            _require_sense(manifest, mapped(path, tensors), what)
+    except FileNotFoundError:
+        yield Problem(mark.name, "not there, though its record is")
+    except (ValueError, OSError) as reason:
+        yield Problem(mark.name, str(reason))
+
+
+def _require_digest(path: Path, mark: Mark) -> None:
+    hashed = xxhash.xxh3_128()
+    with path.open("rb") as f:
+        while block := f.read(BLOCK):
+            hashed.update(block)
+    if hashed.hexdigest() != mark.xxh3_128:
+        raise ValueError(f"its bytes hash to {hashed.hexdigest()}, its record says {mark.xxh3_128}")
+
+
+def _require_sense(manifest: Manifest, arrays: dict[str, Any], what: str) -> None:
+    """What a hash cannot know: padding that is zero, ends that ascend."""
+    if what == ITEMS:
+        require_consistent(arrays)
+        return
+    used = manifest.layout.bits % 64
+    if used and (arrays["codes"][:, -1] >> np.uint64(used)).any():
+        raise ValueError(f"bits are set behind the {manifest.layout.bits} bits of a code")
