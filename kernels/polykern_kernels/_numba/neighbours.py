@@ -1,0 +1,185 @@
+"""Lists of nearest codes, filled tile by tile; each pair of a search of codes among themselves is counted once."""
+
+from typing import Any
+
+import numpy as np
+from numba import get_num_threads, njit, prange, types
+from numba.extending import overload
+
+from polykern_kernels._numba import tiles
+from polykern_kernels._numba.tiles import COLUMNS, GROUP, MASK, ROWS, lay, lowest, promising
+
+STEP = 1024  # rows a task: a group of columns is laid once for all of them
+SLACK = 1 + 2.0**-20  # above the rounding of three float32 operations
+
+
+def step(n: int) -> int:
+    """Rows a task, so that every thread has several tasks."""
+    return max(ROWS, min(STEP, -(-n // (4 * int(get_num_threads()) * GROUP)) * GROUP))
+
+
+def limit(distances: Any, i: Any, ascending: Any) -> Any:
+    """The distance up to which list i still takes a code, as `promising` wants it."""
+
+
+@overload(limit)
+def _limit(distances, i, ascending):
+    if isinstance(distances.dtype, types.Float):
+        return lambda distances, i, ascending: np.float32(distances[i, -1] * SLACK)
+    # codes that come in order of their index lose ties against those before them
+    return lambda distances, i, ascending: np.int32(distances[i, -1] - ascending)
+
+
+def distance(distances: Any, differing: Any, size: Any, other: Any) -> Any:
+    """The distance of two codes of `size` and `other` ones, in the type of the lists."""
+
+
+@overload(distance)
+def _distance(distances, differing, size, other):
+    if isinstance(distances.dtype, types.Float):
+        # differing / union; the union has (size + other + differing) / 2 ones
+        return lambda distances, differing, size, other: (
+            np.float64(2 * np.int64(differing)) / np.float64(max(np.int64(size) + other + differing, 1))
+        )
+    return lambda distances, differing, size, other: differing
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def offer(distances, indices, i, d, j):
+    """Puts code j at distance d into list i, ascending by (distance, index), if it belongs there."""
+    near, who = distances[i], indices[i]
+    t = len(near) - 1
+    if d > near[t] or (d == near[t] and j > who[t]):
+        return
+    while t > 0 and (near[t - 1] > d or (near[t - 1] == d and who[t - 1] > j)):
+        near[t] = near[t - 1]
+        who[t] = who[t - 1]
+        t -= 1
+    near[t] = d
+    who[t] = j
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def meet(rows, i0, i1, sizes, words, j0, j1, others, skip, distances, indices, both):
+    """Offers codes j0..j1 to the lists i0..i1, and with `both` codes i < j to the lists j0..j1 too.
+
+    rows     uint64 (blocks, words, ROWS)   codes i0..i1, laid
+    sizes    int32 (n)                      their ones; others of the columns
+    words    int32 (m, words)               the columns' codes
+    skip     int64 (n)                      code that list i does not take
+    """
+    counts = np.empty((ROWS, GROUP), np.int32)
+    panels = np.empty((GROUP // COLUMNS, rows.shape[1], COLUMNS), np.uint64)
+    limits = np.full(GROUP, limit(distances, 0, False))
+    limits[:] = -1
+    ones = np.zeros(GROUP, np.int32)
+    for j in range(j0, j1, GROUP):
+        width = min(GROUP, j1 - j)
+        used = (width + COLUMNS - 1) // COLUMNS
+        lay(words, j, j + width, panels[:used])
+        for c in range(width):
+            ones[c] = others[j + c]
+            if both:
+                limits[c] = limit(distances, j + c, False)
+        for block in range(len(rows)):
+            first = i0 + block * ROWS
+            if both and first >= j + width:
+                break
+            for p in range(used):
+                tiles.distances(rows, block, panels, p, counts, p * COLUMNS)
+            for r in range(min(ROWS, i1 - first)):
+                i = first + r
+                for at in range(0, width, MASK):
+                    mask = promising(counts, r, at, limit(distances, i, not both), limits, at, sizes[i], ones)
+                    while mask:
+                        c = at + lowest(mask)
+                        mask &= mask - np.uint32(1)
+                        if c >= width or (both and j + c <= i):
+                            continue
+                        d = distance(distances, counts[r, c], sizes[i], ones[c])
+                        if j + c != skip[i]:
+                            offer(distances, indices, i, d, j + c)
+                        if both:
+                            offer(distances, indices, j + c, d, i)
+                            limits[c] = limit(distances, j + c, False)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def laid(words, first, last):
+    """The codes first..last as rows of tiles."""
+    out = np.empty(((last - first + ROWS - 1) // ROWS, (words.shape[1] + 1) // 2, ROWS), np.uint64)
+    lay(words, first, last, out)
+    return out
+
+
+@njit(cache=True, nogil=True, parallel=True, error_model="numpy")
+def nearest(a, b, sizes, others, skip, distances, indices, first, last, step):
+    """The lists of rows first..last of a among all rows of b, `step` rows a task."""
+    for task in prange((last - first + step - 1) // step):
+        i0 = first + task * step
+        i1 = min(last, i0 + step)
+        meet(laid(a, i0, i1), i0, i1, sizes, b, 0, len(b), others, skip, distances, indices, False)
+
+
+@njit(cache=True, nogil=True, parallel=True, error_model="numpy")
+def nearest_in_turn(words, sizes, skip, distances, indices, pairs, step):
+    """The lists of pairs of blocks of `step` codes among each other.
+
+    pairs   int64 (tasks, 2)   blocks x <= y; no block is in two pairs, so that no list has two writers
+    """
+    n = len(words)
+    for task in prange(len(pairs)):
+        i0, j0 = pairs[task, 0] * step, pairs[task, 1] * step
+        i1, j1 = min(n, i0 + step), min(n, j0 + step)
+        meet(laid(words, i0, i1), i0, i1, sizes, words, j0, j1, sizes, skip, distances, indices, True)
+
+
+def inside(radii: Any, q: Any, differing: Any, size: Any, other: Any) -> Any:
+    """Whether two codes are within radius q."""
+
+
+@overload(inside)
+def _inside(radii, q, differing, size, other):
+    if isinstance(radii.dtype, types.Float):
+        return lambda radii, q, differing, size, other: (
+            np.float64(2 * differing) / np.float64(max(size + other + differing, 1)) <= radii[q]
+        )
+    return lambda radii, q, differing, size, other: differing <= radii[q]
+
+
+@njit(cache=True, nogil=True, parallel=True, error_model="numpy")
+def within(a, b, sizes, others, radii, out, step):
+    """out[i, q] = rows of b within radius q of row i of a."""
+    for task in prange((len(a) + step - 1) // step):
+        i0 = task * step
+        i1 = min(len(a), i0 + step)
+        rows = laid(a, i0, i1)
+        counts = np.empty((ROWS, GROUP), np.int32)
+        panels = np.empty((GROUP // COLUMNS, rows.shape[1], COLUMNS), np.uint64)
+        for j in range(0, len(b), GROUP):
+            width = min(GROUP, len(b) - j)
+            used = (width + COLUMNS - 1) // COLUMNS
+            lay(b, j, j + width, panels[:used])
+            ones = others[j : j + width]
+            for block in range(len(rows)):
+                for p in range(used):
+                    tiles.distances(rows, block, panels, p, counts, p * COLUMNS)
+                first = i0 + block * ROWS
+                for r in range(min(ROWS, i1 - first)):
+                    found = counts[r, :width]
+                    for q in range(len(radii)):
+                        total = 0
+                        for c in range(width):
+                            total += inside(radii, q, found[c], sizes[first + r], ones[c])
+                        out[first + r, q] += total
+
+
+@njit(cache=True, nogil=True, parallel=True, error_model="numpy")
+def ones(words, out):
+    """out[i] = set bits of row i."""
+    for i in prange(len(words)):
+        row = words[i]
+        total = np.uint32(0)
+        for w in range(len(row)):
+            total = np.uint32(total + tiles.popcount(row[w]))
+        out[i] = total
