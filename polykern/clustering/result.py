@@ -5,8 +5,6 @@ numbered from 0 by decreasing size. `clusters.json` is written last and holds th
 other file, so a folder without it is not finished and a folder with it is whole.
 """
 
-import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polykern.errors import CorruptError
+from polykern.store.disk import put
+from polykern.store.sealed import digest, sealed, unsealed
 
 SCHEMA = "polykern-clusters/1"
 ABOUT = "clusters.json"
@@ -138,50 +138,26 @@ def write(folder: Path, about: Mapping[str, Any], points: Arrays, trees: Arrays,
     listed = []
     for name, arrays in (("points", points), ("trees", trees), ("members", members)):
         typed = {key: np.ascontiguousarray(arrays[key], dtype) for key, dtype in FILES[name].items()}
-        data = save(typed, {"schema": SCHEMA})
-        put(folder / f"{name}.safetensors", data)
-        listed.append({"name": f"{name}.safetensors", "bytes": len(data), "xxh3_128": digest(data)})
-    whole = {"schema": SCHEMA, "complete": True, **about, "files": listed}
-    put(folder / ABOUT, json.dumps(whole, indent=1).encode())
+        size, mark = put(folder / f"{name}.safetensors", [save(typed, {"schema": SCHEMA})])
+        listed.append({"name": f"{name}.safetensors", "bytes": size, "xxh3_128": mark})
+    put(folder / ABOUT, [sealed({"schema": SCHEMA, "complete": True, **about, "files": listed})])
     return Clusters.open(folder)
-
-
-def put(path: Path, data: bytes) -> None:
-    """Write beside, sync, rename, sync the folder: readers see the old file or the new one."""
-    beside = path.with_name(path.name + ".tmp")
-    with beside.open("wb") as f:
-        f.write(data)
-        f.flush()
-        os.fsync(f.fileno())
-    beside.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def digest(data: bytes) -> str:
-    """XXH3-128 as 32 hex digits."""
-    import xxhash
-
-    return str(xxhash.xxh3_128_hexdigest(data))
 
 
 def _about(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > MAX_JSON:
             raise CorruptError(f"{path}: larger than {MAX_JSON >> 20} MiB")
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = unsealed(path.read_bytes())
     except FileNotFoundError:
         raise CorruptError(
             f"{path}: not there",
             why="a finished clustering is a folder with a clusters.json in it",
             fix="run the same `polykern cluster` command again: it goes on where it stopped",
         ) from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise CorruptError(f"{path}: cannot be read", why=str(error)) from None
-    if not isinstance(found, dict) or found.get("schema") != SCHEMA:
+    if found.get("schema") != SCHEMA:
         raise CorruptError(f"{path}: schema is not {SCHEMA}")
     tables = ("store", "model", "parameters", "counts", "tree", "timings", "versions")
     wrong = next((name for name in tables if not isinstance(found.get(name), dict)), None)

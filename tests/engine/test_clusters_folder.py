@@ -1,6 +1,5 @@
 """The folder of a finished clustering: what was written is read; what is damaged is named."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import pytest
 
 from polykern.clustering.result import ABOUT, FILES, Clusters, write
 from polykern.errors import CorruptError
+from polykern.store.sealed import sealed, unsealed
 
 ROWS, COUNT = 10, 2
 SIZES = {
@@ -64,7 +64,7 @@ def test_the_same_arrays_give_the_same_bytes(folder: Path, tmp_path_factory: pyt
 
 
 def truncated(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-1])
+    path.write_bytes(path.read_bytes()[:-2])
 
 
 def extended(path: Path) -> None:
@@ -114,7 +114,7 @@ def test_files_that_changed_places_are_named(folder: Path) -> None:
 )
 def test_an_account_that_is_wrong_is_named(folder: Path, change: dict[str, Any], says: str) -> None:
     path = folder / ABOUT
-    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    path.write_bytes(sealed({**unsealed(path.read_bytes()), **change}))
     with pytest.raises(CorruptError) as caught:
         Clusters.open(folder)
     assert says in str(caught.value)
