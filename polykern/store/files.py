@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from polykern.errors import CorruptError
-from polykern.store.records import ITEMS, NUMBERED, SHARDS
+from polykern.store.records import ITEMS, NUMBERED, SHARDS, Mark
 
 MANIFEST = "manifest.json"
 MAX_JSON = 64 << 20  # bytes; a manifest is a few kilobytes
@@ -16,6 +16,7 @@ class Files(Protocol):
     """Where a store lies: on this machine or behind a URL."""
 
     where: str
+    far: bool  # whether a large file has to be fetched before it can be read
 
     def names(self, folder: str) -> dict[str, int]:
         """Name -> size in bytes of the files of "shards" or "items"; others are left out."""
@@ -25,7 +26,7 @@ class Files(Protocol):
         """The bytes of a small file; FileNotFoundError, or ValueError with what is wrong with it."""
         ...
 
-    def path(self, name: str) -> Path:
+    def fetched(self, mark: Mark) -> Path:
         """A regular file on this machine with the content of a large one; errors as of `text`."""
         ...
 
@@ -35,6 +36,8 @@ class Folder:
 
     root  the folder; names in it may be links, but not to anything outside of it
     """
+
+    far = False
 
     def __init__(self, root: Path) -> None:
         self.root, self.where = root, str(root)
@@ -51,15 +54,18 @@ class Folder:
 
     def text(self, name: str) -> bytes:
         """The bytes of a small file; FileNotFoundError, or ValueError with what is wrong with it."""
-        path = self.path(name)
+        path = self._path(name)
         size = path.stat().st_size
         if size > MAX_JSON:
             raise ValueError(f"is larger than {MAX_JSON >> 20} MiB")
         with path.open("rb") as f:
             return f.read(MAX_JSON)
 
-    def path(self, name: str) -> Path:
+    def fetched(self, mark: Mark) -> Path:
         """The file itself; FileNotFoundError, or ValueError when it leads outside or is no regular file."""
+        return self._path(mark.name)
+
+    def _path(self, name: str) -> Path:
         path = self.root / name
         real = Path(os.path.realpath(path))
         if not real.is_relative_to(self._inside):

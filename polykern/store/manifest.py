@@ -136,6 +136,8 @@ class Manifest:
             raise ValueError(f"its schema is {schema!r}, this version of polykern reads {SCHEMA!r}")
         found = unsealed(data)
         complete = the(found, "complete", bool)
+        if not all(type(v) in (str, type(None)) for v in the(found, "versions", dict).values()):
+            raise ValueError("versions are no names of versions")
         kept = the(found, "activations", dict)
         try:
             manifest = cls(

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from polykern.store.manifest import MAX_ROWS, MAX_SHARDS, SCHEMA
-from polykern.store.sealed import number, sealed, the, unsealed
+from polykern.store.sealed import hexadecimal, number, sealed, the, unsealed
 
 SHARDS, ITEMS = "shards", "items"
 NUMBERED = re.compile(r"([0-9]{6})\.(json|safetensors)")
@@ -63,8 +63,10 @@ class Record:
             shard=shard,
             row0=number(found, "row0", 0, MAX_ROWS),
             rows=number(found, "rows", 1, MAX_ROWS),
-            files=tuple(Mark(f["name"], number(f, "bytes", 1, MAX_BYTES), the(f, "xxh3_128", str)) for f in files),
-            config_hash=the(found, "config_hash", str),
+            files=tuple(
+                Mark(f["name"], number(f, "bytes", 1, MAX_BYTES), hexadecimal(f, "xxh3_128", 32)) for f in files
+            ),
+            config_hash=hexadecimal(found, "config_hash", 64),
             source=the(found, "source", dict),
         )
 

@@ -1,20 +1,22 @@
 """A store behind a URL: small files are read, large ones fetched whole into a cache on this machine.
 
 Any file system of fsspec will do: s3://bucket/NAME.codes, gs://, https://, memory://. Nothing is mapped across a
-network; a shard is fetched when its rows are first asked for, checked against its record and kept.
+network. A shard is fetched when its rows are first asked for, and kept under the hash in its record, so that no
+other shard is ever taken for it.
 """
 
-import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from polykern.errors import MissingExtra, ResourceError
-from polykern.store.disk import put
+from polykern.errors import PolykernError, ResourceError, UsageError
+from polykern.store.disk import make_folder, put, remove
 from polykern.store.files import MAX_JSON
-from polykern.store.records import NUMBERED
+from polykern.store.records import NUMBERED, Mark
 
-BLOCK = 8 << 20
+BLOCK = 8 << 20  # bytes fetched at a time
 CACHE = "POLYKERN_CACHE"
 
 
@@ -23,8 +25,10 @@ class Remote:
 
     url  of its folder
 
-    Errors: MissingExtra when fsspec needs a package for this kind of URL, ResourceError when it cannot be reached.
+    Errors: UsageError when fsspec knows no such kind of URL, ResourceError when it cannot be reached.
     """
+
+    far = True
 
     def __init__(self, url: str) -> None:
         import fsspec
@@ -32,25 +36,21 @@ class Remote:
         self.where = url.rstrip("/")
         try:
             self._system, self._root = fsspec.core.url_to_fs(self.where)
-        except ImportError as reason:
-            raise MissingExtra(f"{url} needs a package of fsspec: {reason}", "data") from None
-        except ValueError as reason:
-            raise ResourceError(f"{url} cannot be reached", why=str(reason)) from None
+        except (ImportError, ValueError) as reason:
+            raise UsageError(f"{url} cannot be opened", why=str(reason)) from None
         self._small: dict[str, bytes] = {}
         self._sizes: dict[str, dict[str, int]] = {}
 
     def names(self, folder: str) -> dict[str, int]:
         """Name -> size in bytes of the numbered files in a folder."""
         if folder not in self._sizes:
-            found = {}
-            for entry in self._listed(folder):
-                name = str(entry["name"]).rstrip("/").rpartition("/")[2]
-                if NUMBERED.fullmatch(name) and entry.get("type") == "file":
-                    found[name] = int(entry.get("size") or 0)
+            with self._reached(folder):
+                entries = [e for e in self._listed(folder) if e.get("type") == "file"]
+                found = {str(e["name"]).rpartition("/")[2]: int(e.get("size") or 0) for e in entries}
+                found = {name: size for name, size in found.items() if NUMBERED.fullmatch(name)}
+                small = [n for n, size in found.items() if n.endswith(".json") and size <= MAX_JSON]
+                self._read(folder, small)
             self._sizes[folder] = found
-            small = [f"{self._root}/{folder}/{n}" for n, size in found.items() if _is_small(n, size)]
-            for path, data in (self._system.cat(small) if small else {}).items():
-                self._small[f"{folder}/{path.rpartition('/')[2]}"] = data
         return self._sizes[folder]
 
     def _listed(self, folder: str) -> list[dict[str, Any]]:
@@ -59,43 +59,48 @@ class Remote:
         except FileNotFoundError:
             return []
 
+    def _read(self, folder: str, names: list[str]) -> None:
+        """Read small files at once: one after the other, a thousand shards are a thousand round trips."""
+        if names:
+            found = self._system.cat([f"{self._root}/{folder}/{name}" for name in names])
+            self._small |= {f"{folder}/{path.rpartition('/')[2]}": data for path, data in found.items()}
+
     def text(self, name: str) -> bytes:
         """The bytes of a small file; FileNotFoundError, or ValueError when it is not small."""
         if name not in self._small:
             path = f"{self._root}/{name}"
-            if self._system.info(path)["size"] > MAX_JSON:
-                raise ValueError(f"is larger than {MAX_JSON >> 20} MiB")
-            self._small[name] = self._system.cat_file(path)
+            with self._reached(name):
+                if self._system.info(path)["size"] > MAX_JSON:
+                    raise ValueError(f"is larger than {MAX_JSON >> 20} MiB")
+                self._small[name] = self._system.cat_file(path)
         return self._small[name]
 
-    def path(self, name: str) -> Path:
-        """The file in the cache, fetched whole when it is not there; one of another size is fetched again."""
-        kept = self._kept(name)
-        size = int(self._system.info(f"{self._root}/{name}")["size"])
-        if not kept.is_file() or kept.stat().st_size != size:
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            with self._system.open(f"{self._root}/{name}", "rb") as far:
-                put(kept, iter(lambda: far.read(BLOCK), b""))
+    def fetched(self, mark: Mark) -> Path:
+        """The file in the cache, fetched whole when it is not there; ValueError for another than recorded."""
+        kept = cache() / mark.xxh3_128[:2] / f"{mark.xxh3_128}.safetensors"
+        if kept.is_file() and kept.stat().st_size == mark.bytes:
+            return kept
+        make_folder(kept.parent)
+        with self._reached(mark.name), self._system.open(f"{self._root}/{mark.name}", "rb") as far:
+            size, digest = put(kept, iter(lambda: far.read(BLOCK), b""))
+        if (size, digest) != (mark.bytes, mark.xxh3_128):
+            remove([kept])
+            raise ValueError(f"its {size} bytes hash to {digest}, its record says {mark.bytes} and {mark.xxh3_128}")
         return kept
 
-    def _kept(self, name: str) -> Path:
-        """Where a file is kept: under the URL and the config, so that another store is another file."""
-        of = hashlib.sha256(self.where.encode() + b"\0" + self._config_hash()).hexdigest()[:32]
-        return cache() / of / name
-
-    def _config_hash(self) -> bytes:
-        from polykern.store.manifest import Manifest
-
-        return Manifest.decoded(self.text("manifest.json")).config_hash.encode()
+    @contextmanager
+    def _reached(self, name: str) -> Iterator[None]:
+        """A context in which whatever a far file system raises says what could not be reached."""
+        try:
+            yield
+        except (FileNotFoundError, ValueError, PolykernError):
+            raise
+        except Exception as reason:
+            raise ResourceError(f"{self.where}/{name} cannot be reached", why=str(reason)) from reason
 
 
 def cache() -> Path:
-    """The folder of fetched shards: $POLYKERN_CACHE/stores, or polykern/stores in the user's cache folder."""
-    named = os.environ.get(CACHE)
-    if named:
-        return Path(named) / "stores"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "polykern" / "stores"
-
-
-def _is_small(name: str, size: int) -> bool:
-    return name.endswith(".json") and size <= MAX_JSON
+    """The folder of fetched shards: $POLYKERN_CACHE/shards, else polykern/shards in the user's cache folder."""
+    if own := os.environ.get(CACHE):
+        return Path(own).expanduser() / "shards"
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "polykern" / "shards"

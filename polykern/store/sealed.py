@@ -6,6 +6,7 @@ canonical form of the object without it. A byte that was changed anywhere in the
 """
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
@@ -68,6 +69,14 @@ def number(found: Mapping[str, Any], key: str, least: int, most: int) -> int:
     value: int = the(found, key, int)
     if not least <= value <= most:
         raise ValueError(f"{key} is not within {least} .. {most}")
+    return value
+
+
+def hexadecimal(found: Mapping[str, Any], key: str, digits: int) -> str:
+    """The value of a key that must be that many lowercase hexadecimal digits; ValueError otherwise."""
+    value: str = the(found, key, str)
+    if not re.fullmatch(f"[0-9a-f]{{{digits}}}", value):
+        raise ValueError(f"{key} is not {digits} hexadecimal digits")
     return value
 
 

@@ -5,7 +5,7 @@ same way. A shard without a record is not part of the store: it is removed when 
 writing. Equal input gives equal bytes: no file holds a time, a host or a path.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -17,16 +17,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from polykern.codes import Codes
-from polykern.errors import CorruptError, MismatchError, UsageError
+from polykern.errors import UsageError
 from polykern.store import items as things
 from polykern.store import shard as files_of
-from polykern.store.disk import TEMPORARY, make_folder, put, remove
-from polykern.store.files import MANIFEST, Folder
-from polykern.store.lease import NAME as LEASE
+from polykern.store.admission import admitted, clear, cleared, leftovers
+from polykern.store.disk import make_folder, put, remove
+from polykern.store.files import MANIFEST
 from polykern.store.lease import Lease
 from polykern.store.manifest import MAX_ROWS, MAX_SHARDS, Manifest
-from polykern.store.records import ITEMS, NUMBERED, SHARDS, Mark, Record, data_name, items_name, record_name
-from polykern.store.verify import examine
+from polykern.store.records import ITEMS, SHARDS, Mark, Record, data_name, items_name, record_name
 
 Column = NDArray[Any] | Tensor
 INT32 = np.iinfo(np.int32)
@@ -52,7 +51,7 @@ class Writer:
 
         path       the folder; made when missing
         manifest   what the store is to hold
-        overwrite  a store that is there is removed first
+        overwrite  a store that is there is removed first, and nothing that is none
 
         Errors: MismatchError naming every field in which a store that is there differs, or when the folder holds
         something else; CorruptError naming the file when the store is damaged; ResourceError when another
@@ -64,14 +63,14 @@ class Writer:
         make_folder(root)
         lease = Lease(root)
         try:
-            if overwrite:
-                _clear(root)
-            begun, done = _admitted(root, manifest)
+            if overwrite or cleared(root):
+                clear(root)
+            begun, done = admitted(root, manifest)
             if begun is None:
                 put(root / MANIFEST, [manifest.encoded()])
             for folder in (SHARDS, ITEMS)[: 1 + (manifest.items is not None)]:
                 make_folder(root / folder)
-            remove(_leftovers(root, len(done)))
+            remove(leftovers(root, len(done)))
         except BaseException:
             lease.release()
             raise
@@ -213,7 +212,7 @@ class Writer:
         return found
 
     def _items(self, items: things.Items | None) -> files_of.Arrays | None:
-        kind = {None: None, things.Texts: "text", things.Pictures: "image"}[None if items is None else type(items)]
+        kind = None if items is None else "text" if isinstance(items, things.Texts) else "image"
         if kind != self.manifest.items:
             raise UsageError(f"items are {kind}, the store holds {self.manifest.items}")
         return None if items is None else things.arrays(items)
@@ -244,62 +243,3 @@ def _activation(name: str, values: Tensor, dtype: torch.dtype, shape: tuple[int,
     given = values.detach().cpu().contiguous()
     found: NDArray[Any] = (given.view(torch.int16) if dtype == torch.bfloat16 else given).numpy()
     return found
-
-
-def _admitted(root: Path, manifest: Manifest) -> tuple[Manifest | None, list[Record]]:
-    """The manifest and the records of the store that is there, (None, []) where there is none; refuses others."""
-    if not (root / MANIFEST).exists():
-        foreign = sorted(p.name for p in root.iterdir() if p.name != LEASE and not TEMPORARY.fullmatch(p.name))
-        if foreign:
-            raise MismatchError(
-                f"{root} is not empty and holds no store of codes",
-                why=f"there is {', '.join(foreign[:4])}, and no {MANIFEST}",
-                fix="name another folder; --overwrite removes what is left of a store",
-            )
-        return None, []
-    found = examine(Folder(root), "fast")
-    begun = found.manifest
-    if begun is not None and (differs := begun.differences(manifest)):
-        pairs = [f"{k}: {_short(a)} there, {_short(b)} here" for k, (a, b) in differs.items()]
-        raise MismatchError(
-            f"{root} holds another run's codes: {', '.join(differs)}",
-            why="; ".join(pairs[:4]),
-            fix="name another folder, or --overwrite",
-        )
-    if begun is None or found.problems:
-        raise CorruptError(
-            f"{root}/{found.problems[0]}",
-            why=f"{len(found.problems)} of its files are damaged" if found.problems[1:] else "",
-            fix="remove the records from the first damaged shard on, and run again; or --overwrite",
-        )
-    return begun, found.records
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _leftovers(root: Path, committed: int) -> Iterator[Path]:
-    """What a killed writer left: temporary files, and shards that have no record."""
-    for folder in (root, root / SHARDS, root / ITEMS):
-        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-            name = NUMBERED.fullmatch(path.name) if folder != root else None
-            if TEMPORARY.fullmatch(path.name) or (name and int(name[1]) >= committed):
-                yield path
-
-
-def _clear(root: Path) -> None:
-    """Remove a store, and nothing that is none: the manifest first, so that no half of it is taken for a store."""
-    remove([root / MANIFEST])
-    for folder in (SHARDS, ITEMS):
-        inside = root / folder
-        if inside.is_dir() and not inside.is_symlink():
-            remove(p for p in sorted(inside.iterdir()) if _ours(p.name))
-            with suppress(OSError):
-                inside.rmdir()
-    remove(p for p in root.iterdir() if TEMPORARY.fullmatch(p.name))
-
-
-def _ours(name: str) -> bool:
-    return bool(NUMBERED.fullmatch(name) or TEMPORARY.fullmatch(name))

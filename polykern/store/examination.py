@@ -1,5 +1,6 @@
 """Whether a store is what its manifest and its records say, file by file."""
 
+import errno
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from polykern.errors import UsageError
+from polykern.errors import ResourceError, UsageError
 from polykern.store.files import MANIFEST, Files, opened
 from polykern.store.items import require_consistent
 from polykern.store.manifest import Manifest
@@ -17,6 +18,7 @@ from polykern.store.shard import check_head, mapped
 
 LEVELS = ("fast", "full")
 BLOCK = 8 << 20  # bytes hashed at a time
+BARRED = {errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 Progress = Callable[[str, int, int], None]  # stage, bytes done, bytes in all
 
 
@@ -64,7 +66,7 @@ def examine(files: Files, level: str, progress: Progress | None = None) -> Exami
         found.problems.append(Problem(MANIFEST, "not there"))
         return found
     except (ValueError, OSError) as reason:
-        found.problems.append(Problem(MANIFEST, str(reason)))
+        found.problems.append(_problem(files, MANIFEST, reason))
         return found
     found.problems += _read_records(files, manifest, found.records)
     sizes = {f"{folder}/{name}": size for folder in (SHARDS, ITEMS) for name, size in files.names(folder).items()}
@@ -94,7 +96,7 @@ def _read_records(files: Files, manifest: Manifest, records: list[Record]) -> It
             yield Problem(name, f"not there, though {behind}")
         except (ValueError, OSError) as reason:
             whole = False
-            yield Problem(name, str(reason))
+            yield _problem(files, name, reason)
         else:
             records.append(record)
             row, whole = record.row0 + record.rows, True
@@ -103,6 +105,13 @@ def _read_records(files: Files, manifest: Manifest, records: list[Record]) -> It
             MANIFEST,
             f"says {manifest.rows} rows in {manifest.shards} shards, the records say {row} in {len(there)}",
         )
+
+
+def _problem(files: Files, name: str, reason: ValueError | OSError) -> Problem:
+    """What is wrong with a file; raises ResourceError when it is not the file's fault."""
+    if isinstance(reason, OSError) and reason.errno in BARRED:
+        raise ResourceError(f"{files.where}/{name} cannot be read", why=reason.strerror or str(reason)) from None
+    return Problem(name, str(reason))
 
 
 def _require_in_place(record: Record, manifest: Manifest, row: int | None) -> None:
@@ -119,11 +128,11 @@ def _file_problems(
     try:
         if mark.name in sizes and sizes[mark.name] != mark.bytes:
             raise ValueError(f"holds {sizes[mark.name]} bytes, its record says {mark.bytes}")
-        if level == "fast" and not hasattr(files, "root"):
+        if files.far and level == "fast":
             if mark.name not in sizes:
                 raise FileNotFoundError
-            return  # a header far away is read when its file has been fetched
-        path = files.path(mark.name)
+            return  # its header is read when it has been fetched
+        path = files.fetched(mark)
         tensors = check_head(path, record, manifest, what)
         if level == "full":
             _require_digest(path, mark)
@@ -131,7 +140,7 @@ def _file_problems(
     except FileNotFoundError:
         yield Problem(mark.name, "not there, though its record is")
     except (ValueError, OSError) as reason:
-        yield Problem(mark.name, str(reason))
+        yield _problem(files, mark.name, reason)
 
 
 def _require_digest(path: Path, mark: Mark) -> None:

@@ -1,0 +1,97 @@
+"""Whether a folder may be written into: what is there, what a killed writer left, what is to be overwritten."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from polykern.errors import CorruptError, MismatchError
+from polykern.store.disk import TEMPORARY, put, remove
+from polykern.store.files import MANIFEST, Folder
+from polykern.store.lease import NAME as LEASE
+from polykern.store.manifest import Manifest
+from polykern.store.records import ITEMS, NUMBERED, SHARDS, Record
+from polykern.store.examination import examine
+
+CLEARED = ".cleared"  # there while a store is being removed to be overwritten
+FAMILY = b'"polykern-codes/'
+
+
+def admitted(root: Path, manifest: Manifest) -> tuple[Manifest | None, list[Record]]:
+    """The manifest and the records of the store in a folder, (None, []) where there is none.
+
+    Errors: MismatchError for a store of another config, naming every field that differs, and for a folder with
+    something else in it; CorruptError for a damaged store.
+    """
+    if not (root / MANIFEST).exists():
+        foreign = sorted(p.name for p in root.iterdir() if p.name != LEASE and not TEMPORARY.fullmatch(p.name))
+        if foreign:
+            _refuse(root, f"there is {', '.join(foreign[:4])}, and no {MANIFEST}")
+        return None, []
+    found = examine(Folder(root), "fast")
+    begun = found.manifest
+    if begun is not None and (differs := begun.differences(manifest)):
+        pairs = [f"{k}: {_short(a)} there, {_short(b)} here" for k, (a, b) in differs.items()]
+        raise MismatchError(
+            f"{root} holds another run's codes: {', '.join(differs)}",
+            why="; ".join(pairs[:4]),
+            fix="name another folder, or --overwrite",
+        )
+    if begun is None or found.problems:
+        raise CorruptError(
+            f"{root}/{found.problems[0]}",
+            why=f"{len(found.problems)} of its files are damaged" if found.problems[1:] else "",
+            fix="remove the records from the first damaged shard on, and run again; or --overwrite",
+        )
+    return begun, found.records
+
+
+def leftovers(root: Path, committed: int) -> Iterator[Path]:
+    """What a killed writer left: temporary files, and shards that have no record.
+
+    root       the folder of the store
+    committed  how many shards have one
+    """
+    for folder in (root, root / SHARDS, root / ITEMS):
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+            name = NUMBERED.fullmatch(path.name) if folder != root else None
+            if TEMPORARY.fullmatch(path.name) or (name and int(name[1]) >= committed):
+                yield path
+
+
+def cleared(root: Path) -> bool:
+    """Whether a store was being removed when its writer was killed."""
+    return (root / CLEARED).exists()
+
+
+def clear(root: Path) -> None:
+    """Remove the store in a folder, and nothing that is none.
+
+    A mark is set first and removed last, so that a removal that was interrupted is finished by the next writer.
+    Errors: MismatchError when the folder holds something that is no store.
+    """
+    manifest = root / MANIFEST
+    if not cleared(root):
+        if not manifest.exists():
+            return
+        with manifest.open("rb") as f:
+            if FAMILY not in f.read(1 << 20):
+                _refuse(root, f"its {MANIFEST} is none of a store")
+        put(root / CLEARED, [b""])
+    remove([manifest])
+    for folder in (SHARDS, ITEMS):
+        inside = root / folder
+        if inside.is_dir() and not inside.is_symlink():
+            remove(p for p in sorted(inside.iterdir()) if NUMBERED.fullmatch(p.name) or TEMPORARY.fullmatch(p.name))
+            with suppress(OSError):  # what is not ours keeps the folder
+                inside.rmdir()
+    remove([root / CLEARED])
+
+
+def _refuse(root: Path, why: str) -> None:
+    raise MismatchError(f"{root} is not empty and holds no store of codes", why=why, fix="name another folder")
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
