@@ -1,0 +1,208 @@
+"""Codes of tokens: a language model reads a corpus."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from polykern.capturing.corpus import Corpus
+from polykern.capturing.sampling import Sampling
+from polykern.capturing.sequences import Cutter, Part, Tally
+from polykern.capturing.sequences import Sequence as Tokens
+from polykern.capturing.unit import State, Unit, ordered
+from polykern.capturing.watch import Kept, Watch
+from polykern.errors import CorruptError, UsageError
+from polykern.models.language import Language
+from polykern.models.vocabulary import Pieces
+from polykern.store import Texts
+
+TOGETHER, MOST = 1 << 19, 256  # characters and documents that are cut into tokens at a time
+BATCH = 4096  # tokens of a pass
+AHEAD = 16  # passes' worth of sequences are sorted by length, which spares padding
+
+
+class TextSource:
+    """A language model and a corpus.
+
+    language   the model
+    corpus     the documents
+    watch      of the model, by tokens
+    length     tokens of a sequence; None: 1024, or as many as the model can read
+    pack       documents one behind the other; None: for causal models
+    sampling   which tokens are kept
+    limit      tokens that are kept, at most; None: no limit
+    batch      tokens of a pass, padding included
+
+    Columns: doc, the number of the sequence; pos, the token in it; token, its id; corpus where there are several.
+    """
+
+    items, noun = "text", "tokens"
+
+    def __init__(
+        self, language: Language, corpus: Corpus, watch: Watch, *, length: int | None = None,
+        pack: bool | None = None, sampling: Sampling | None = None, limit: int | None = None, batch: int = BATCH,
+    ) -> None:  # fmt: skip
+        self.language, self.corpus, self.watch = language, corpus, watch
+        self.length = language.length if length is None else length
+        if self.length > (language.longest or self.length):
+            raise UsageError(f"{language.name} reads {language.longest} tokens at once, not {self.length}")
+        self.pack = bool(language.causal) if pack is None else pack
+        self.sampling, self.limit, self.batch = sampling or Sampling(), limit, batch
+        self.cutter = Cutter(language.vocabulary, self.length, pack=self.pack)
+        several = len(corpus.names) > 1
+        self.columns = ("doc", "pos", "token", "corpus") if several else ("doc", "pos", "token")
+        self._rows = 0
+
+    @property
+    def window(self) -> int:
+        """Sequences that are read before they are run."""
+        return max(1, AHEAD * self.batch // self.length)
+
+    @property
+    def again(self) -> bool:
+        """Whether the corpus can be read a second time."""
+        return self.corpus.again
+
+    def config(self) -> dict[str, Any]:
+        """Everything that changes a byte of the store."""
+        parameter = next(self.language.model.parameters())
+        return {
+            "model": {"name": self.language.name, "weights": self.language.weights},
+            "dtype": str(parameter.dtype).removeprefix("torch."),
+            "corpus": self.corpus.identity(),
+            "text_key": self.corpus.key,
+            "length": self.length,
+            "pack": self.pack,
+            "tokens": str(self.sampling),
+            "skip": self.sampling.skip,
+            "limit_tokens": self.limit,
+            "limit_documents": self.corpus.limit,
+        }
+
+    def about(self) -> dict[str, Any]:
+        """What people want to know."""
+        separator = self.language.vocabulary.separator
+        name = None if separator is None else self.language.vocabulary.name(separator)
+        model = {"name": self.language.name, "note": self.language.note, "weights": self.language.weights}
+        return {
+            "kind": "text", "model": model, "corpora": self.corpus.names, "separator": name if self.pack else None,
+        }  # fmt: skip
+
+    def summary(self) -> dict[str, Any]:
+        """What was passed over, and how many documents held bytes that are no UTF-8."""
+        passed, listed, replaced = self.corpus.tally
+        return {
+            "passed_over": passed, "passed_over_first": list(listed), "parts_with_replaced_bytes": replaced,
+        }  # fmt: skip
+
+    def probe(self) -> None:
+        """Run a few tokens, so that the layout is known."""
+        room = min(8, self.length)
+        tokens = torch.arange(1, room + 1).remainder(len(self.language.vocabulary))[None]
+        self.watch.run(self._moved(self.language.inputs(tokens)))
+
+    def units(self, state: State | None) -> Iterator[Unit]:
+        """The sequences behind a state."""
+        place, doc, skip = None, 0, 0
+        self._rows, self.corpus.tally = 0, Tally()
+        if state is not None:
+            place, doc, skip = dict(state["place"]), int(state["doc"]), int(state["place"]["token"])
+            self._rows = int(state["rows"])
+            self.corpus.tally = Tally(state["passed"], tuple(state["listed"]), state["replaced"])
+        for sequence in self.cutter.sequences(self._tokens(self.corpus.parts(place)), skip):
+            if self.limit is not None and self._rows >= self.limit:
+                return
+            unit = self._unit(doc, sequence)
+            if unit.rows:
+                doc += 1
+                yield unit
+
+    def run(self, units: Sequence[Unit]) -> Kept:
+        """The codes of the kept tokens of some sequences."""
+        lengths = [len(u.data.ids) for u in units]
+        order = sorted(range(len(units)), key=lambda k: -lengths[k])
+        passes: list[list[int]] = []
+        for k in order:
+            if not passes or (len(passes[-1]) + 1) * lengths[passes[-1][0]] > self.batch:
+                passes.append([])
+            passes[-1].append(k)
+        parts = [(numbers, self._pass([units[k] for k in numbers])) for numbers in passes]
+        return ordered(parts, [u.rows for u in units])
+
+    def seen(self, units: Sequence[Unit]) -> Texts:
+        """The sequences, with the piece of text that each token stands for."""
+        every: list[Tokens] = [u.data for u in units]
+        base = np.cumsum([0, *(len(s.utf8) for s in every)])
+        return Texts(
+            document=np.array([u.doc for u in units], np.int32),
+            document_ends=np.cumsum([len(s.ids) for s in every], dtype=np.int64),
+            tokens=np.concatenate([s.ids for s in every]),
+            piece_ends=np.concatenate([s.ends + b for s, b in zip(every, base, strict=False)]),
+            utf8=np.frombuffer(b"".join(s.utf8 for s in every), np.uint8),
+        )
+
+    def progress(self) -> tuple[int, int] | None:
+        """Tokens where their number is limited, else bytes."""
+        if self.limit is not None:
+            return min(self._rows, self.limit), self.limit
+        return None if self.corpus.size is None else (self.corpus.consumed, self.corpus.size)
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    def _tokens(self, parts: Iterable[Part]) -> Iterator[tuple[Part, Pieces]]:
+        """Documents with their tokens, cut several at a time."""
+        held: deque[Part] = deque()
+        size = 0
+        for part in parts:
+            held.append(part)
+            size += len(part.text)
+            if size >= TOGETHER or len(held) >= MOST:
+                yield from self._cut(held)
+                size = 0
+        yield from self._cut(held)
+
+    def _cut(self, held: deque[Part]) -> Iterator[tuple[Part, Pieces]]:
+        pieces = self.language.vocabulary.pieces([part.text for part in held])
+        for found in pieces:
+            yield held.popleft(), found
+
+    def _unit(self, doc: int, s: Tokens) -> Unit:
+        keep = self.sampling.positions(len(s.ids))
+        keep = keep[s.text[keep]]
+        if self.limit is not None:
+            keep = keep[: self.limit - self._rows]
+        self._rows += len(keep)
+        columns = {"doc": np.full(len(keep), doc, np.int32), "pos": keep.astype(np.int32), "token": s.ids[keep]}
+        if "corpus" in self.columns:
+            columns["corpus"] = s.corpora[keep]
+        names = s.documents[0] + (f" and {len(s.documents) - 1} more" if len(s.documents) > 1 else "")
+        after = {"place": s.after, "doc": doc + bool(len(keep)), "rows": self._rows, **s.tally._asdict()}
+        return Unit(doc, columns, keep, s, names, 12 * len(s.ids) + len(s.utf8) + 12, after)
+
+    def _pass(self, units: Sequence[Unit]) -> Kept:
+        """One forward pass; where a pre-activation is NaN, one for each sequence, to say whose it is."""
+        try:
+            return self._joint(units)
+        except CorruptError as error:
+            if len(units) == 1:
+                raise CorruptError(
+                    f"{error.what}, in sequence {units[0].doc}: {units[0].label}", why=error.why
+                ) from error
+            return ordered([([k], self._pass([unit])) for k, unit in enumerate(units)], [u.rows for u in units])
+
+    def _joint(self, units: Sequence[Unit]) -> Kept:
+        lengths = torch.tensor([len(u.data.ids) for u in units])
+        wide = int(lengths.max())
+        tokens = torch.zeros(len(units), wide, dtype=torch.int64)
+        for row, unit in zip(tokens, units, strict=True):
+            row[: len(unit.data.ids)] = torch.from_numpy(unit.data.ids)
+        keep = np.concatenate([k * wide + u.keep for k, u in enumerate(units)])
+        padded = bool((lengths < wide).any())
+        inputs = self.language.inputs(tokens, lengths if padded else None)
+        return self.watch.run(self._moved(inputs), torch.from_numpy(keep))
+
+    def _moved(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        device = next(self.language.model.parameters()).device
+        return {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in inputs.items()}
