@@ -4,12 +4,12 @@
 every file that is not what it should be.
 """
 
+from polykern.store.examination import Problem, verify
 from polykern.store.items import Context, Pictures, Texts
 from polykern.store.manifest import SCHEMA, Activation, Manifest
 from polykern.store.reader import Store
 from polykern.store.records import Record
 from polykern.store.rows import Rows
-from polykern.store.examination import Problem, verify
 from polykern.store.writer import Writer
 
 __all__ = [

@@ -7,11 +7,11 @@ from typing import Any
 
 from polykern.errors import CorruptError, MismatchError
 from polykern.store.disk import TEMPORARY, put, remove
+from polykern.store.examination import examine
 from polykern.store.files import MANIFEST, Folder
 from polykern.store.lease import NAME as LEASE
 from polykern.store.manifest import Manifest
 from polykern.store.records import ITEMS, NUMBERED, SHARDS, Record
-from polykern.store.examination import examine
 
 CLEARED = ".cleared"  # there while a store is being removed to be overwritten
 FAMILY = b'"polykern-codes/'

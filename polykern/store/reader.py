@@ -15,13 +15,13 @@ from polykern.codes import Codes
 from polykern.errors import CorruptError, UsageError
 from polykern.layout import Layout
 from polykern.store import items as things
+from polykern.store.examination import examine
 from polykern.store.files import Files, opened
 from polykern.store.items import Array
 from polykern.store.manifest import Manifest
 from polykern.store.records import ITEMS, Record, items_name
 from polykern.store.rows import Index, Rows, Selection, Shelf, chosen
 from polykern.store.sealed import canonical
-from polykern.store.examination import examine
 
 BLOCK = 64 << 20  # bytes of whole codes held while fields are cut out of them
 
