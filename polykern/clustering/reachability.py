@@ -2,14 +2,18 @@
 
     reach(i, j) = max(core(i), core(j), distance(i, j))
 
-min_samples counts other rows, as hdbscan and cuML do; scikit-learn counts the row itself too, its min_samples is one
-more. Campello, Moulavi, Sander 2013, "Density-based clustering based on hierarchical density estimates".
+min_samples counts other rows, as hdbscan and cuML do; scikit-learn counts the row itself too, its min_samples is
+one more. Campello, Moulavi, Sander 2013, "Density-based clustering based on hierarchical density estimates".
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from polykern.clustering.cores import core_distances
@@ -29,12 +33,26 @@ class Reachability:
     cores     int32|float64 (n)   core distances
     zero      the distance that 0 stands for; 0.0: half of the least positive weight of the tree
     distinct  rows that differ
+    seconds   stage -> time it took; a stage that was kept from an earlier run took none
     """
 
     tree: SpanningTree
     cores: Tensor
     zero: float
     distinct: int
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+class Stages(Protocol):
+    """Where finished stages are kept, for a run that may be interrupted (`polykern.clustering.work.Work`)."""
+
+    def load(self, stage: str) -> Mapping[str, NDArray[Any]] | None:
+        """The arrays of a stage, None when it was not finished."""
+        ...
+
+    def save(self, stage: str, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Keep the arrays of a stage."""
+        ...
 
 
 def reachability(
@@ -42,7 +60,7 @@ def reachability(
 ) -> Reachability:
     """The mutual reachability of rows.
 
-    rows         int32 (n, words) packed codes for "hamming" and "jaccard"; float32|float64 (n, units) for "euclidean"
+    rows         int32 (n, words) packed codes for "hamming" and "jaccard"; float (n, units) for "euclidean"
     metric       "hamming" | "jaccard" | "euclidean"
     min_samples  1 ... n - 1
     backend      of the kernels; None takes the first that can run
@@ -59,22 +77,29 @@ def reachabilities(
     min_samples: Sequence[int],
     *,
     backend: str | None = None,
+    stages: Stages | None = None,
     progress: Progress | None = None,
 ) -> dict[int, Reachability]:
     """The mutual reachability for several min_samples, from the distances of the greatest; else as `reachability`.
 
+    stages  keeps the lists and the tree, and gives back those of an earlier run of the same arguments
+
     Exact for every one of them (CORE-SG: Neto, Naldi, Campello, Sander 2022).
     """
+    clock = _Clock()
     groups = distinct_rows(rows)
     space = space_of(rows[groups.first], metric, backend=backend)
+    clock.lap("duplicates")
     most, fewer = max(min_samples), sorted(set(min_samples) - {max(min_samples)}, reverse=True)
-    distances, indices = space.nearest(min(most, space.n - 1), progress)
+    distances, indices = _lists(space, min(most, space.n - 1), rows.device, stages, progress)
+    clock.lap("neighbours")
     cores = {k: core_distances(distances, indices, groups.counts, k) for k in (most, *fewer)}
-    tree = minimum_spanning_tree(space, distances, indices, cores[most], progress)
+    tree = _tree(space, distances, indices, cores[most], stages, progress)
     trees = {most: tree}
     for k in fewer:
         trees[k] = sub_tree(space, distances, indices, tree, cores[k])
-    return {k: _of_all_rows(trees[k], cores[k], groups, space) for k in trees}
+    clock.lap("spanning tree")
+    return {k: _of_all_rows(trees[k], cores[k], groups, space, clock.seconds) for k in trees}
 
 
 def space_of(points: Tensor, metric: str, *, backend: str | None = None) -> Space:
@@ -86,5 +111,53 @@ def space_of(points: Tensor, metric: str, *, backend: str | None = None) -> Spac
     return Packed(points, metric, backend=backend)
 
 
-def _of_all_rows(tree: SpanningTree, cores: Tensor, groups: Distinct, space: Space) -> Reachability:
-    return Reachability(tree.expanded(groups, cores), cores[groups.inverse].cpu(), space.zero, len(groups.first))
+def _lists(
+    space: Space, k: int, device: torch.device, stages: Stages | None, progress: Progress | None
+) -> tuple[Tensor, Tensor]:
+    kept = stages.load("lists") if stages else None
+    if kept is None:
+        distances, indices = space.nearest(k, progress)
+        if stages:
+            stages.save("lists", {"distances": distances.cpu().numpy(), "indices": indices.cpu().numpy()})
+        return distances, indices
+    return torch.from_numpy(kept["distances"]).to(device), torch.from_numpy(kept["indices"]).to(device)
+
+
+def _tree(
+    space: Space,
+    distances: Tensor,
+    indices: Tensor,
+    cores: Tensor,
+    stages: Stages | None,
+    progress: Progress | None,
+) -> SpanningTree:
+    kept = stages.load("tree") if stages else None
+    if kept is None:
+        tree = minimum_spanning_tree(space, distances, indices, cores, progress)
+        if stages:
+            edges = {"source": tree.source, "target": tree.target, "weight": tree.weight}
+            effort = np.array([tree.rounds, tree.searched], np.int64)
+            stages.save("tree", {**{k: v.numpy() for k, v in edges.items()}, "effort": effort})
+        return tree
+    rounds, searched = kept["effort"].tolist()
+    source, target, weight = (torch.from_numpy(kept[k]) for k in ("source", "target", "weight"))
+    return SpanningTree(source, target, weight, rounds, searched)
+
+
+def _of_all_rows(
+    tree: SpanningTree, cores: Tensor, groups: Distinct, space: Space, seconds: Mapping[str, float]
+) -> Reachability:
+    whole, every = tree.expanded(groups, cores), cores[groups.inverse].cpu()
+    return Reachability(whole, every, space.zero, len(groups.first), seconds)
+
+
+class _Clock:
+    """Seconds between laps."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.seconds[stage], self._last = now - self._last, now
