@@ -1,7 +1,7 @@
 """From a spanning tree to the tree of clusters: thin wrappers with names, and hdbscan's array as a view.
 
-Every minimum spanning tree of the same distances gives the same dendrogram when all edges of one weight are merged at
-once (`tie_order="multiway"`), which is what makes labels independent of the order of rows: distances of codes are small
+Every minimum spanning tree of the same distances gives the same dendrogram when all edges of one weight are merged
+at once (`tie_order="multiway"`). That makes labels independent of the order of rows: distances of codes are small
 integers, and most edges are tied. `tie_order="hdbscan"` merges one edge after the other in stable order.
 """
 
@@ -63,9 +63,9 @@ class Condensed:
 
     @cached_property
     def outlier_scores(self) -> NDArray[np.float64]:
-        """float64 (n): GLOSH, how much sparser a point's place is than the densest of the cluster it leaves; 0 ... 1.
+        """float64 (n): GLOSH, how much sparser a point's place is than the densest of the cluster it leaves.
 
-        Campello, Moulavi, Zimek, Sander 2015.
+        0 is an inlier, 1 the most an outlier can have. Campello, Moulavi, Zimek, Sander 2015.
         """
         return extraction.outliers(self.rows, self.clusters).numpy()
 
