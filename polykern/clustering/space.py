@@ -5,18 +5,19 @@ some, and the distances of pairs. Distances are exact: int32 counts for Hamming,
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from polykern.errors import UsageError
-from polykern_kernels import hamming
+from polykern_kernels import foreign, hamming, neighbours
 
 Progress = Callable[[str, int, int], None]  # stage, done, total
 
 METRICS = ("hamming", "jaccard")
-_PAIRS = 1 << 22  # distances held at a time
+_PAIRS = 1 << 14  # codes compared at a time
 
 
 class Space(Protocol):
@@ -90,59 +91,28 @@ class Packed:
 
     def nearest(self, k: int, progress: Progress | None = None) -> tuple[Tensor, Tensor]:
         """The k nearest other points of each point; see `Space`."""
-        parts = []
-        for rows in self._blocks(torch.arange(self.n, device=self.words.device)):
-            d = self._to_all(rows)
-            d[torch.arange(len(rows)), rows] = never(d.dtype)
-            near, order = d.sort(dim=1, stable=True)
-            parts.append((near[:, :k], order[:, :k]))
-            if progress:
-                progress("neighbours", int(rows[-1]) + 1, self.n)
-        if not parts:
-            raise UsageError("there are no points")
-        return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
+        told = None if progress is None else partial(progress, "neighbours")
+        return neighbours.self_nearest(self.words, k, metric=self.metric, backend=self.backend, progress=told)
 
     def foreign(
         self, rows: Tensor, cores: Tensor, components: Tensor, bound: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """The least mutual reachability to other components; see `Space`."""
-        weights, points = cores.new_zeros(len(rows)), torch.full_like(rows, -1)
-        at = 0
-        for some in self._blocks(rows):
-            w = torch.maximum(torch.maximum(self._to_all(some), cores), cores[some][:, None])
-            own = components[some][:, None] == components
-            w[own] = never(w.dtype)
-            least, point = w.min(1)
-            weights[at : at + len(some)] = least
-            points[at : at + len(some)] = torch.where(own.all(1), -1, point)
-            at += len(some)
-        return weights, points
+        return foreign.nearest(
+            self.words, rows, cores, components, bound=bound, metric=self.metric, backend=self.backend
+        )
 
     def between(self, i: Tensor, j: Tensor) -> Tensor:
         """The distances of aligned pairs; see `Space`."""
-        parts = [self._aligned(a, b) for a, b in zip(i.split(1 << 16), j.split(1 << 16), strict=True)]
-        return torch.cat(parts)
+        pairs = zip(i.split(_PAIRS), j.split(_PAIRS), strict=True)
+        return torch.cat([self._apart(self.words[a], self.words[b]) for a, b in pairs])
 
-    def _blocks(self, rows: Tensor) -> tuple[Tensor, ...]:
-        return rows.split(max(1, _PAIRS // max(1, self.n))) if len(rows) else ()
-
-    def _to_all(self, rows: Tensor) -> Tensor:
-        d = hamming.pairwise(self.words[rows], self.words, backend=self.backend)
-        return d if self.metric == "hamming" else _jaccard(d, self._sizes()[rows][:, None], self._sizes())
-
-    def _aligned(self, i: Tensor, j: Tensor) -> Tensor:
-        d = hamming.aligned(self.words[i], self.words[j], backend=self.backend)
-        return d if self.metric == "hamming" else _jaccard(d, self._sizes()[i], self._sizes()[j])
-
-    def _sizes(self) -> Tensor:
-        """int32 (n): bits that are set."""
-        return hamming.aligned(self.words, torch.zeros_like(self.words), backend=self.backend)
-
-
-def _jaccard(differing: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """Bits that differ of those set in either, float64, correctly rounded."""
-    union = (differing + a + b) // 2
-    return differing.double() / union.clamp(min=1).double()
+    def _apart(self, a: Tensor, b: Tensor) -> Tensor:
+        differing = hamming.aligned(a, b, backend=self.backend)
+        if self.metric == "hamming":
+            return differing
+        union = hamming.aligned(a | b, torch.zeros_like(a), backend=self.backend)
+        return differing.double() / union.clamp(min=1).double()
 
 
 def never(dtype: torch.dtype) -> float:
