@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from polykern.errors import CorruptError, MismatchError
-from polykern.store.disk import TEMPORARY, put, remove
+from polykern.store.disk import TEMPORARY, put, remove, sync_folder, told
 from polykern.store.examination import examine
 from polykern.store.files import MANIFEST, Folder
 from polykern.store.lease import NAME as LEASE
@@ -85,6 +85,8 @@ def clear(root: Path) -> None:
             remove(p for p in sorted(inside.iterdir()) if NUMBERED.fullmatch(p.name) or TEMPORARY.fullmatch(p.name))
             with suppress(OSError):  # what is not ours keeps the folder
                 inside.rmdir()
+    with told(root):
+        sync_folder(root)  # the mark goes when everything else has gone for good
     remove([root / CLEARED])
 
 

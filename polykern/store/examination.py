@@ -19,7 +19,7 @@ from polykern.store.shard import check_head, mapped
 LEVELS = ("fast", "full")
 BLOCK = 8 << 20  # bytes hashed at a time
 BARRED = {errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
-Progress = Callable[[str, int, int], None]  # stage, bytes done, bytes in all
+Progress = Callable[[str, int, int], None]  # stage, files done, files in all
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def verify(where: Path | str, *, level: str = "full", progress: Progress | None 
 
     where     its folder or URL
     level     "fast": manifest, records, sizes and headers; "full": every byte against its hash as well
-    progress  is told how far it is: ("verify", bytes done, bytes in all)
+    progress  is told how far it is: ("verify", files done, files in all)
     returns   one entry for every file that is damaged, missing or foreign; empty for a good store
 
     Errors: CorruptError when there is no folder at all.
@@ -70,13 +70,11 @@ def examine(files: Files, level: str, progress: Progress | None = None) -> Exami
         return found
     found.problems += _read_records(files, manifest, found.records)
     sizes = {f"{folder}/{name}": size for folder in (SHARDS, ITEMS) for name, size in files.names(folder).items()}
-    total, done = sum(mark.bytes for record in found.records for mark in record.files), 0
-    for record in found.records:
-        for mark in record.files:
-            found.problems += _file_problems(files, manifest, record, mark, sizes, level)
-            done += mark.bytes
-            if progress is not None:
-                progress("verify", done, total)
+    each = [(record, mark) for record in found.records for mark in record.files]
+    for done, (record, mark) in enumerate(each, 1):
+        found.problems += _file_problems(files, manifest, record, mark, sizes, level)
+        if progress is not None:
+            progress("verify", done, len(each))
     return found
 
 

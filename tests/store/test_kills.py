@@ -1,0 +1,119 @@
+"""Writers that are killed: no shard that was acknowledged is lost, none that is torn is seen, and a resumed store
+has the same bytes as one that was written in one go."""
+
+import json
+import random
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tests.store.synthetic as made_up
+from polykern.store import Store, verify
+
+Kill = Callable[..., dict[str, Any]]
+RANDOM_KILLS = 60
+
+
+@pytest.fixture(scope="module")
+def kill() -> Iterator[Kill]:
+    """kill(path, ...) -> what came of a writer that was killed there (tests/store/killed.py)."""
+    line = [sys.executable, "-m", "tests.store.killed"]
+    root = Path(__file__).parents[2]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(line, text=True, cwd=root, **pipes) as process:
+        assert process.stdin
+        assert process.stdout
+
+        def plan(path: Path, **how: Any) -> dict[str, Any]:
+            assert process.stdin
+            assert process.stdout
+            process.stdin.write(json.dumps({"path": str(path), **how}) + "\n")
+            process.stdin.flush()
+            found: dict[str, Any] = json.loads(process.stdout.readline())
+            return found
+
+        yield plan
+        process.stdin.close()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The files of a store that nobody killed."""
+    path = tmp_path_factory.mktemp("whole") / "a.codes"
+    made_up.write(path)
+    return made_up.contents(path)
+
+
+def require_prefix(path: Path, acknowledged: int) -> int:
+    """Fail unless what is committed is good and holds what was acknowledged; how many shards are committed."""
+    if not (path / "manifest.json").exists():
+        assert acknowledged == 0
+        return 0
+    assert verify(path) == []
+    store = Store.open(path, verify="full")
+    assert acknowledged <= len(store.records) <= acknowledged + 1
+    made_up.require_rows(store.rows(activations=["blocks.0.mlp"]), len(store.records))
+    return len(store.records)
+
+
+def test_the_writer_lives_when_it_is_let(kill: Kill, tmp_path: Path, whole: dict[str, bytes]) -> None:
+    came = kill(tmp_path / "a.codes")
+    assert (came["acknowledged"], came["ended"]) == (3, 0)
+    assert made_up.contents(tmp_path / "a.codes") == whole
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("torn", [False, True], ids=["before", "torn"])
+def test_killed_at_every_call(kill: Kill, tmp_path: Path, whole: dict[str, bytes], torn: bool) -> None:
+    calls = kill(tmp_path / "let")["calls"]
+    assert calls > 40
+    committed = []
+    for call in range(1, calls + 1):
+        path = tmp_path / f"{call}.codes"
+        came = kill(path, call=call, torn=torn)
+        assert (came["ended"], came["calls"]) == (-9, call)
+        committed.append(require_prefix(path, came["acknowledged"]))
+        made_up.write(path)
+        assert made_up.contents(path) == whole
+    assert committed == sorted(committed)
+    assert set(committed) == {0, 1, 2, 3}
+
+
+@pytest.mark.slow
+def test_killed_at_random_times(kill: Kill, tmp_path: Path, whole: dict[str, bytes]) -> None:
+    rng = random.Random(0)
+    for number in range(RANDOM_KILLS):
+        path = tmp_path / f"{number}.codes"
+        ended, at_least = 1, 0
+        while ended:  # killed again and again while it resumes, later and later
+            came = kill(path, microseconds=int(rng.uniform(500, 60_000)))
+            ended = came["ended"]
+            assert ended in (0, -14)
+            held = (
+                require_prefix(path, 0) if not (path / "manifest.json").exists() else len(Store.open(path).records)
+            )
+            assert held >= at_least + came["acknowledged"]
+            at_least = held
+        assert made_up.contents(path) == whole
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("torn", [False, True], ids=["before", "torn"])
+def test_killed_while_it_overwrites(kill: Kill, tmp_path: Path, whole: dict[str, bytes], torn: bool) -> None:
+    """Whenever it dies: the old store, nothing, or the beginning of the new one; the next run finishes it."""
+    path = tmp_path / "let"
+    made_up.write(path, 2)
+    calls = kill(path, overwrite=True)["calls"]
+    for call in range(1, calls + 1, 2):
+        path = tmp_path / f"{call}.codes"
+        made_up.write(path, 2)
+        came = kill(path, overwrite=True, call=call, torn=torn)
+        assert (came["ended"], came["calls"]) == (-9, call)
+        if (path / "manifest.json").exists() and not (path / ".cleared").exists():
+            require_prefix(path, came["acknowledged"]) if not Store.open(path).complete else None
+        made_up.write(path, overwrite=(path / "manifest.json").exists())
+        assert made_up.contents(path) == whole
