@@ -6,11 +6,12 @@ from typing import Annotated
 
 import typer
 
-from polykern.cli import doctor, heatmap, layers, view
+from polykern.cli import cluster, doctor, heatmap, info, layers, verify, view
 from polykern.cli.failures import exit_code, watched
 from polykern.cli.talk import Talk
 
-ABOUT = """Polytope densities of neural networks: maps of where a network changes its linear map.
+ABOUT = """The polytope lens on neural networks: maps of how densely a network changes its linear map, and exact
+clusters of the spline codes of its data.
 
 Every command takes --help and shows an example. The result goes to stdout, everything else to stderr. An option
 with an environment variable beside it may be set there; what is given on the command line goes first.
@@ -30,7 +31,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Example: polykern heatmap --model digits --resolution 1024 --out demo",
 )
-for _module in (heatmap, layers, doctor, view):
+for _module in (heatmap, cluster, layers, info, verify, doctor, view):
     _name = _module.__name__.rpartition(".")[2]
     app.command(_name, help=_flowing(_module.command.__doc__), epilog=_module.EXAMPLE)(_module.command)
 

@@ -9,7 +9,7 @@ WHAT, WHERE, HOW, SAID = "What is mapped", "Which pixels", "How it is computed",
 OWN = "or your own: package.module:function, path/to/file.py:function"
 
 
-def _option(
+def option(
     *names: str, panel: str | None = None, env: str | None = None, metavar: str | None = None, **more: Any
 ) -> Any:
     """An option with help, in a panel, with POLYKERN_`env` as its environment variable."""
@@ -23,54 +23,54 @@ ModelName = Annotated[
     str, typer.Argument(metavar="MODEL", envvar="POLYKERN_MODEL", help=f"digits, googlenet, ...; {OWN}.")
 ]
 Model = Annotated[
-    str, _option("--model", panel=WHAT, env="MODEL", metavar="MODEL", help=f"digits, googlenet, ...; {OWN}.")
+    str, option("--model", panel=WHAT, env="MODEL", metavar="MODEL", help=f"digits, googlenet, ...; {OWN}.")
 ]
 Start = Annotated[
     str | None,
-    _option("--start", panel=WHAT, env="START", metavar="MODULE",
+    option("--start", panel=WHAT, env="START", metavar="MODULE",
             help='Module at whose input the code begins; "" is the model\'s input.'),
 ]  # fmt: skip
 Stop = Annotated[
     str,
-    _option("--stop", panel=WHAT, env="STOP", metavar="MODULE",
+    option("--stop", panel=WHAT, env="STOP", metavar="MODULE",
             help="Module after whose output the code ends; the model's output by default."),
 ]  # fmt: skip
 Select = Annotated[
     list[str] | None,
-    _option("--select", panel=WHAT, metavar="GLOB",
+    option("--select", panel=WHAT, metavar="GLOB",
             help="Nonlinearities that make the code, by module or TransformerLens name; repeatable. Default: all."),
 ]  # fmt: skip
 Images = Annotated[
     tuple[str, str, str] | None,
-    _option("--images", panel=WHAT, metavar="A B C", help="Three files that the plane goes through."),
+    option("--images", panel=WHAT, metavar="A B C", help="Three files that the plane goes through."),
 ]
 Indices = Annotated[
     tuple[int, int, int] | None,
-    _option("--indices", panel=WHAT, metavar="I J K", help="Three of the model's numbered examples instead."),
+    option("--indices", panel=WHAT, metavar="I J K", help="Three of the model's numbered examples instead."),
 ]
 
 # --- where ----------------------------------------------------------------------------------------
 
 Out = Annotated[
     Path | None,
-    _option("--out", env="OUT", metavar="DIR", help="Folder of the result; a run begun in it is finished."),
+    option("--out", env="OUT", metavar="DIR", help="Folder of the result; a run begun in it is finished."),
 ]
 Resolution = Annotated[
-    int, _option("--resolution", panel=WHERE, env="RESOLUTION", metavar="N", help="Pixels a side.")
+    int, option("--resolution", panel=WHERE, env="RESOLUTION", metavar="N", help="Pixels a side.")
 ]
 WindowOf = Annotated[
     tuple[float, float, float] | None,
-    _option("--window", panel=WHERE, metavar="U V SIDE",
+    option("--window", panel=WHERE, metavar="U V SIDE",
             help="Square of the plane: corner and side, L2 units. By default the triangle and half of it around."),
 ]  # fmt: skip
-Zoom = Annotated[float, _option("--zoom", panel=WHERE, metavar="X", help="Magnify the window X times.")]
+Zoom = Annotated[float, option("--zoom", panel=WHERE, metavar="X", help="Magnify the window X times.")]
 Centre = Annotated[
     tuple[float, float] | None,
-    _option("--centre", panel=WHERE, metavar="U V", help="Where --zoom looks; the window's middle by default."),
+    option("--centre", panel=WHERE, metavar="U V", help="Where --zoom looks; the window's middle by default."),
 ]
 Sigma = Annotated[
     float | None,
-    _option("--sigma", panel=WHERE, env="SIGMA", metavar="PX",
+    option("--sigma", panel=WHERE, env="SIGMA", metavar="PX",
             help="Of the Gaussian over the density; by default 16 at 4096 pixels, else in proportion."),
 ]  # fmt: skip
 
@@ -78,59 +78,57 @@ Sigma = Annotated[
 
 Engine = Annotated[
     str,
-    _option("--engine", panel=HOW, env="ENGINE", metavar="NAME",
+    option("--engine", panel=HOW, env="ENGINE", metavar="NAME",
             help="auto (measures and says why it chose), tiles, anchored, scanline, float32 or float64."),
 ]  # fmt: skip
 Arithmetic = Annotated[
     str | None,
-    _option("--arithmetic", panel=HOW, env="ARITHMETIC", metavar="NAME",
+    option("--arithmetic", panel=HOW, env="ARITHMETIC", metavar="NAME",
             help="float32, float16, bfloat16: of anchored differences; by default what suits the device."),
 ]  # fmt: skip
 Device = Annotated[
     str,
-    _option("--device", panel=HOW, env="DEVICE", metavar="NAME",
+    option("--device", panel=HOW, env="DEVICE", metavar="NAME",
             help="cpu, cuda:N or auto, which is the first GPU, or the CPU where there is none."),
 ]  # fmt: skip
 Classes = Annotated[
     bool | None,
-    _option("--classes/--no-classes", panel=HOW, metavar="",
+    option("--classes/--no-classes", panel=HOW, metavar="",
             help="Map the class of every pixel as well; by default where the model names its classes."),
 ]  # fmt: skip
 Backend = Annotated[
     str,
-    _option("--backend", panel=HOW, env="BACKEND", metavar="NAME",
+    option("--backend", panel=HOW, env="BACKEND", metavar="NAME",
             help="Kernels: cpu, triton (on a GPU) or auto, which follows --device."),
 ]  # fmt: skip
 Memory = Annotated[
     str,
-    _option("--memory-budget", panel=HOW, env="MEMORY_BUDGET", metavar="SIZE",
+    option("--memory-budget", panel=HOW, env="MEMORY_BUDGET", metavar="SIZE",
             help="Memory the process may take; batches shrink to fit."),
 ]  # fmt: skip
-Seed = Annotated[int, _option("--seed", panel=HOW, env="SEED", min=0, metavar="N", help="Of everything random.")]
-Overwrite = Annotated[bool, _option("--overwrite", metavar="", help="Replace another run's map in DIR.")]
+Seed = Annotated[int, option("--seed", panel=HOW, env="SEED", min=0, metavar="N", help="Of everything random.")]
+Overwrite = Annotated[bool, option("--overwrite", metavar="", help="Replace another run's map in DIR.")]
 DryRun = Annotated[
     bool,
-    _option("--dry-run", metavar="", help="Say what it would take (rows, disk, memory, time) and write nothing."),
+    option("--dry-run", metavar="", help="Say what it would take (rows, disk, memory, time) and write nothing."),
 ]
 Viewer = Annotated[
-    bool, _option("--viewer/--no-viewer", metavar="", panel=SAID, help="Write DIR/viewer, a page to explore.")
+    bool, option("--viewer/--no-viewer", metavar="", panel=SAID, help="Write DIR/viewer, a page to explore.")
 ]
-Figures = Annotated[bool, _option("--figures/--no-figures", metavar="", panel=SAID, help="Write PNG figures.")]
+Figures = Annotated[bool, option("--figures/--no-figures", metavar="", panel=SAID, help="Write PNG figures.")]
 
 # --- said -----------------------------------------------------------------------------------------
 
-Json = Annotated[
-    bool, _option("--json", metavar="", panel=SAID, help="One JSON object on stdout, errors included.")
-]
-Quiet = Annotated[bool, _option("--quiet", "-q", metavar="", panel=SAID, help="Say nothing but errors.")]
+Json = Annotated[bool, option("--json", metavar="", panel=SAID, help="One JSON object on stdout, errors included.")]
+Quiet = Annotated[bool, option("--quiet", "-q", metavar="", panel=SAID, help="Say nothing but errors.")]
 Verbose = Annotated[
     int,
-    _option("--verbose", "-v", panel=SAID, count=True, metavar="",
+    option("--verbose", "-v", panel=SAID, count=True, metavar="",
             help="Say every step; twice: tracebacks of errors as well."),
 ]  # fmt: skip
 Log = Annotated[
     str,
-    _option(
+    option(
         "--log-format", panel=SAID, env="LOG_FORMAT", metavar="NAME", help="Of the lines on stderr: text or json."
     ),
 ]
