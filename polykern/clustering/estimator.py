@@ -5,8 +5,8 @@
 
 Names and meanings are those of the package hdbscan. Differences: distances of codes are counts of bits; labels do
 not depend on the order of rows (`tie_order="multiway"`) and are numbered by falling size; a distance of 0 counts as
-half a bit (else as half of the least positive weight), so that nothing is infinite. min_samples counts other rows, as
-hdbscan, fast_hdbscan and cuML do; scikit-learn counts the row itself: its min_samples is ours + 1.
+half a bit (else as half of the least positive weight), so that nothing is infinite. min_samples counts other rows,
+as hdbscan, fast_hdbscan and cuML do; scikit-learn counts the row itself: its min_samples is ours + 1.
 
 Campello, Moulavi, Sander 2013, "Density-based clustering based on hierarchical density estimates"; Black et al.
 2022, "Interpreting Neural Networks through the Polytope Lens", for codes of polytopes.
@@ -135,7 +135,7 @@ class HDBSCAN(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         max_cluster_size: int | None = None,
         tie_order: str | None = None,
     ) -> Self:
-        """Other clusters of the same rows and distances: a fitted estimator that shares the spanning tree of this one.
+        """Other clusters of the same rows: a fitted estimator that shares the distances and the tree of this one.
 
         What is not given stays. min_samples stays the number that this one was fitted with.
         """

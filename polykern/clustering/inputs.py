@@ -4,8 +4,8 @@
 matrix
 
     bool, and any numbers that are all 0 or 1   are bits, a column each
-    uint8, int32, uint32, uint64 otherwise      are packed words: bit j of a row is bit j % width of word j // width,
-                                                as in `np.packbits(bitorder="little")` and `Codes.words`
+    uint8, int32, uint32, uint64 otherwise      are packed words: bit j of a row is bit j % width of word j // width
+                                                (`np.packbits(bitorder="little")`, `Codes.words`)
 
 which is no contradiction: words that are all 0 or 1 are as far from each other as the bits they would be.
 "euclidean" is between rows of real numbers: float32 and float64 as they are, other numbers as float64.

@@ -107,7 +107,7 @@ def space_of(points: Tensor, metric: str, *, backend: str | None = None) -> Spac
     if metric == "euclidean":
         from polykern.clustering.euclidean import Euclidean
 
-        return Euclidean(points)
+        return Euclidean(points, backend=backend)
     return Packed(points, metric, backend=backend)
 
 
