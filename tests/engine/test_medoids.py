@@ -106,7 +106,7 @@ def test_messages(words: torch.Tensor) -> None:
     with pytest.raises(UsageError, match="3 labels for 60 rows"):
         medoids.of_codes(words, BITS, np.zeros(3, np.int64))
     with pytest.raises(UsageError, match=r"labels are integers \(n\), got float64 \[60\]"):
-        medoids.of_codes(words, BITS, np.zeros(60))
+        medoids.of_codes(words, BITS, np.zeros(60))  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="labels are -1 or a cluster, got -2"):
         medoids.of_codes(words, BITS, np.full(60, -2))
     with pytest.raises(UsageError, match="cluster 1 has no members"):
