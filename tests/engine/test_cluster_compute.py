@@ -132,7 +132,7 @@ def test_an_interrupted_run_goes_on(
         if now == stage:
             raise Stop
 
-    how = {"min_cluster_size": 12, "min_samples": 4}
+    how: dict[str, Any] = {"min_cluster_size": 12, "min_samples": 4}
     with pytest.raises(Stop):
         cluster(store, tmp_path / "stopped", progress=interrupt, **how)
     with pytest.raises(CorruptError, match="the same `polykern cluster` command"):
@@ -151,7 +151,7 @@ def test_a_stage_that_was_damaged_is_made_again(store: Store, tmp_path: Path) ->
         if now == "tree":
             raise Stop
 
-    how = {"min_cluster_size": 12, "min_samples": 4}
+    how: dict[str, Any] = {"min_cluster_size": 12, "min_samples": 4}
     with pytest.raises(Stop):
         cluster(store, tmp_path / "stopped", progress=interrupt, **how)
     lists = tmp_path / "stopped" / "work" / "lists.safetensors"
