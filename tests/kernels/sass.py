@@ -93,6 +93,31 @@ def _program(kernel: str, pixels: int, warps: int) -> Build:
     return Build("program", kernel, str(pixels), types, {"PIX": pixels}, {"num_warps": warps})
 
 
+def _neighbours(kernel: str, jaccard: bool) -> Build:
+    real = "*fp64" if jaccard else "*i32"
+    types = {
+        **dict.fromkeys(("a_ptr", "b_ptr", "a_ones_ptr", "b_ones_ptr"), "*i32"),
+        **{"skip_ptr": "*i64", "chosen_ptr": "*i64", "radii_ptr": real},
+        "out_ptr": "*i64" if "within" in kernel else real,
+    }
+    launched = ("BLOCK_M", "BLOCK_W") if "rescan" in kernel else ("BLOCK_N", "BLOCK_M")
+    variant = "jaccard" if jaccard else "hamming"
+    return Build("neighbours", kernel, variant, types, {"JACCARD": jaccard}, {}, launched, popcount=True)
+
+
+def _foreign(jaccard: bool) -> Build:
+    real = "*fp64" if jaccard else "*i32"
+    types = {
+        **dict.fromkeys(("a_ptr", "b_ptr", "a_ones_ptr", "b_ones_ptr", "b_name_ptr", "point_ptr"), "*i32"),
+        **dict.fromkeys(("a_component_ptr", "b_component_ptr"), "*i32"),
+        **dict.fromkeys(("a_core_ptr", "b_core_ptr", "near_ptr", "bound_ptr", "weight_ptr"), real),
+    }
+    variant, launched = "jaccard" if jaccard else "hamming", ("BLOCK_N", "BLOCK_M")
+    options = {"num_warps": 8}
+    name = "foreign_nearest_kernel"
+    return Build("foreign", name, variant, types, {"JACCARD": jaccard}, options, launched, popcount=True)
+
+
 _CODES = {"a_ptr": "*i32", "b_ptr": "*i32", "out_ptr": "*i32"}
 _RASTER = {"words_ptr": "*i32", "right_ptr": "*i32", "down_ptr": "*i32"}
 
@@ -114,6 +139,7 @@ BUILDS = (
             ("one-column", True, {"WIDTH": 1, "WORDS": 1}),
         )
     ),
+    *(_foreign(jaccard) for jaccard in (False, True)),
     Build("digest", "digest_keys_kernel", "512", {"out_ptr": "*i64"}, {"BLOCK": 512}),
     *(
         Build(
@@ -132,6 +158,11 @@ BUILDS = (
     Build("pack", "pack_place_kernel", "256", {"part_ptr": "*i32", "out_ptr": "*i32"}, {"BLOCK": 256}),
     _grid("fp32", 1, True),
     *(_grid("fp64", *case) for case in ((1, True), (2, True), (2, False))),
+    *(
+        _neighbours(f"neighbours_{kernel}_kernel", jaccard)
+        for kernel in ("minima", "rescan", "within")
+        for jaccard in (False, True)
+    ),
     *(_program(*kernel) for kernel in (("program_run_kernel", 64, 1), ("program_count_kernel", 256, 4))),
 )
 
