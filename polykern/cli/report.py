@@ -1,0 +1,79 @@
+"""`polykern report`: a clustering as pages a person can read."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from polykern.cli import options, values
+from polykern.cli.talk import Talk
+from polykern.errors import CorruptError, UsageError
+
+SCHEMA = "polykern-report/1"
+EXAMPLE = "Example: polykern report minilm.clusters --out report --examples 12"
+MAX_SCORES = 16 << 20  # bytes
+
+
+def command(
+    ctx: typer.Context,
+    clusters: Annotated[Path, typer.Argument(metavar="CLUSTERS", help="Folder of a finished clustering.")],
+    store: Annotated[
+        str | None, typer.Option(metavar="STORE", help="Its store of codes; by default where it was clustered.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the report; CLUSTERS/report by default.")
+    ] = None,
+    examples: Annotated[int, typer.Option(metavar="N", min=1, max=1000, help="Rows a group of examples.")] = 10,
+    context: Annotated[int, typer.Option(metavar="N", min=0, max=1000, help="Tokens shown on either side.")] = 20,
+    scores: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Scores to show, a JSON file of `polykern cluster`.")
+    ] = None,
+    backend: options.Backend = "auto",
+    memory_budget: options.Memory = "2GiB",
+    seed: options.Seed = 0,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = 0,
+    log_format: options.Log = "text",
+) -> None:
+    """Write a clustering as a folder of pages that opens from a disk, offline.
+
+    An overview with sizes, condensed tree and a table of all clusters; for every cluster examples near its medoid,
+    at random and at its boundary, its tokens, the bits that tell it from the rest, the clusters near it; a search by
+    token; everything as JSON and columns as well.
+
+    A report that is there is replaced as a whole; a folder with anything else is refused.
+    """
+    talk: Talk = ctx.obj
+    talk.settle(quiet=quiet, verbose=verbose, log=log_format)
+    budget = values.size(memory_budget)
+
+    from polykern.clustering.result import Clusters
+    from polykern.report.clusters import write
+
+    found = _scores(scores)
+    opened = Clusters.open(clusters)
+    with talk.progress("rows or clusters") as progress:
+        page = write(
+            opened, store, out or clusters / "report", examples=examples, context=context, seed=seed, found=found,
+            memory=max(1, budget // 2), backend=None if backend == "auto" else backend, progress=progress,
+        )  # fmt: skip
+    whole = {"schema": SCHEMA, "page": str(page), "clusters": opened.count, "rows": len(opened)}
+    talk.result([(str(page),)], whole)
+    talk.say("open it in a browser")
+
+
+def _scores(path: Path | None) -> dict[str, Any] | None:
+    """The scores in a JSON file."""
+    if path is None:
+        return None
+    try:
+        if path.stat().st_size > MAX_SCORES:
+            raise UsageError(f"{path} is larger than {MAX_SCORES >> 20} MiB", fix="name a file of scores")
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as reason:
+        raise CorruptError(f"{path} cannot be read", why=str(reason)) from reason
+    if not isinstance(found, dict):
+        raise CorruptError(f"{path} holds no scores")
+    return found

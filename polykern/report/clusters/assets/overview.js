@@ -1,0 +1,69 @@
+"use strict";
+/* The overview: what was clustered, the sizes, the scores, the tree, the table. */
+(() => {
+  const pk = window.polykern, { h, s, data, number } = pk;
+  const tile = (value, name, more, kind = "") => h(`div.tile${kind}`, {}, h("b", {}, value), h("span", {}, name), more ? h("small", {}, more) : null);
+
+  function tiles() {
+    const share = data.rows ? data.noise / data.rows : 0, tree = data.tree ?? {};
+    const noise = h("div.tile", {}, h("b", {}, pk.percent(share)), h("span", {}, pk.link(-1, "noise")), pk.bar(share, "span.bar.wide"), h("small", {}, `${number(data.noise)} rows in no cluster`));
+    return h("section.tiles", { "aria-label": "In numbers" },
+      tile(number(data.clusters), "clusters", data.median === null ? "" : `half have ${number(data.median)} rows or more`), noise,
+      tile(number(data.rows), "rows", data.distinct ? `${number(data.distinct)} distinct` : ""),
+      tile(number(data.bits), "bits a code", `${number(data.fields.length)} layer${data.fields.length === 1 ? "" : "s"}`),
+      tile(data.metric, "metric", `spanning tree weighs ${number(tree.weight ?? null, 6)}`),
+      tile(`${number(data.seconds, 3)} s`, "to cluster", tree.rounds ? `${number(tree.rounds)} rounds, ${number(tree.passes ?? null, 3)} passes` : ""));
+  }
+
+  /* How many clusters have which size; the bars are equal steps of the ratio of sizes. */
+  function sizes() {
+    const small = innerWidth < 760, W = small ? 330 : 560, H = 190, left = 34, bottom = 34, top = 14, bins = data.sizes;
+    const most = Math.max(1, ...bins.map((b) => b[2])), wide = (W - left - 8) / Math.max(1, bins.length);
+    const y = (v) => top + (H - top - bottom) * (1 - v / most);
+    const picture = s("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", class: "chart", "aria-label": `Sizes of the clusters: ${bins.filter((b) => b[2]).map(([a, b, k]) => `${k} of ${a} to ${b - 1} rows`).join(", ")}` });
+    for (const v of [...new Set([0, Math.round(most / 2), most])]) {
+      picture.append(s("line", { x1: left, x2: W - 8, y1: y(v), y2: y(v), class: "rule" }), s("text", { x: left - 6, y: y(v) + 4, class: "end" }, number(v)));
+    }
+    const every = Math.ceil(bins.length / (small ? 5 : 8));
+    bins.forEach(([from, to, count], k) => {
+      const x = left + k * wide, range = to - from === 1 ? `${number(from)} rows` : `${number(from)} to ${number(to - 1)} rows`;
+      picture.append(s("rect", { x: x + 1, y: y(count), width: Math.max(1, wide - 2), height: y(0) - y(count), class: "column" }, s("title", {}, `${number(count)} clusters of ${range}`)));
+      if (k % every === 0) picture.append(s("text", { x: x + 2, y: H - bottom + 16, class: "start" }, number(from)));
+    });
+    picture.append(s("text", { x: W - 8, y: H - 3, class: "end" }, "rows of a cluster, steps of equal ratio"));
+    return h("section.card.sizes", { "aria-label": "Sizes" }, h("header", {}, h("h2", {}, "Sizes")), bins.length ? picture : h("p.quiet", {}, "There are no clusters."));
+  }
+
+  /* Every measure on an axis of its own: the value as a dot, each baseline as its interval. */
+  function scores() {
+    if (!data.scores.length) return null;
+    const found = data.scores.map((one) => {
+      const W = 420, x = (v) => 8 + (W - 16) * (v - one.low) / (one.high - one.low || 1);
+      const said = one.baselines.map((b) => `${b.name} ${number(b.mean)} (${number(b.low)} to ${number(b.high)})`).join(", ");
+      const picture = s("svg", { viewBox: `0 0 ${W} ${30 + 14 * one.baselines.length}`, role: "img", class: "chart", "aria-label": `${one.name} ${number(one.value)}; ${said}` },
+        s("line", { x1: 8, x2: W - 8, y1: 14, y2: 14, class: "rule" }));
+      one.baselines.forEach((b, k) => {
+        const at = 28 + 14 * k, side = x(b.high) > W - 130 ? -1 : 1;
+        picture.append(s("line", { x1: x(b.low), x2: x(b.high), y1: at, y2: at, class: "interval" }), s("circle", { cx: x(b.mean), cy: at, r: 3.5, class: "hollow" }),
+          s("text", { x: side > 0 ? x(b.high) + 8 : x(b.low) - 8, y: at + 4, class: side > 0 ? "start" : "end" }, b.name));
+      });
+      picture.append(s("circle", { cx: x(one.value), cy: 14, r: 5.5, class: "dot" }));
+      return h("div.score", {}, h("p", {}, h("span", {}, one.name), h("b", {}, number(one.value, 4))), picture);
+    });
+    return h("section.card.scores", { "aria-label": "Scores" }, h("header", {}, h("h2", {}, "Scores"), h("span.quiet", {}, "dot: these clusters; ring and line: baselines")), found);
+  }
+
+  function parameters() {
+    const found = Object.entries(data.parameters).map(([name, value]) => [h("dt", {}, name.replaceAll("_", " ")), h("dd", {}, value === null ? "none" : typeof value === "number" ? number(value) : value === true ? "yes" : value === false ? "no" : value)]);
+    return h("section.card.parameters", { "aria-label": "Parameters" }, h("header", {}, h("h2", {}, "Parameters")), h("dl", {}, found));
+  }
+
+  async function overview() {
+    const [columns, names] = await Promise.all([pk.load("index"), pk.load("names")]);
+    const tree = data.clusters ? pk.treeCard() : null, table = pk.table(columns, names);
+    const side = scores() ?? parameters();
+    return { title: "", cards: [tiles(), h("div.two", {}, sizes(), side), tree, table], ready: tree?.ready, redraw: () => { tree?.redraw(); table.redraw(); } };
+  }
+
+  Object.assign(pk, { overview });
+})();
