@@ -1,0 +1,167 @@
+"""python -m benches.bench_neighbours: exact nearest codes, beside faiss where it is installed.
+
+`neighbours.limit` is no operation but what a distance is made of: exclusive or, popcount and addition, over words that
+sit in L1. The popcount roof is one of the three alone, so the share of this row is the most another row can have.
+"""
+
+import importlib
+import importlib.util
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from torch import Tensor
+
+from benches._harness import Case, Setting, codes, main, same
+from benches._roof import L1_WORDS, PASSES
+from polykern_kernels import neighbours
+from polykern_kernels._cost import Cost
+from polykern_kernels._dispatch import Impl, cpu_objection
+from polykern_kernels._numba.lanes import popcount
+
+K = 15
+CHECKED = 16  # rows the reference repeats
+
+
+@numba.njit(parallel=True, nogil=True, error_model="numpy")
+def _differing(words, sums, passes):  # type: ignore[no-untyped-def]
+    for task in numba.prange(len(sums)):
+        total = np.uint64(0)
+        for p in range(passes):
+            # a window that moves and a word that changes, so that no pass repeats the last one
+            window, word = words[p % 64 : p % 64 + L1_WORDS], np.uint64(p % 64)
+            for i in range(len(window)):
+                total += popcount(window[i] ^ word)  # pyright: ignore[reportCallIssue]
+        sums[task] = total
+
+
+def cases(setting: Setting) -> list[Case]:
+    """Random codes of 3,072 and of 36,864 bits, among others and among themselves."""
+    n = setting.pick(65536 if setting.device == "cuda" else 20000, 40)
+    few = setting.pick(2000, 9)
+    short, long = setting.pick(96, 3), setting.pick(1152, 5)
+    found = [_nearest(setting, n, n, short), _nearest(setting, few, n, long)]
+    found += [_self_nearest(setting, n, short), _self_nearest(setting, n, long)]
+    return found if setting.device == "cuda" else [_limit(setting), *found]
+
+
+def _nearest(setting: Setting, n: int, m: int, words: int) -> Case:
+    a, b = (codes(rows, words, device=setting.device, seed=seed) for rows, seed in ((n, 0), (m, 1)))
+    k = setting.pick(K, 3)
+
+    def run(backend: str) -> tuple[Tensor, ...]:
+        if backend == "faiss":
+            return (_faiss(a, b, k),)
+        return neighbours.nearest(a, b, k, backend=backend)
+
+    @cache
+    def truth() -> tuple[Tensor, ...]:
+        part = neighbours.nearest(a[-CHECKED:], b, k, backend="reference")
+        return (*part, _faiss(a, b, k)) if _faiss_objection(a) is None else part
+
+    return Case(
+        operation="neighbours.nearest",
+        shape={"n": n, "m": m, "words": words, "k": k},
+        dtype="int32",
+        cost=neighbours.cost(n, m, words, k),
+        ways=(*neighbours.IMPLS["nearest"], FAISS),
+        inputs=(a, b),
+        run=run,
+        holds=lambda got: _holds(got, truth()),
+    )
+
+
+def _self_nearest(setting: Setting, n: int, words: int) -> Case:
+    x = codes(n, words, device=setting.device)
+    k = setting.pick(K, 3)
+
+    def run(backend: str) -> tuple[Tensor, ...]:
+        if backend == "faiss":
+            return (_faiss(x, x, k + 1)[:, 1:],)  # the row itself is the first
+        return neighbours.self_nearest(x, k, backend=backend)
+
+    @cache
+    def truth() -> tuple[Tensor, ...]:
+        own = torch.arange(n, device=x.device)[-CHECKED:]
+        part = neighbours.nearest(x[-CHECKED:], x, k, skip=own, backend="reference")
+        return (*part, run("faiss")[0]) if words < 1000 and _faiss_objection(x) is None else part
+
+    return Case(
+        operation="neighbours.self_nearest",
+        shape={"n": n, "words": words, "k": k},
+        dtype="int32",
+        cost=neighbours.cost_self(n, words, k),
+        ways=(*neighbours.IMPLS["self_nearest"], FAISS) if words < 1000 else neighbours.IMPLS["self_nearest"],
+        inputs=(x,),
+        run=run,
+        holds=lambda got: _holds(got, truth()),
+    )
+
+
+def _holds(got: tuple[Tensor, ...], truth: tuple[Tensor, ...]) -> bool:
+    """The reference on the last rows; faiss, whose order among ties is its own, on all distances."""
+    return all(same(x[-CHECKED:], y) for x, y in zip(got, truth[: len(got)], strict=True)) and (
+        len(truth) < 3 or same(got[0], truth[2])
+    )
+
+
+def _limit(setting: Setting) -> Case:
+    window = np.arange(L1_WORDS + 64, dtype=np.uint64)
+    passes = setting.pick(PASSES, 10)
+    tasks = numba.get_num_threads()
+
+    def run(backend: str) -> Tensor:
+        sums = np.zeros(tasks, np.uint64)
+        _differing(window, sums, passes)
+        return torch.from_numpy(sums.view(np.int64))
+
+    def holds(got: Tensor) -> bool:
+        total = 0
+        for p in range(64):
+            often = passes // 64 + (p < passes % 64)
+            total += often * int(np.bitwise_count(window[p : p + L1_WORDS] ^ np.uint64(p)).sum())
+        return got.tolist() == [total] * tasks
+
+    return Case(
+        operation="neighbours.limit",
+        shape={"threads": tasks, "words": 2 * L1_WORDS, "passes": passes},
+        dtype="int32",
+        cost=Cost(bytes=8 * tasks, popcounts=2 * tasks * passes * L1_WORDS),
+        ways=(Impl("cpu", run, cpu_objection),),
+        inputs=(torch.empty(0),),
+        run=run,
+        holds=holds,
+    )
+
+
+# --- the peer -----------------------------------------------------------------------------------
+
+
+def _faiss_objection(*args: Tensor) -> str | None:
+    """Why faiss cannot run, or None."""
+    return cpu_objection(*args) if importlib.util.find_spec("faiss") else "faiss-cpu is not installed"
+
+
+def _faiss(a: Tensor, b: Tensor, k: int) -> Tensor:
+    """Distances of IndexBinaryFlat, as many threads as ours."""
+    faiss: Any = importlib.import_module("faiss")
+    faiss.omp_set_num_threads(numba.get_num_threads())
+    rows, columns = (np.ascontiguousarray(x.numpy()).view(np.uint8) for x in (a, b))
+    index = faiss.IndexBinaryFlat(8 * columns.shape[1])
+    index.add(columns)
+    return torch.from_numpy(index.search(rows, k)[0])
+
+
+FAISS = Impl("faiss", _faiss, _faiss_objection)
+
+
+def bench(argv: Sequence[str] | None = None) -> None:
+    """The command line."""
+    main({"neighbours": cases}, argv)
+
+
+if __name__ == "__main__":
+    bench()
