@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from polykern.store.manifest import Manifest
 from polykern.store.records import ITEMS, SHARDS, Record
 from polykern.store.shard import BEHIND, check_head, mapped
 
-Selection = slice | Sequence[int] | NDArray[np.integer] | NDArray[np.bool_] | Tensor | None
+Selection = slice | Sequence[int] | NDArray[Any] | Tensor | None
 Index = NDArray[np.int64]
 HELD = {torch.float16: np.float16, torch.bfloat16: np.int16, torch.float32: np.float32}  # numpy has no bfloat16
 

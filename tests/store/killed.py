@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import tests.store.synthetic as made_up
+from polykern.store import Writer
 
 CALLS = ("open", "write", "fsync", "replace", "unlink", "mkdir", "rmdir")
 
@@ -56,14 +57,14 @@ def child(plan: dict[str, Any], pipe: int) -> None:
     killer = Killer(plan.get("call"), bool(plan.get("torn")), pipe)
     if plan.get("microseconds"):
         signal.setitimer(signal.ITIMER_REAL, plan["microseconds"] / 1e6)  # whose signal ends a process
-    write = made_up.Writer.write
+    write = Writer.write
 
-    def told(self: made_up.Writer, *args: Any, **kwargs: Any) -> Any:
+    def told(self: Writer, *args: Any, **kwargs: Any) -> Any:
         record = write(self, *args, **kwargs)
         killer.tell("a", record.shard)
         return record
 
-    made_up.Writer.write = told  # type: ignore[method-assign]
+    Writer.write = told  # type: ignore[method-assign]
     made_up.write(Path(plan["path"]), overwrite=bool(plan.get("overwrite")))
     killer.tell("c", killer.calls)
 
