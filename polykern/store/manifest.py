@@ -229,7 +229,7 @@ def _field(found: dict[str, Any]) -> Field:
 
 
 def _activation(found: Any) -> Activation:
-    if not isinstance(found, dict) or found.get("dtype") not in DTYPES:
+    if not isinstance(found, dict) or the(found, "dtype", str) not in DTYPES:
         raise ValueError(f"activations are not of one of {', '.join(DTYPES)}")
     return Activation(DTYPES[found["dtype"]], _shape(found))
 
