@@ -1,10 +1,10 @@
 """The door to cuML: its HDBSCAN on a GPU, of activations and, by name, of codes.
 
 cuML clusters float32 rows by Euclidean distance, and that is all it can do: no other metric, no precomputed
-distances, 1 <= min_samples <= 1023, every row and its rounded copy on the GPU. Its spanning tree is not exact: it is
-the forest of a graph of min_samples + 1 neighbours with its components connected by nearest pairs, never looked at
-again, and its weights are float32. Which of several equal edges it takes is not fixed by the order of rows. Of its
-options only the brute-force search on the device is used: `build_algo="nn_descent"` is approximate, and
+distances, 1 <= min_samples <= 1023, every row and its rounded copy on the GPU. Its spanning tree is not exact: it
+is the forest of a graph of min_samples + 1 neighbours with its components connected by nearest pairs, never looked
+at again, and its weights are float32. Which of several equal edges it takes is not fixed by the order of rows. Of
+its options only the brute-force search on the device is used: `build_algo="nn_descent"` is approximate, and
 `knn_n_clusters` above 1 connects parts of the data by pairs drawn at random.
 
 For 0/1 rows the squared Euclidean distance is the Hamming distance. A spanning tree is the same for both, clusters

@@ -118,6 +118,15 @@ def _foreign(jaccard: bool) -> Build:
     return Build("foreign", name, variant, types, {"JACCARD": jaccard}, options, launched, popcount=True)
 
 
+def _profiles(kernel: str, launched: tuple[str, ...], variant: str, **ones: int) -> Build:
+    types = {
+        **dict.fromkeys(("rows_ptr", "edges_ptr", "group_ptr"), "*i64"),
+        **dict.fromkeys(("words_ptr", "weights_ptr"), "*i32"),
+        "out_ptr": "*i64" if "sums" in kernel else "*i32",
+    }
+    return Build("profiles", kernel, variant, types, ones, launched=launched)
+
+
 _CODES = {"a_ptr": "*i32", "b_ptr": "*i32", "out_ptr": "*i32"}
 _RASTER = {"words_ptr": "*i32", "right_ptr": "*i32", "down_ptr": "*i32"}
 
@@ -162,6 +171,14 @@ BUILDS = (
         _neighbours(f"neighbours_{kernel}_kernel", jaccard)
         for kernel in ("minima", "rescan", "within")
         for jaccard in (False, True)
+    ),
+    *(
+        _profiles(kernel, launched, variant, **ones)
+        for kernel, launched in (
+            ("profiles_counts_kernel", ("BLOCK_R", "BLOCK_W")),
+            ("profiles_sums_kernel", ("SUMMED", "SUM_W")),
+        )
+        for variant, ones in (("any", {}), ("one-bit", {"WORDS": 1, "BITS": 1}))
     ),
     *(_program(*kernel) for kernel in (("program_run_kernel", 64, 1), ("program_count_kernel", 256, 4))),
 )

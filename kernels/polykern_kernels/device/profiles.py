@@ -54,23 +54,23 @@ def profiles_sums_kernel(
     out_ptr,  # int64 [R]
     WORDS,
     BITS,
-    BLOCK_R: tl.constexpr,
-    BLOCK_W: tl.constexpr,
+    SUMMED: tl.constexpr,
+    SUM_W: tl.constexpr,
 ):
     part = tl.program_id(0).to(tl.int64)
     last = tl.load(edges_ptr + part + 1)
-    r = tl.load(edges_ptr + part) + tl.arange(0, BLOCK_R)
+    r = tl.load(edges_ptr + part) + tl.arange(0, SUMMED)
     row = tl.load(rows_ptr + r, mask=r < last, other=0)
     table_ptr = weights_ptr + tl.load(group_ptr + part) * BITS
     # a sum for each bit of a tile, so that the threads need each other only once
-    total = tl.zeros((BLOCK_R, BLOCK_W * 32), tl.int64)
-    for start in range(0, WORDS, BLOCK_W):
-        w = start + tl.arange(0, BLOCK_W)
+    total = tl.zeros((SUMMED, SUM_W * 32), tl.int64)
+    for start in range(0, WORDS, SUM_W):
+        w = start + tl.arange(0, SUM_W)
         inside = (r < last)[:, None] & (w < WORDS)[None, :]
         word = tl.load(words_ptr + row[:, None] * WORDS + w[None, :], mask=inside, other=0)
         on = (word[:, :, None] >> tl.arange(0, 32)[None, None, :]) & 1
-        on = tl.reshape(on, (BLOCK_R, BLOCK_W * 32)) != 0
-        j = start * 32 + tl.arange(0, BLOCK_W * 32)
+        on = tl.reshape(on, (SUMMED, SUM_W * 32)) != 0
+        j = start * 32 + tl.arange(0, SUM_W * 32)
         weight = tl.load(table_ptr + j, mask=j < BITS, other=0).to(tl.int64)
         total += tl.where(on, weight[None, :], 0)
     tl.store(out_ptr + r, tl.sum(total, 1), mask=r < last)
@@ -96,6 +96,6 @@ def sums(words: Tensor, rows: Tensor, starts: Tensor, weights: Tensor) -> Tensor
         size, bits = words.shape[1], weights.shape[1]
         profiles_sums_kernel[(len(group),)](
             words.contiguous(), rows.contiguous(), edges, group, weights.contiguous(), out, size, bits,
-            BLOCK_R=SUMMED, BLOCK_W=SUM_W, num_warps=WARPS,
+            SUMMED=SUMMED, SUM_W=SUM_W, num_warps=WARPS,
         )  # fmt: skip
     return out
