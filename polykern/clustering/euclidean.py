@@ -135,6 +135,8 @@ def _normalised(x: Tensor) -> Tensor:
         peak = block.double().abs().amax(1, keepdim=True) if x.shape[1] else block.new_zeros((len(block), 1))
         if bool((peak == 0).any()):
             raise UsageError("a row of zeros has no direction", fix="leave such rows out, or take euclidean")
-        wide = block.double() / torch.exp2(peak.log2().floor())  # so that no square is lost
+        exponent = peak.frexp().exponent.double()  # a largest entry of about 1, so that no square is lost
+        half = (exponent / 2).floor()
+        wide = block.double() * torch.exp2(-half) * torch.exp2(half - exponent)
         block.copy_(wide / wide.square().sum(1, keepdim=True).sqrt())
     return out
