@@ -1,7 +1,7 @@
 """python -m benches.bench_neighbours: exact nearest codes, beside faiss where it is installed.
 
-`neighbours.limit` is no operation but what a distance is made of: exclusive or, popcount and addition, over words that
-sit in L1. The popcount roof is one of the three alone, so the share of this row is the most another row can have.
+`neighbours.limit` is no operation but what a distance is made of: exclusive or, popcount and addition, over words
+that sit in L1. The popcount roof is one of the three alone: the share of this row is what another row can have.
 """
 
 import importlib
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from benches._harness import Case, Setting, codes, main, same
-from benches._roof import L1_WORDS, PASSES
+from benches._roof import PASSES, aligned_words
 from polykern_kernels import neighbours
 from polykern_kernels._cost import Cost
 from polykern_kernels._dispatch import Impl, cpu_objection
@@ -31,10 +31,9 @@ def _differing(words, sums, passes):  # type: ignore[no-untyped-def]
     for task in numba.prange(len(sums)):
         total = np.uint64(0)
         for p in range(passes):
-            # a window that moves and a word that changes, so that no pass repeats the last one
-            window, word = words[p % 64 : p % 64 + L1_WORDS], np.uint64(p % 64)
-            for i in range(len(window)):
-                total += popcount(window[i] ^ word)  # pyright: ignore[reportCallIssue]
+            word = np.uint64(p)  # another one in each pass, so that none repeats the last
+            for i in range(len(words)):
+                total += popcount(words[i] ^ word)  # pyright: ignore[reportCallIssue]
         sums[task] = total
 
 
@@ -109,27 +108,24 @@ def _holds(got: tuple[Tensor, ...], truth: tuple[Tensor, ...]) -> bool:
 
 
 def _limit(setting: Setting) -> Case:
-    window = np.arange(L1_WORDS + 64, dtype=np.uint64)
+    words = aligned_words()
     passes = setting.pick(PASSES, 10)
     tasks = numba.get_num_threads()
 
     def run(backend: str) -> Tensor:
         sums = np.zeros(tasks, np.uint64)
-        _differing(window, sums, passes)
+        _differing(words, sums, passes)
         return torch.from_numpy(sums.view(np.int64))
 
     def holds(got: Tensor) -> bool:
-        total = 0
-        for p in range(64):
-            often = passes // 64 + (p < passes % 64)
-            total += often * int(np.bitwise_count(window[p : p + L1_WORDS] ^ np.uint64(p)).sum())
+        total = sum(int(np.bitwise_count(words ^ np.uint64(p)).sum()) for p in range(passes))
         return got.tolist() == [total] * tasks
 
     return Case(
         operation="neighbours.limit",
-        shape={"threads": tasks, "words": 2 * L1_WORDS, "passes": passes},
+        shape={"threads": tasks, "words": 2 * len(words), "passes": passes},
         dtype="int32",
-        cost=Cost(bytes=8 * tasks, popcounts=2 * tasks * passes * L1_WORDS),
+        cost=Cost(bytes=8 * tasks, popcounts=2 * tasks * passes * len(words)),
         ways=(Impl("cpu", run, cpu_objection),),
         inputs=(torch.empty(0),),
         run=run,
