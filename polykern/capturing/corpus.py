@@ -1,6 +1,7 @@
 """Corpora: files, folders and the interpreter's own texts as one stream of documents that can be gone on with."""
 
 import hashlib
+import io
 import logging
 import os
 import stat
@@ -38,16 +39,16 @@ class File:
 class Corpus:
     """Documents of some corpora, one corpus behind the other.
 
-    words   a file or folder each; "stdlib", the texts that come with Python; "-", standard input: JSON records where
-            it begins with "{", else one plain text
+    words   a file or folder each; "stdlib", the texts that come with Python; "-", standard input: JSON records
+            where it begins with "{", else one plain text
     key     of the text in records
     limit   documents at most
     strict  what cannot be read ends the run instead of being passed over
     stdin   in place of standard input
 
-    A folder gives its text files by name (sorted, hidden ones left out). `tally` counts what was passed over and names
-    the first of it. Errors: UsageError when a word is no file, a corpus holds no text file, or "-"
-    is not alone.
+    A folder gives its text files by name (sorted, hidden ones left out). `tally` counts what was passed over and
+    names the first of it; `consumed` counts bytes of files, `text` characters. Errors: UsageError when a word is no
+    file, a corpus holds no text file, or "-" is not alone.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class Corpus:
         self.key, self.limit, self.strict, self._stdin = key, limit, strict, stdin
         self.names: list[str] = []
         self.files: list[File] = []
-        self.tally, self.consumed = Tally(), 0
+        self.tally, self.consumed, self.text = Tally(), 0, 0
         for word in words:
             self._add(str(word))
         if len(self.files) > 1 and any(f.path is None and f.name == STDIN for f in self.files):
@@ -100,6 +101,7 @@ class Corpus:
         at = place or {"file": 0, "at": 0, "part": 0, "document": 0}
         document, inside = at["document"], False
         before = sum(f.size for f in self.files[: at["file"]])
+        self.consumed, self.text = 0, 0
         for number, file in enumerate(self.files[at["file"] :], at["file"]):
             here = (at["at"], at["part"]) if number == at["file"] else (0, 0)
             last = None
@@ -118,6 +120,7 @@ class Corpus:
                     self.tally = self.tally._replace(replaced=self.tally.replaced + found.damaged)
                     inside = not found.last
                     document += found.last
+                    self.text += len(found.text)
                     yield last
             except (OSError, EOFError, ValueError) as error:
                 self._pass_over(f"{file.name}: {_reason(error)}")
@@ -132,7 +135,7 @@ class Corpus:
         if file.name == STANDARD:
             return standard.found(at)
         stream = self._stdin if self._stdin is not None else sys.stdin.buffer
-        first = stream.peek(1)[:1] if hasattr(stream, "peek") else b""
+        first = stream.peek(1)[:1] if isinstance(stream, io.BufferedReader) else b""
         return readers.records(stream, 0, 0, self.key) if first == b"{" else readers.plain(stream, 0)
 
     def _pass_over(self, what: str) -> None:

@@ -8,6 +8,7 @@ record has to be in memory whole, up to LONGEST bytes.
 import gzip
 import io
 import json
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -211,7 +212,7 @@ def _opened(path: Path, at: int) -> Iterator[tuple[IO[bytes], IO[bytes] | None]]
             squeezed = zstandard.ZstdDecompressor(max_window_size=WINDOW)
             stream: IO[bytes] = io.BufferedReader(squeezed.stream_reader(raw, read_across_frames=True), PART)
         elif path.name.lower().endswith(".gz"):
-            stream = io.BufferedReader(gzip.GzipFile(fileobj=raw), PART)  # type: ignore[type-var,assignment]
+            stream = io.BufferedReader(gzip.GzipFile(fileobj=raw), PART)
         else:
             raw.seek(at)
             yield raw, None
@@ -224,7 +225,7 @@ def _opened(path: Path, at: int) -> Iterator[tuple[IO[bytes], IO[bytes] | None]]
                 at -= skipped
             yield stream, raw
         except Exception as error:
-            if type(error).__name__ == "ZstdError" or isinstance(error, gzip.zlib.error):  # type: ignore[attr-defined]
+            if type(error).__name__ == "ZstdError" or isinstance(error, zlib.error):
                 raise ValueError(f"it is no sound {path.suffix} file: {error}") from error
             raise
 

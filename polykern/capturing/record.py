@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -89,8 +88,8 @@ def record(
 
     A shard is a function of the configuration and its number: units go to shards by their size alone, and no pass
     reaches over the end of a shard. Errors: MismatchError when another run's store is there, or a source that
-    cannot be read again was interrupted; ResourceError when memory does not suffice; UsageError when there is nothing
-    to keep.
+    cannot be read again was interrupted; ResourceError when memory does not suffice; UsageError when there is
+    nothing to keep.
     """
     begun = time.monotonic()
     manifest = manifest_of(source, shard_bytes)

@@ -1,6 +1,7 @@
 """Which tokens of a sequence are kept: every one, every n-th, or a few that are evenly spaced.
 
-Black et al. 2022 take 6 of 1024 tokens, evenly spaced, without the first 100: positions 100, 285, 469, 654, 838, 1023.
+Black et al. 2022 take 6 of 1024 tokens, evenly spaced, without the first 100: positions 100, 285, 469, 654, 838,
+1023.
 """
 
 import re

@@ -1,8 +1,8 @@
 """Documents cut into the sequences that a network reads.
 
-Packed (Black et al. 2022): documents one behind the other with the separator between them, cut every `length` tokens.
-Apart: a sequence holds tokens of one document, and a longer document becomes several. Both begin and end with what
-the tokenizer puts around a text.
+Packed (Black et al. 2022): documents one behind the other with the separator between them, cut every `length`
+tokens. Apart: a sequence holds tokens of one document, and a longer document becomes several. Both begin and end
+with what the tokenizer puts around a text.
 """
 
 from collections.abc import Iterable, Iterator

@@ -1,7 +1,7 @@
 """Texts that every Python brings along: the language reference's topics, the library's sources, its licence.
 
-Each is cut at empty lines into documents of about 2000 characters, so that a few thousand tokens already are of many
-kinds; their order is that of a hash of their names, the same for the same Python.
+Each is cut at empty lines into documents of about 2000 characters, so that a few thousand tokens already are of
+many kinds; their order is that of a hash of their names, the same for the same Python.
 """
 
 import hashlib

@@ -52,13 +52,18 @@ class TextSource:
         self.sampling, self.limit, self.batch = sampling or Sampling(), limit, batch
         self.cutter = Cutter(language.vocabulary, self.length, pack=self.pack)
         several = len(corpus.names) > 1
-        self.columns = ("doc", "pos", "token", "corpus") if several else ("doc", "pos", "token")
+        self.columns: tuple[str, ...] = ("doc", "pos", "token", "corpus") if several else ("doc", "pos", "token")
         self._rows = 0
 
     @property
     def window(self) -> int:
         """Sequences that are read before they are run."""
         return max(1, AHEAD * self.batch // self.length)
+
+    @property
+    def counted(self) -> str:
+        """Tokens where their number is limited, else bytes of files."""
+        return "bytes of text" if self.limit is None else "tokens"
 
     @property
     def again(self) -> bool:
@@ -71,6 +76,7 @@ class TextSource:
         return {
             "model": {"name": self.language.name, "weights": self.language.weights},
             "dtype": str(parameter.dtype).removeprefix("torch."),
+            "device": parameter.device.type,
             "corpus": self.corpus.identity(),
             "text_key": self.corpus.key,
             "length": self.length,
@@ -142,6 +148,36 @@ class TextSource:
             piece_ends=np.concatenate([s.ends + b for s, b in zip(every, base, strict=False)]),
             utf8=np.frombuffer(b"".join(s.utf8 for s in every), np.uint8),
         )
+
+    def largest(self) -> Unit:
+        """A sequence of full length."""
+        ids = np.arange(1, self.length + 1, dtype=np.int32) % len(self.language.vocabulary)
+        keep = self.sampling.positions(self.length)
+        text, none = np.ones(self.length, bool), np.zeros(self.length, np.int32)
+        ends = np.arange(1, self.length + 1, dtype=np.int64) * 4
+        whole = Tokens(ids, text, none, ends, b" " * (4 * self.length), ("nothing",), {}, Tally())
+        return Unit(0, {}, keep, whole, "nothing", 16 * self.length, {})
+
+    def load(self, units: Sequence[Unit]) -> int:
+        """Tokens, padding included."""
+        return len(units) * max(len(u.data.ids) for u in units)
+
+    def most(self) -> int | None:
+        """The limit of tokens."""
+        return self.limit
+
+    def expected(self, units: Sequence[Unit]) -> int | None:
+        """Tokens that are kept: as many for a byte of text as in these."""
+        corpus, kept = self.corpus, sum(u.rows for u in units)
+        found = [self.limit] if self.limit is not None else []
+        if not corpus.limit and corpus.size is not None and corpus.consumed:
+            share = corpus.text / max(1, corpus.consumed)  # bytes of text in a byte of a file
+            text = sum(len(u.data.utf8) for u in units)
+            found.append(round(kept * corpus.size * share / max(1, text)))
+        elif corpus.limit:
+            seen = 1 + units[-1].after["place"]["document"]
+            found.append(kept if seen >= corpus.limit else round(kept * corpus.limit / seen))
+        return min(found, default=None)
 
     def progress(self) -> tuple[int, int] | None:
         """Tokens where their number is limited, else bytes."""

@@ -40,23 +40,33 @@ class Unit(NamedTuple):
 
 
 class Source(Protocol):
-    """A model and its data.
-
-    watch    the model
-    columns  names of the columns
-    items    what a person sees of the units: "text", "image" or None
-    window   units that are read before they are run
-    noun     of a row, in the plural
-    """
+    """A model, which it watches, and its data."""
 
     watch: Watch
-    columns: tuple[str, ...]
-    items: str | None
-    noun: str
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns."""
+        ...
+
+    @property
+    def items(self) -> str | None:
+        """What a person sees of the units: "text", "image" or None."""
+        ...
+
+    @property
+    def noun(self) -> str:
+        """Of a row, in the plural."""
+        ...
 
     @property
     def window(self) -> int:
         """Units that are read before they are run."""
+        ...
+
+    @property
+    def counted(self) -> str:
+        """What its progress counts, in the plural."""
         ...
 
     @property
@@ -98,6 +108,22 @@ class Source(Protocol):
 
     def seen(self, units: Sequence[Unit]) -> Texts | Pictures | None:
         """What a person sees of some units."""
+        ...
+
+    def largest(self) -> Unit:
+        """A unit as large as they come, for measurements."""
+        ...
+
+    def load(self, units: Sequence[Unit]) -> int:
+        """What a pass over some units counts as, in the unit of `batch`."""
+        ...
+
+    def most(self) -> int | None:
+        """Rows there are at most, as far as that is known without reading."""
+        ...
+
+    def expected(self, units: Sequence[Unit]) -> int | None:
+        """Rows of all units, judged by the first of them; None where nobody can tell."""
         ...
 
     def progress(self) -> tuple[int, int] | None:

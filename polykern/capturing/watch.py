@@ -6,7 +6,8 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from polykern.codes import Codes, packed
+from polykern.arithmetic import ieee
+from polykern.codes import Codes, joined, packed
 from polykern.errors import CorruptError, UsageError
 from polykern.layout import Field, Layout
 from polykern.selectors import BLOCK, Select, lens_name, matches
@@ -39,8 +40,8 @@ class Watch:
     start, stop  modules between which they lie; "": from the input, to the output
     rows         "items": a code for each item; "tokens": for each token; "cells": for each place of feature maps
                  of one height and width: the channels there, in the order of the layers
-    activations  name -> dtype: a glob over the selected nonlinearities, whose pre-activations are kept, or a module,
-                 whose output is
+    activations  name -> dtype: a glob over the selected nonlinearities, whose pre-activations are kept, or a
+                 module, whose output is
 
     Errors: UsageError when a name fits nothing.
     """
@@ -64,6 +65,7 @@ class Watch:
         self._values, self._outputs = values, dict[str, Tensor]()
         self._layout: Layout | None = None
         self.grid: tuple[int, int] | None = None
+        self.width = 0  # rows of the last pass, kept or not
         self.kept: dict[str, torch.dtype] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
 
@@ -78,8 +80,8 @@ class Watch:
         """One forward pass.
 
         inputs   what the model is called with: a tensor, a tuple of positional or a dict of keyword arguments
-        keep     int64 (n): rows that are kept, in this order; None: all. A row is an item, or item * tokens + token,
-                 or item * cells + cell
+        keep     int64 (n): rows that are kept, in this order; None: all. A row is an item, or item * tokens +
+                 token, or item * cells + cell
 
         Raises CorruptError naming the nonlinearity when a pre-activation is NaN, in any row; ResourceError is the
         caller's to make of an OutOfMemoryError.
@@ -87,7 +89,7 @@ class Watch:
         args, kwargs = _arguments(inputs)
         hooks = [m.register_forward_hook(self._noting(name)) for name, m in self._modules.items()]
         try:
-            with torch.no_grad(), self._trace as t:
+            with ieee(), torch.no_grad(), self._trace as t:
                 if hooks:
                     self.model(*args, **kwargs)
                 else:
@@ -102,6 +104,7 @@ class Watch:
         if self._layout is None:
             self._settle(codes.layout)
         self.layout.require_same(codes.layout)
+        self.width = len(codes)
         values |= {name: self._rowed(name, out, len(codes)) for name, out in self._outputs.items()}
         self._outputs = {}
         kept = {name: _cast(name, _rows(values[name], keep), dtype) for name, dtype in self.kept.items()}
@@ -155,8 +158,6 @@ class Watch:
 
 def side_by_side(fields: Sequence[Field], values: Sequence[Tensor]) -> Codes:
     """The codes of pre-activations (n, *shape of the field) each."""
-    from polykern.codes import joined
-
     layout = Layout.of(fields)
     return joined([packed(f, z) for f, z in zip(layout.fields, values, strict=True)], layout, {})
 

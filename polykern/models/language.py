@@ -29,8 +29,8 @@ _OPTIONAL = ("pooler.",)
 class Language:
     """A network over tokens.
 
-    model       nn.Module that takes input_ids int64 (n, tokens) and, with padding, attention_mask; put into eval mode
-                without gradients in place
+    model       nn.Module that takes input_ids int64 (n, tokens) and, with padding, attention_mask; put into eval
+                mode without gradients in place
     name        what it is called in results
     note        one sentence a person reads
     vocabulary  its tokenizer
