@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from polykern.errors import CorruptError, MismatchError
-from polykern.store.disk import TEMPORARY, put, remove, sync_folder, told
+from polykern.store.disk import TEMPORARY, put, remove
 from polykern.store.examination import examine
 from polykern.store.files import MANIFEST, Folder
 from polykern.store.lease import NAME as LEASE
@@ -60,15 +60,21 @@ def leftovers(root: Path, committed: int) -> Iterator[Path]:
 
 
 def cleared(root: Path) -> bool:
-    """Whether a store was being removed when its writer was killed."""
+    """Whether the store in a folder is being removed, by this writer or by one that was killed."""
     return (root / CLEARED).exists()
+
+
+def begun_again(root: Path) -> None:
+    """Say that another store has been begun in the place of the one that was removed."""
+    if cleared(root):
+        remove([root / CLEARED])
 
 
 def clear(root: Path) -> None:
     """Remove the store in a folder, and nothing that is none.
 
-    A mark is set first and removed last, so that a removal that was interrupted is finished by the next writer.
-    Errors: MismatchError when the folder holds something that is no store.
+    A mark is set first; it goes when another store has been begun, so that whatever was interrupted in between is
+    done again by the next writer. Errors: MismatchError when the folder holds something that is no store.
     """
     manifest = root / MANIFEST
     if not cleared(root):
@@ -85,9 +91,6 @@ def clear(root: Path) -> None:
             remove(p for p in sorted(inside.iterdir()) if NUMBERED.fullmatch(p.name) or TEMPORARY.fullmatch(p.name))
             with suppress(OSError):  # what is not ours keeps the folder
                 inside.rmdir()
-    with told(root):
-        sync_folder(root)  # the mark goes when everything else has gone for good
-    remove([root / CLEARED])
 
 
 def _refuse(root: Path, why: str) -> None:

@@ -20,7 +20,7 @@ from polykern.codes import Codes
 from polykern.errors import UsageError
 from polykern.store import items as things
 from polykern.store import shard as files_of
-from polykern.store.admission import admitted, clear, cleared, leftovers
+from polykern.store.admission import admitted, begun_again, clear, cleared, leftovers
 from polykern.store.disk import make_folder, put, remove
 from polykern.store.files import MANIFEST
 from polykern.store.lease import Lease
@@ -65,9 +65,10 @@ class Writer:
         try:
             if overwrite or cleared(root):
                 clear(root)
-            begun, done = admitted(root, manifest)
+            begun, done = (None, []) if cleared(root) else admitted(root, manifest)
             if begun is None:
                 put(root / MANIFEST, [manifest.encoded()])
+            begun_again(root)
             for folder in (SHARDS, ITEMS)[: 1 + (manifest.items is not None)]:
                 make_folder(root / folder)
             remove(leftovers(root, len(done)))
