@@ -63,7 +63,7 @@ Of = Annotated[
 Backend = Annotated[
     str,
     option("--backend", panel=options.HOW, env="BACKEND", metavar="NAME",
-            help="cpu, triton (on a GPU), cuml (activations on a GPU) or auto, which follows --device."),
+            help="cpu, triton (on a GPU) or auto, which follows --device; cuml: its tree, on a GPU, not exact."),
 ]  # fmt: skip
 
 

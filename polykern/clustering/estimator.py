@@ -46,7 +46,8 @@ class HDBSCAN(ClusterMixin, BaseEstimator):  # type: ignore[misc]
     allow_single_cluster       all rows may be one cluster; "eom" only
     max_cluster_size           largest cluster that "eom" takes where it may; 0: any
     tie_order                  "multiway": all edges of one weight at once.  "hdbscan": one after the other
-    backend                    of the kernels, "triton" | "cpu" | "reference"; None takes the first that can run
+    backend                    of the kernels, "triton" | "cpu" | "reference"; None takes the first that can run.
+                               "cuml" takes cuML's spanning tree, which is not exact (`polykern.clustering._cuml`)
     progress                   called with (stage, done, total)
 
     Fitted:

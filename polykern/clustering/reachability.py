@@ -63,7 +63,8 @@ def reachability(
     rows         int32 (n, words) packed codes for "hamming" and "jaccard"; float (n, units) for "euclidean"
     metric       "hamming" | "jaccard" | "euclidean"
     min_samples  1 ... n - 1
-    backend      of the kernels; None takes the first that can run
+    backend      of the kernels; None takes the first that can run. "cuml" takes cuML's tree, which is not exact
+                 (`polykern.clustering._cuml`)
     progress     called with (stage, done, total)
 
     Exact: the sum of the weights is the least there is. Raises UsageError when min_samples is out of range.
@@ -86,6 +87,10 @@ def reachabilities(
 
     Exact for every one of them (CORE-SG: Neto, Naldi, Campello, Sander 2022).
     """
+    if backend == "cuml":
+        from polykern.clustering import _cuml
+
+        return {k: _cuml.reachability(rows, metric, k) for k in dict.fromkeys(min_samples)}
     clock = _Clock()
     groups = distinct_rows(rows)
     space = space_of(rows[groups.first], metric, backend=backend)

@@ -33,7 +33,7 @@ class Recipe:
     allow_single_cluster  the whole may be a cluster
     max_cluster_size      larger ones are split; 0: no limit
     tie_order             "multiway" or "hdbscan"
-    device, backend       where and by which kernels; neither changes the result
+    device, backend       where and by which kernels; neither changes the result, but for the backend "cuml"
     """
 
     store: Store
@@ -88,6 +88,7 @@ class Recipe:
             "allow_single_cluster": self.allow_single_cluster,
             "max_cluster_size": self.max_cluster_size,
             "tie_order": self.tie_order,
+            "tree": "cuml" if self.backend == "cuml" else "exact",
         }
 
     def rows(self) -> Tensor:

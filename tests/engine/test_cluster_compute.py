@@ -1,5 +1,6 @@
 """From a store to clusters: equal to the estimator, resumable, one search for many sizes, bad input named."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from polykern.clustering.plan import plan
 from polykern.clustering.recipe import prepare
 from polykern.clustering.result import ABOUT, FILES, Clusters
 from polykern.clustering.space import Packed
-from polykern.errors import CorruptError, MismatchError, ResourceError, UsageError
+from polykern.errors import CorruptError, MismatchError, MissingExtra, ResourceError, UsageError
 from polykern.store import Store
 from polykern_kernels import hamming
 from tests.engine.stores import codes, planted, written
@@ -251,3 +252,17 @@ def test_the_order_of_rows_does_not_matter(
 def test_the_kernels_do_not_matter(store: Store, tmp_path: Path) -> None:
     made = [one(store, tmp_path / b, min_cluster_size=12, backend=b) for b in ("cpu", "reference")]
     assert same(*made)
+
+
+@pytest.mark.parametrize(("of", "metric"), [(None, "hamming"), ("body.0", "euclidean")])
+def test_cuml_is_asked_for_by_name_only(store: Store, tmp_path: Path, of: str | None, metric: str) -> None:
+    how: dict[str, Any] = {"activations": of, "metric": metric, "min_cluster_size": 12}
+    exact = prepare(store, **how)
+    named = prepare(store, **how, backend="cuml")
+    assert exact.config([12], [12]) != named.config([12], [12])
+    with contextlib.suppress(ImportError):
+        import cuml  # noqa: F401
+
+        pytest.skip("cuML is there")
+    with pytest.raises(MissingExtra, match=r"pip install 'polykern\[cuda13\]'"):
+        cluster(store, tmp_path, **how, backend="cuml")
