@@ -123,13 +123,14 @@ def in_twos(rows: Array, n: int) -> Array:
 
     rows     as `CondensedTree.to_numpy` gives them
     n        points
-    returns  the same fields; clusters are numbered anew, parents first, and rows go by
-             parent. A tree of splits in two keeps its clusters
+    returns  the same fields; clusters are numbered anew, parents first. A tree of splits in two stays as it is
 
     A split in k becomes a balanced tree of k - 1, so that nothing gets deep.
     """
     splits = rows[rows["child"] >= n]
     first = np.flatnonzero(np.diff(splits["parent"], prepend=-1))  # the children of a cluster stand together
+    if np.diff(first, append=len(splits)).max(initial=0) <= 2:
+        return rows
     families = dict(zip(splits["parent"][first].tolist(), np.split(splits, first[1:]), strict=True))
     made: list[tuple[int, int, float, int]] = []
     name = np.full(int(rows["child"].max(initial=n)) - n + 1, n)  # its new one for each old cluster
