@@ -4,6 +4,9 @@
     subject = pk.load("digits")
     pk.heatmap(subject, [0, 1, 2], out="demo", resolution=1024)
 
+    codes = pk.Store.open("pile.codes").rows().codes
+    labels = pk.HDBSCAN(min_cluster_size=25).fit_predict(codes)
+
 Names are loaded when they are first used: `import polykern` itself loads nothing but Python.
 """
 
@@ -12,6 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from polykern import errors as errors
+    from polykern.capturing import capture as capture
+    from polykern.clustering.compute import cluster as cluster
+    from polykern.clustering.estimator import HDBSCAN as HDBSCAN
+    from polykern.clustering.result import Clusters as Clusters
     from polykern.codes import Codes as Codes
     from polykern.heat import heatmap as heatmap
     from polykern.layout import Layout as Layout
@@ -20,32 +27,43 @@ if TYPE_CHECKING:
     from polykern.models import load as load
     from polykern.plane import Plane as Plane
     from polykern.plane import Window as Window
+    from polykern.store import Store as Store
     from polykern.tail import Tail as Tail
     from polykern.tracing import trace as trace
 
 __version__ = "0.1.0"
 
 _PLACES = {
+    "HDBSCAN": "polykern.clustering.estimator",
+    "Clusters": "polykern.clustering.result",
     "Codes": "polykern.codes",
     "HeatMap": "polykern.maps.result",
     "Layout": "polykern.layout",
     "Plane": "polykern.plane",
+    "Store": "polykern.store",
     "Subject": "polykern.models",
     "Tail": "polykern.tail",
     "Window": "polykern.plane",
+    "capture": "polykern.capturing",
+    "cluster": "polykern.clustering.compute",
     "heatmap": "polykern.heat",
     "load": "polykern.models",
     "trace": "polykern.tracing",
 }
 __all__ = [
+    "HDBSCAN",
+    "Clusters",
     "Codes",
     "HeatMap",
     "Layout",
     "Plane",
+    "Store",
     "Subject",
     "Tail",
     "Window",
     "__version__",
+    "capture",
+    "cluster",
     "errors",
     "heatmap",
     "load",

@@ -55,8 +55,8 @@ def cluster(
 
     Exact: the distances, the weight of the spanning tree and, with multiway ties, the clusters, whatever the order
     of the rows, the device and the backend; the backend "cuml" alone is not (`polykern.clustering._cuml`). Errors:
-    UsageError for what does not fit, MismatchError when `out` holds another run's results. Campello, Moulavi, Zimek,
-    Sander 2015, "Hierarchical Density Estimates for Data Clustering, Visualization, and Outlier Detection".
+    UsageError for what does not fit, MismatchError when `out` holds another run's results. Campello, Moulavi,
+    Zimek, Sander 2015, "Hierarchical Density Estimates for Data Clustering, Visualization, and Outlier Detection".
     """
     opened = store if isinstance(store, Store) else Store.open(store)
     return compute(prepare(opened, **how), out, overwrite=overwrite, progress=progress)
