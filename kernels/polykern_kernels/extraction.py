@@ -184,49 +184,47 @@ def _outliers_reference(tree: Condensed, found: Clusters) -> Tensor:
 # --- cpu: numba, `_numba.extraction` --------------------------------------------------------------------
 
 
-def _clusters_cpu(parent: Tensor, child: Tensor, lambdas: Tensor, sizes: Tensor) -> tuple[Tensor, ...]:
+def _loops() -> Any:
     from polykern_kernels._numba import extraction as loops
 
+    return loops
+
+
+def _clusters_cpu(parent: Tensor, child: Tensor, lambdas: Tensor, sizes: Tensor) -> tuple[Tensor, ...]:
     if not len(parent):
         return _clusters_reference(parent, child, lambdas, sizes)
     count = int((child >= parent[0]).sum()) + 1
     above, members = np.empty(count, np.int64), np.empty(count, np.int64)
     birth, death, stability = np.empty(count), np.empty(count), np.empty(count)
-    loops.clusters(*_arrays(parent, child, lambdas, sizes), above, birth, death, stability, members)
+    _loops().clusters(*_arrays(parent, child, lambdas, sizes), above, birth, death, stability, members)
     return tuple(map(torch.from_numpy, (above, birth, death, stability, members)))
 
 
 def _select_cpu(found: Clusters, leaf: bool, limit: float, single: bool, most: int) -> tuple[Tensor, Tensor]:
-    from polykern_kernels._numba import extraction as loops
-
     above, birth, _, stability, sizes = _arrays(*found)
     chosen, credit = np.zeros(len(above), np.bool_), stability.copy()
     if leaf:
-        loops.leaves(above, chosen)
+        _loops().leaves(above, chosen)
     else:
-        loops.excess_of_mass(above, stability, sizes, single, most, chosen, credit)
+        _loops().excess_of_mass(above, stability, sizes, single, most, chosen, credit)
     if not chosen[0]:
-        loops.lift(above, birth, single, limit, chosen)
+        _loops().lift(above, birth, single, limit, chosen)
     return torch.from_numpy(chosen), torch.from_numpy(credit)
 
 
 def _labels_cpu(tree: Condensed, found: Clusters, chosen: Tensor, floor: float) -> tuple[Tensor, Tensor]:
-    from polykern_kernels._numba import extraction as loops
-
     n = _points(tree)
     owner, strength = np.full(n, -1), np.zeros(n)
     if len(tree.parent):
         given = _arrays(tree.parent, tree.child, tree.lambdas, found.above, found.death, chosen)
-        loops.label(*given, floor, owner, strength)
+        _loops().label(*given, floor, owner, strength)
     return torch.from_numpy(owner), torch.from_numpy(strength)
 
 
 def _outliers_cpu(tree: Condensed, found: Clusters) -> Tensor:
-    from polykern_kernels._numba import extraction as loops
-
     scores = np.zeros(_points(tree))
     if len(tree.parent):
-        loops.outliers(*_arrays(tree.parent, tree.child, tree.lambdas, found.above, found.death), scores)
+        _loops().outliers(*_arrays(tree.parent, tree.child, tree.lambdas, found.above, found.death), scores)
     return torch.from_numpy(scores)
 
 

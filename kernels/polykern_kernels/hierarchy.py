@@ -221,49 +221,44 @@ def _condense_reference(
 # --- cpu: numba, `_numba.hierarchy` --------------------------------------------------------------------
 
 
-def _dendrogram_cpu(source: Tensor, target: Tensor, weight: Tensor, multiway: bool) -> tuple[Tensor, ...]:
+def _loops() -> Any:
     from polykern_kernels._numba import hierarchy as loops
 
+    return loops
+
+
+def _dendrogram_cpu(source: Tensor, target: Tensor, weight: Tensor, multiway: bool) -> tuple[Tensor, ...]:
     n = len(weight) + 1
     ends = [x.contiguous().numpy() for x in (source, target)]
     w = weight.contiguous().numpy()
     order = np.argsort(w, kind="stable")
     pairs, sizes, heights = np.empty(2 * n - 2, np.int64), np.empty(n - 1, np.int64), w[order]
-    closing = loops.merge(*ends, order, pairs, sizes)
+    closing = _loops().merge(*ends, order, pairs, sizes)
     if closing >= 0:
         raise _no_tree(int(closing))
     if not multiway or n == 1:
         return tuple(map(torch.from_numpy, (pairs, np.arange(0, 2 * n, 2), heights, sizes)))
     children, starts = np.empty(2 * n - 2, np.int64), np.empty(n, np.int64)
     levels, members = np.empty(n - 1), np.empty(n - 1, np.int64)
-    m = loops.contract(pairs, heights, sizes, children, starts, levels, members)
+    m = _loops().contract(pairs, heights, sizes, children, starts, levels, members)
     kept = children[: n + m - 1], starts[: m + 1], levels[:m], members[:m]
     return tuple(torch.from_numpy(x.copy()) for x in kept)
 
 
 def _linkage_cpu(children: Tensor, starts: Tensor, heights: Tensor, sizes: Tensor) -> Tensor:
-    from polykern_kernels._numba import hierarchy as loops
-
     out = np.empty((len(children) - len(heights), 4))
-    loops.linkage(*_arrays(children, starts, heights), out)
+    _loops().linkage(*_arrays(children, starts, heights), out)
     return torch.from_numpy(out)
 
 
 def _condense_cpu(
     children: Tensor, starts: Tensor, lambdas: Tensor, sizes: Tensor, least: int
 ) -> tuple[Tensor, ...]:
-    from polykern_kernels._numba import hierarchy as loops
-
     n = len(children) - len(lambdas) + 1
     room = n + 2 * (n // least) if n > 1 else 0  # a point each, fewer than 2 n / least clusters
-    ids = [np.empty(room, np.int64) for _ in range(3)]
-    levels = np.empty(room)
-    rows = (
-        loops.condense(*_arrays(children, starts, lambdas, sizes), least, ids[0], ids[1], levels, ids[2])
-        if room
-        else 0
-    )
-    return tuple(torch.from_numpy(x[:rows].copy()) for x in (ids[0], ids[1], levels, ids[2]))
+    out = [np.empty(room, kind) for kind in (np.int64, np.int64, np.float64, np.int64)]
+    rows = _loops().condense(*_arrays(children, starts, lambdas, sizes), least, *out) if room else 0
+    return tuple(torch.from_numpy(x[:rows].copy()) for x in out)
 
 
 def _arrays(*tensors: Tensor) -> list[Any]:

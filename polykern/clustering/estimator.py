@@ -194,7 +194,7 @@ class HDBSCAN(ClusterMixin, BaseEstimator):  # type: ignore[misc]
             X = (X.float() if X.dtype in (torch.float16, torch.bfloat16) else X).detach().numpy()
         kind = [np.float64, np.float32] if self.metric == "euclidean" else None
         try:
-            checked = validate_data(self, X, dtype=kind, ensure_min_samples=2)
+            checked: Any = validate_data(self, X, dtype=kind, ensure_min_samples=2)
         except ValueError as error:
             raise UsageError(str(error).splitlines()[0]) from error
         return inputs.rows_of_array(checked, self.metric)

@@ -104,7 +104,8 @@ class MinimumSpanningTree:
 
     def to_numpy(self) -> NDArray[np.float64]:
         """float64 (n - 1, 3): source, target, weight."""
-        return np.column_stack([self.source, self.target, self.weight])
+        columns = (self.source, self.target, self.weight)
+        return np.stack([x.astype(np.float64) for x in columns], axis=1)
 
     def to_pandas(self) -> Any:
         """The same as a pandas.DataFrame: from, to, distance."""

@@ -21,6 +21,7 @@ from polykern.errors import MissingExtra, UsageError
 from tests.trees import euclidean, hamming, planted_codes, prim, spread_points
 
 mpl.use("Agg")
+peer: Any = Sklearns  # its annotations leave some of its values out
 
 
 # --- the package hdbscan ---------------------------------------------------------------------------
@@ -54,7 +55,7 @@ def test_the_core_distance_does_not_count_the_row_itself() -> None:
     between = hamming(bits)
     ours = HDBSCAN(8, 3).fit(bits)
     assert np.array_equal(ours.core_distances_, np.sort(between, 1)[:, 3])
-    theirs = Sklearns(8, min_samples=4, metric="precomputed", copy=True).fit(between)
+    theirs = peer(8, min_samples=4, metric="precomputed", copy=True).fit(between)
     assert ours.minimum_spanning_tree_.weight.sum() == theirs._single_linkage_tree_["value"].sum()
 
 
@@ -108,9 +109,9 @@ def test_planted_clusters_are_found(n: int, least: int, flips: float, peer_at_mo
     """20 groups of 3,072-bit codes and a fifth noise; scikit-learn splits them where distances are tied."""
     bits, group = planted_codes(n, flips=flips)
     ours = HDBSCAN(least).fit(bits)
-    peer = Sklearns(least, metric="precomputed", copy=True).fit(hamming(bits))
-    scores = [float(adjusted_rand_score(group, labels)) for labels in (ours.labels_, peer.labels_)]
-    found = ours.labels_.max() + 1, peer.labels_.max() + 1
+    theirs = peer(least, metric="precomputed", copy=True).fit(hamming(bits))
+    scores = [float(adjusted_rand_score(group, labels)) for labels in (ours.labels_, theirs.labels_)]
+    found = ours.labels_.max() + 1, theirs.labels_.max() + 1
     print(f"n {n}, least {least}, flips {flips}: ARI {scores[0]:.3f} against {scores[1]:.3f}, clusters {found}")
     assert found[0] == 20
     assert scores[0] >= 0.98

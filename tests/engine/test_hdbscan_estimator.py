@@ -44,14 +44,15 @@ def test_a_step_of_a_pipeline() -> None:
 
 def test_parameters_survive_a_clone() -> None:
     made = HDBSCAN(7, 3, metric="jaccard", cluster_selection_method="leaf", progress=print)
-    assert clone(made).get_params() == made.get_params()
+    again: Any = clone(made)
+    assert again.get_params() == made.get_params()
     assert repr(clone(HDBSCAN(7))) == "HDBSCAN(min_cluster_size=7)"
 
 
 def test_columns_with_names() -> None:
     pandas = pytest.importorskip("pandas")
     bits, _ = planted_codes(100, bits=40, groups=3)
-    fitted = HDBSCAN(5).fit(pandas.DataFrame(bits, columns=[f"unit {i}" for i in range(40)]))
+    fitted: Any = HDBSCAN(5).fit(pandas.DataFrame(bits, columns=[f"unit {i}" for i in range(40)]))
     assert fitted.feature_names_in_[39] == "unit 39"
     assert np.array_equal(fitted.labels_, HDBSCAN(5).fit(bits).labels_)
 
