@@ -1,6 +1,6 @@
 """The best intervals of numbers on a line.
 
-    intervals = the cut of the sorted values into k runs with the least sum of squared distances from the runs' means
+    intervals = the cut of the sorted values into k runs with the least sum of squared distances from run means
 
 Exact k-means in one dimension by dynamic programming: the best start of the last run moves right with its end, so
 each layer is solved by halving (Wang and Song 2011, "Ckmeans.1d.dp"; Gronlund et al. 2017).

@@ -123,4 +123,5 @@ def mutual_information(first: Integers, second: Integers) -> tuple[float, float]
 def _marginal(label: Integers, count: Integers) -> NDArray[np.float64]:
     """Rows of the label of each cell."""
     _, place = np.unique(label, return_inverse=True)
-    return np.bincount(place, count.astype(np.float64))[place]
+    total: NDArray[np.float64] = np.bincount(place, count).astype(np.float64)
+    return total[place]

@@ -38,7 +38,7 @@ def labelling(labels: ArrayLike, rows: int | None = None) -> Integers:
     Errors: UsageError for anything else.
     """
     given = np.asarray(labels)
-    if given.ndim != 1 or given.dtype.kind not in "iu" or (given.size and given.min() < -1):
+    if given.ndim != 1 or (given.size and (given.dtype.kind not in "iu" or given.min() < -1)):
         raise UsageError(f"labels are integers >= -1 (n), got {given.dtype} {list(given.shape)}")
     _require(len(given), rows)
     return given.astype(np.int64)
