@@ -96,12 +96,7 @@ def _make(recipe: Recipe, work: Work, progress: Progress | None) -> None:
         reach = reached[samples]
         spent = {**timings, **reach.seconds}
         with _timed(spent, "tree of clusters"):
-            merged = dendrogram(reach.tree, tie_order=recipe.tie_order)
-            tree = condense(merged, size, zero=reach.zero)
-            chosen = select(
-                tree, method=recipe.method, cluster_selection_epsilon=recipe.epsilon,
-                allow_single_cluster=recipe.allow_single_cluster, max_cluster_size=recipe.max_cluster_size,
-            )  # fmt: skip
+            tree, chosen = extracted(recipe, reach, size)
         with _timed(spent, "medoids"):
             members = _members(recipe, rows, chosen)
         make_folder(folder)
@@ -112,6 +107,19 @@ def _make(recipe: Recipe, work: Work, progress: Progress | None) -> None:
         put(
             work.root / SWEEP, [sealed({"schema": SWEEP_SCHEMA, "complete": True, "config": config, "runs": table})]
         )
+
+
+def extracted(recipe: Recipe, reach: Reachability, min_cluster_size: int) -> tuple[Condensed, Selection]:
+    """The condensed tree of some rows, and the clusters that a recipe takes from it."""
+    merged = dendrogram(reach.tree, tie_order=recipe.tie_order)
+    tree = condense(merged, min_cluster_size, zero=reach.zero)
+    return tree, select(
+        tree,
+        method=recipe.method,
+        cluster_selection_epsilon=recipe.epsilon,
+        allow_single_cluster=recipe.allow_single_cluster,
+        max_cluster_size=recipe.max_cluster_size,
+    )
 
 
 def sweep(folder: Path) -> list[dict[str, Any]]:
