@@ -27,8 +27,11 @@ def command(
     examples: Annotated[int, typer.Option(metavar="N", min=1, max=1000, help="Rows a group of examples.")] = 10,
     context: Annotated[int, typer.Option(metavar="N", min=0, max=1000, help="Tokens shown on either side.")] = 20,
     scores: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Scores to show, a JSON file of `polykern cluster`.")
-    ] = None,
+        str,
+        typer.Option(
+            metavar="FILE", help="Scores to show, a JSON file; auto computes them from tokens or classes; none."
+        ),
+    ] = "auto",
     backend: options.Backend = "auto",
     memory_budget: options.Memory = "2GiB",
     seed: options.Seed = 0,
@@ -40,8 +43,8 @@ def command(
     """Write a clustering as a folder of pages that opens from a disk, offline.
 
     An overview with sizes, condensed tree and a table of all clusters; for every cluster examples near its medoid,
-    at random and at its boundary, its tokens, the bits that tell it from the rest, the clusters near it; a search by
-    token; everything as JSON and columns as well.
+    at random and at its boundary, its tokens, the bits that tell it from the rest, the clusters near it; a search
+    by token; everything as JSON and columns as well.
 
     A report that is there is replaced as a whole; a folder with anything else is refused.
     """
@@ -51,12 +54,17 @@ def command(
 
     from polykern.clustering.result import Clusters
     from polykern.report.clusters import write
+    from polykern.report.clusters.scores import computed
+    from polykern.store import Store
 
-    found = _scores(scores)
     opened = Clusters.open(clusters)
+    of = Store.open(store or opened.store_path)
+    found = _scores(scores) if scores not in ("auto", "none") else None
+    if scores == "auto":
+        found = computed(opened, of, seed)
     with talk.progress("rows or clusters") as progress:
         page = write(
-            opened, store, out or clusters / "report", examples=examples, context=context, seed=seed, found=found,
+            opened, of, out or clusters / "report", examples=examples, context=context, seed=seed, found=found,
             memory=max(1, budget // 2), backend=None if backend == "auto" else backend, progress=progress,
         )  # fmt: skip
     whole = {"schema": SCHEMA, "page": str(page), "clusters": opened.count, "rows": len(opened)}
@@ -64,10 +72,9 @@ def command(
     talk.say("open it in a browser")
 
 
-def _scores(path: Path | None) -> dict[str, Any] | None:
+def _scores(name: str) -> dict[str, Any]:
     """The scores in a JSON file."""
-    if path is None:
-        return None
+    path = Path(name)
     try:
         if path.stat().st_size > MAX_SCORES:
             raise UsageError(f"{path} is larger than {MAX_SCORES >> 20} MiB", fix="name a file of scores")

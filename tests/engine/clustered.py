@@ -32,15 +32,19 @@ def store(
     about: dict[str, Any] | None = None,
     groups: NDArray[np.int64] | None = None,
     shards: int = 2,
+    documents: int = 1 << 30,
 ) -> stores.Store:
-    """A store of n random rows: texts of 60 tokens or photos of a 4 x 4 grid; rows of one group share most bits."""
+    """A store of n random rows: texts of 60 tokens or photos of a 4 x 4 grid; rows of one group share most bits.
+
+    documents  at most; rows go round them
+    """
     rng, shape = np.random.default_rng(n), layout(layers)
     groups = rng.integers(0, 4, n) if groups is None else groups
     centres = rng.random((int(groups.max()) + 2, shape.bits)) < 0.5
     bits = centres[groups] ^ (rng.random((n, shape.bits)) < 0.05)
     codes = Codes(_packed(bits), shape)
     length, each = (60, 20) if kind == "text" else (16, 2)
-    doc, pos = np.divmod(np.arange(n) * (length // each), length)
+    doc, pos = np.divmod(np.arange(n) * (length // each) % (documents * length), length)
     tokens = (groups * 3 + rng.integers(0, 3, n)) % len(words)
     said = {"model": {"name": "made-up net", "weights": "f00d" * 16}, **(about or {})}
     columns = ("doc", "pos", "token") if kind else ()
@@ -77,7 +81,8 @@ def clustering(
     about = {
         "store": {
             "path": f"../{Path(of.path).name}", "fingerprint": of.fingerprint, "config_hash": of.config_hash,
-            "rows": n, "of": "codes", "bits": of.layout.bits, "fields": [f.name for f in of.layout.fields], "items": of.items,
+            "rows": n, "of": "codes", "bits": of.layout.bits, "fields": [f.name for f in of.layout.fields],
+            "items": of.items,
         },
         "model": {"name": model, "weights": "f00d" * 16},
         "parameters": {
@@ -128,21 +133,22 @@ def _items(
     told = np.full((int(doc.max()) + 1, length), 1)
     told[np.arange(len(told))] = np.arange(length) % len(words)
     told[doc, pos] = tokens
-    return stores.Texts.of((int(d), told[d].tolist(), [words[t] for t in told[d]]) for d in here)
+    ids: list[list[int]] = told.tolist()
+    return stores.Texts.of((int(d), ids[d], [words[t] for t in ids[d]]) for d in here)
 
 
 def _trees(labels: NDArray[np.int64], sizes: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
     """A complete binary tree whose leaves are the clusters; noise leaves at the root."""
     n, c = len(labels), len(sizes)
-    nodes = 2 * c - 1
+    nodes = max(1, 2 * c - 1)
     at = np.arange(nodes)
     many = np.zeros(nodes + 2, np.int64)
-    many[c - 1 : nodes] = sizes
+    many[nodes - c : nodes] = sizes
     for i in range(c - 2, -1, -1):
         many[i] = many[2 * i + 1] + many[2 * i + 2]
     depth = np.floor(np.log2(at + 1)).astype(np.int64)
     distance = 40.0 - 2 * depth  # at which a node splits or its rows leave
-    leaf = c - 1 + labels
+    leaf = np.maximum(c - 1 + labels, 0)
     rows = np.arange(n)
     inner = at[1:]
     above = (inner - 1) // 2

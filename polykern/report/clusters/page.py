@@ -80,7 +80,7 @@ def write(
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=".report-", dir=target.parent))
     try:
-        _fill(source, temporary, scores.charts(found), memory, backend, progress or _silent)
+        _fill(source, temporary, found, memory, backend, progress or _silent)
         _readable(temporary)
         if target.exists():
             shutil.rmtree(target)
@@ -92,7 +92,12 @@ def write(
 
 
 def _fill(
-    source: Source, folder: Path, charts: list[dict[str, Any]], memory: int, backend: str | None, progress: Progress
+    source: Source,
+    folder: Path,
+    found: Mapping[str, Any] | None,
+    memory: int,
+    backend: str | None,
+    progress: Progress,
 ) -> None:
     """All files, index.html last."""
     data, exported = folder / "data", folder / "export"
@@ -109,7 +114,8 @@ def _fill(
     photos.write(source, records.docs, data, progress)
     shown = {
         **wording.facts(source), "words": None if words is None else NAMES[source.kind or "text"],
-        "title": wording.title(source), "scores": charts, "chunks": chunks, "shards": shards,
+        "title": wording.title(source), "scores": scores.charts(found), "scored": scores.note(found),
+        "chunks": chunks, "shards": shards,
     }  # fmt: skip
     _describe(source, folder)
     _page(source, folder, json_for_script(shown))

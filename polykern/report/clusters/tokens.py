@@ -1,10 +1,10 @@
 """The tokens of texts or the classes of photos: what they are called, and which clusters hold them.
 
-A token is called what the piece of text at its first row says, a class by its name. Postings are sharded in the order
-of their keys, so that a page finds every token of a prefix by reading a few shards.
+A token is called what the pieces of text at its first and last row have in common, a class by its name. Postings
+are sharded in the order of their keys, so that a page finds every token of a prefix by reading a few shards.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,21 +46,35 @@ def vocabulary(source: Source) -> Vocabulary | None:
     if "token" not in source.places or (source.kind != "text" and not source.classes):
         return None
     column = source.places["token"]
-    ids, first, many = np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64)
+    ids, many = _counted(column[at : at + PIECE] for at in range(0, len(column), PIECE))
+    first, last = np.full(len(ids), len(column)), np.full(len(ids), -1)
     for at in range(0, len(column), PIECE):
-        here, where, counts = np.unique(column[at : at + PIECE], return_index=True, return_counts=True)
-        ids, first, many = _merged((ids, first, many), (here.astype(np.int64), where + at, counts))
+        place = np.searchsorted(ids, column[at : at + PIECE])
+        rows = at + np.arange(len(place))
+        np.minimum.at(first, place, rows)
+        np.maximum.at(last, place, rows)
     texts = [""] * len(ids)
     for k in np.argsort(first, kind="stable").tolist():
-        texts[k] = cut(_called(source, int(ids[k]), int(first[k])))
+        texts[k] = cut(_called(source, int(ids[k]), int(first[k]), int(last[k])))
     return Vocabulary(ids, many, texts)
 
 
-def _called(source: Source, token: int, row: int) -> str:
-    """What a token or class is called."""
+def agreed(one: str, other: str) -> str:
+    """What two pieces of the same token have in common.
+
+    A tokenizer that ignores blanks or case gives a token pieces that differ in them: such a token has neither.
+    """
+    if one == other:
+        return one
+    one, other = one.strip(), other.strip()
+    return one.lower() if one != other and one.lower() == other.lower() else one
+
+
+def _called(source: Source, token: int, first: int, last: int) -> str:
+    """What a token or class is called, from the first and the last row that has it."""
     if source.kind == "text":
-        found = source.store.context(row, before=0, after=0)
-        return found.pieces[found.at]
+        told = [source.store.context(row, before=0, after=0) for row in (first, last)]
+        return agreed(*(context.pieces[context.at] for context in told))
     if token < 0:
         return "no class"
     return source.classes[token] if token < len(source.classes) else f"class {token}"
@@ -74,10 +88,7 @@ def cut(text: str) -> str:
 def counts(source: Source, members: Rows) -> tuple[Rows, Rows]:
     """The distinct tokens of some rows and how many rows have each, most frequent first, then by token."""
     column = source.places["token"]
-    ids, many = np.empty(0, np.int64), np.empty(0, np.int64)
-    for at in range(0, len(members), PIECE):
-        here, n = np.unique(column[members[at : at + PIECE]], return_counts=True)
-        ids, _, many = _merged((ids, ids, many), (here.astype(np.int64), here.astype(np.int64), n))
+    ids, many = _counted(column[members[at : at + PIECE]] for at in range(0, len(members), PIECE))
     order = np.lexsort((ids, -many))
     return ids[order], many[order]
 
@@ -100,8 +111,8 @@ def write_postings(source: Source, words: Vocabulary, folder: Path, name: str = 
     words   their vocabulary
     folder  of the page's data
 
-    Returns the key of the first token of every shard. A posting holds k the key, t the text, id, n rows, how many of
-    them are noise, c how many clusters, and top: up to HOLDERS pairs (cluster, rows), most rows first.
+    Returns the key of the first token of every shard. A posting holds k the key, t the text, id, n rows, of them
+    noise, c how many clusters, and top: up to HOLDERS pairs (cluster, rows), most rows first.
     """
     keys = [key(text) for text in words.texts]
     order = sorted(range(len(keys)), key=lambda k: (keys[k].encode("utf-16-be", "surrogatepass"), k))
@@ -150,9 +161,13 @@ def _posting(labels: Rows, many: Rows, noise: int) -> dict[str, Any]:
     return {"noise": quiet, "c": len(labels), "top": np.stack((labels[best], many[best]), 1).tolist()}
 
 
-def _merged(a: tuple[Rows, Rows, Rows], b: tuple[Rows, Rows, NDArray[Any]]) -> tuple[Rows, Rows, Rows]:
-    """Two tables (token, first row, count) as one; the first row is that of the first table."""
-    ids, where, back = np.unique(np.concatenate((a[0], b[0])), return_index=True, return_inverse=True)
-    many = np.zeros(len(ids), np.int64)
-    np.add.at(many, back.ravel(), np.concatenate((a[2], b[2])))
-    return ids, np.concatenate((a[1], b[1]))[where], many
+def _counted(pieces: Iterable[NDArray[np.int32]]) -> tuple[Rows, Rows]:
+    """The distinct tokens of some pieces of a column, ascending, and how often each is there."""
+    ids, many = np.empty(0, np.int64), np.empty(0, np.int64)
+    for piece in pieces:
+        here, n = np.unique(piece, return_counts=True)
+        both, back = np.unique(np.concatenate((ids, here)), return_inverse=True)
+        sums = np.zeros(len(both), np.int64)
+        np.add.at(sums, back, np.concatenate((many, n)))
+        ids, many = both.astype(np.int64), sums
+    return ids, many

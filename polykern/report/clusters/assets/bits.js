@@ -14,8 +14,8 @@
 
   function telling(record) {
     const rows = record.bits.map(([bit, inside, outside]) => {
-      const { layer, unit } = pk.bitName(bit);
-      return h("tr", {}, h("td.unit", { title: `bit ${bit}` }, unit), h("td.layer", { title: layer }, h("bdi", {}, layer)),
+      const { layer, whole, unit } = pk.bitName(bit);
+      return h("tr", {}, h("td.unit", { title: `bit ${bit}` }, unit), h("td.layer", { title: whole }, h("bdi", {}, layer)),
         h("td", {}, pair(inside, outside)), h("td.n", {}, percent(inside)), h("td.n.quiet", {}, percent(outside)));
     });
     return h("section.card.bits", { "aria-label": "Telling bits" },
@@ -27,7 +27,7 @@
     const most = Math.max(1e-9, ...record.layers.map((l) => l[2]));
     const bitsOf = (k) => (data.fields[k + 1]?.offset ?? data.bits) - data.fields[k].offset;
     const rows = record.layers.map(([inside, outside, apart, fixed], k) => h("tr", {},
-      h("td.layer", { title: data.fields[k].name }, h("bdi", {}, data.fields[k].name || "(the model)")), h("td", {}, pair(inside, outside)),
+      h("td.layer", { title: data.fields[k].name }, h("bdi", {}, pk.layerNames[k])), h("td", {}, pair(inside, outside)),
       h("td.n", {}, percent(inside)), h("td.n.quiet", {}, percent(outside)),
       h("td.n", {}, number(apart, 2), pk.bar(apart / most)), h("td.n", { title: `${number(fixed)} of ${number(bitsOf(k))} bits` }, percent(fixed / bitsOf(k)))));
     return h("section.card.layers", { "aria-label": "Layers" },

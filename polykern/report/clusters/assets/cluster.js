@@ -5,19 +5,22 @@
   const GROUPS = {
     all: ["All rows", "nearest to the medoid first"],
     nearest: ["Nearest to the medoid", "the most typical rows; alone they flatter a cluster"],
-    random: ["Random rows", "drawn from all rows of the cluster, by distance"],
+    random: ["Random rows", "drawn from all, by distance"],
     boundary: ["At the boundary", "the rows that belong to it least"],
     outlying: ["Farthest out", "largest outlier scores"],
   };
   const place = (e) => [`row ${number(e.row)}`, e.doc === undefined ? null : `document ${number(e.doc)}`, e.pos === undefined ? null : `position ${number(e.pos)}`].filter(Boolean).join(", ");
   const measured = (e) => h("span.d", { title: `${place(e)}; probability ${number(e.p)}, outlier score ${number(e.o)}` }, e.d === null ? number(e.o, 2) : number(e.d, 4));
 
+  /* Long runs of blanks are there, but take little room on a line. */
+  const gaps = (text) => text.split(/( {3,})/u).map((part, k) => (k % 2 ? h("span.gap", {}, part) : part));
+
   /* The blanks around a token stay outside of its mark, unless it is nothing else. */
   function line(e, badge) {
     const own = e.tokens[e.at], [, ahead, middle, behind] = /^(\s*)(.*?)(\s*)$/su.exec(own);
     const before = e.tokens.slice(0, e.at).join("") + (middle ? ahead : ""), after = (middle ? behind : "") + e.tokens.slice(e.at + 1).join("");
-    const found = h("li.example", { title: place(e) }, measured(e), h("p", {}, h("span.before", {}, h("span", {}, before)),
-      h("span.rest", {}, h("mark", {}, middle || own.replaceAll(" ", "\u2423") || "(empty)"), h("span.after", {}, after), badge)));
+    const found = h("li.example", { title: place(e) }, badge ?? measured(e), h("p", {}, h("span.before", {}, h("span", {}, gaps(before))),
+      h("span.rest", {}, h("mark", {}, middle || own.replaceAll(" ", "\u2423") || "(empty)"), h("span.after", {}, gaps(after)))));
     found.addEventListener("click", () => { if (!getSelection().toString()) found.classList.toggle("open"); });
     return found;
   }
@@ -36,23 +39,23 @@
       image.addEventListener("load", () => { if (image.naturalWidth <= 64) image.classList.add("coarse"); });
       frame.prepend(image);
     }, () => { frame.classList.add("missing"); frame.prepend(h("span", {}, "no picture")); });
-    return h("li.photo", { title: `${place(e)}${e.label === undefined ? "" : `, ${e.label}`}` }, h("figure", {}, frame, h("figcaption", {}, h("span", {}, e.label ?? name), badge, measured(e))));
+    return h("li.photo", { title: `${place(e)}${e.label === undefined ? "" : `, ${e.label}`}` }, h("figure", {}, frame, h("figcaption", {}, h("span", {}, e.label ?? name), badge ?? measured(e))));
   }
 
-  const plain = (e, badge) => h("li.example", {}, measured(e), h("p", {}, place(e), badge));
+  const plain = (e, badge) => h("li.example", {}, badge ?? measured(e), h("p", {}, place(e)));
   const one = { text: line, image: photo }[data.kind] ?? plain;
 
   /* The medoid stands first among the nearest. */
   function ordered(record, name, list) {
     const medoid = ["all", "nearest"].includes(name) ? record.medoid : undefined;
     const others = medoid ? list.filter((e) => e.row !== medoid.row).slice(0, Math.max(list.length - 1, 0)) : list;
-    return [medoid ? one(medoid, h("span.badge", {}, "medoid")) : null, others.map((e) => one(e))];
+    return [medoid ? one(medoid, h("span.badge", { title: place(medoid) }, "medoid")) : null, others.map((e) => one(e))];
   }
 
   function groups(record) {
     return Object.entries(record.groups).filter(([, list]) => list.length).map(([name, list], k) => h(`section.card.examples.${data.kind ?? "plain"}`, { "aria-label": GROUPS[name][0], id: `group-${name}` },
       h("header", {}, h("h2", {}, GROUPS[name][0]), h("span.quiet", {}, `${GROUPS[name][1]}; the number is ${record.c < 0 ? "the outlier score" : `the distance, ${pk.unit()}`}`),
-        data.kind === "text" && !k ? h("span.tools", {}, h("button", { type: "button", class: "wrap", "aria-pressed": document.body.classList.contains("wrapped"), onclick: wrap, title: "Whole contexts, or a line each (w)" }, "Wrap")) : null),
+        data.kind === "text" && !k ? h("span.tools", {}, h("button", { type: "button", class: "wrap", "aria-pressed": String(document.body.classList.contains("wrapped")), onclick: wrap, title: "Whole contexts, or a line each (w)" }, "Wrap")) : null),
       h("ol", { role: "list" }, ordered(record, name, list))));
   }
 
@@ -106,7 +109,7 @@
 
   async function cluster(c) {
     const [record, names, columns] = await Promise.all([pk.record(c), pk.load("names"), pk.load("index")]);
-    const step = (to, text, label) => h("a.step", { href: to >= 0 && to < data.clusters ? `#c=${to}` : undefined, "aria-label": label, "aria-disabled": to < 0 || to >= data.clusters, title: label }, text);
+    const step = (to, text, label) => h("a.step", { href: to >= 0 && to < data.clusters ? `#c=${to}` : undefined, "aria-label": label, "aria-disabled": String(to < 0 || to >= data.clusters), title: label }, text);
     const head = c < 0 ? h("h1", { tabindex: -1 }, "Noise") : h("h1", { tabindex: -1 }, `Cluster ${number(c)}`, h("small", {}, ` of ${number(data.clusters)}`));
     const bar = h("div.bar-top", {}, c < 0 ? null : h("span.steps", {}, step(c - 1, "‹", "Previous cluster (←)"), step(c + 1, "›", "Next cluster (→)")), head, actions(record));
     const tree = c < 0 ? null : pk.treeCard(c), bits = record.bits ? h("div.two", {}, pk.telling(record), h("div.stack", {}, pk.layers(record), near(record, names, columns.size))) : null;

@@ -64,9 +64,10 @@
   function token(text) {
     const found = h("code.token");
     const [, before, middle, after] = /^( *)(.*?)( *)$/su.exec(text);
-    if (before) found.append(h("i", {}, "\u2423".repeat(before.length)));
+    const blanks = (run) => h("i", {}, run.length > 3 ? `\u2423\u00d7${run.length} ` : "\u2423".repeat(run.length));
+    if (before) found.append(blanks(before));
     if (middle) found.append(shown(middle));
-    if (after) found.append(h("i", {}, "\u2423".repeat(after.length)));
+    if (after) found.append(blanks(after));
     if (!text) found.append(h("i", {}, "empty"));
     found.setAttribute("title", shown(text));
     return found;
@@ -80,10 +81,21 @@
   const bar = (x, kind = "span.bar") => h(kind, { "aria-hidden": "true" },
     h("i", { style: { width: `${Math.max(0, Math.min(1, x)) * 100}%` } }));
 
+  /* Names of the layers without the dotted parts that all have at either end, but for one in front. */
+  const layerNames = (() => {
+    const all = pk.data.fields.map((f) => (f.name || "(the model)").split(".")), first = all[0] ?? [];
+    if (all.length < 2) return all.map((parts) => parts.join("."));
+    const least = Math.min(...all.map((parts) => parts.length));
+    let head = 0, tail = 0;
+    while (head < least - 1 && all.every((parts) => parts[head] === first[head])) head++;
+    while (tail < least - 1 - head && all.every((parts) => parts.at(-1 - tail) === first.at(-1 - tail))) tail++;
+    return all.map((parts) => parts.slice(Math.max(0, head - 1), parts.length - tail).join("."));
+  })();
+
   /* What the bit of a code is: its layer and its unit there, with the threshold where a unit has several. */
   function bitName(bit) {
     const fields = pk.data.fields;
-    const field = fields[pk.upTo(fields.map((f) => f.offset), bit) - 1];
+    const k = pk.upTo(fields.map((f) => f.offset), bit) - 1, field = fields[k];
     const units = field.shape.reduce((a, b) => a * b, 1);
     let left = (bit - field.offset) % units;
     const place = [];
@@ -93,7 +105,7 @@
     }
     const level = Math.floor((bit - field.offset) / units);
     const above = field.thresholds.length > 1 || field.thresholds[0] ? ` > ${number(field.thresholds[level], 4)}` : "";
-    return { layer: field.name || "(the model)", unit: `${place.length > 1 ? `(${place.join(", ")})` : place[0] ?? 0}${above}` };
+    return { layer: layerNames[k], whole: field.name, unit: `${place.length > 1 ? `(${place.join(", ")})` : place[0] ?? 0}${above}` };
   }
 
   function save(name, text, kind = "application/json") {
@@ -103,5 +115,5 @@
     setTimeout(() => URL.revokeObjectURL(made.href), 1000);
   }
 
-  Object.assign(pk, { shown, h, s, number, percent, token, distance, unit, link, bar, bitName, save });
+  Object.assign(pk, { shown, h, s, number, percent, token, distance, unit, link, bar, bitName, layerNames, save });
 })();

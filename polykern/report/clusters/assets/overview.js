@@ -8,7 +8,7 @@
     const share = data.rows ? data.noise / data.rows : 0, tree = data.tree ?? {};
     const noise = h("div.tile", {}, h("b", {}, pk.percent(share)), h("span", {}, pk.link(-1, "noise")), pk.bar(share, "span.bar.wide"), h("small", {}, `${number(data.noise)} rows in no cluster`));
     return h("section.tiles", { "aria-label": "In numbers" },
-      tile(number(data.clusters), "clusters", data.median === null ? "" : `half have ${number(data.median)} rows or more`), noise,
+      tile(number(data.clusters), "clusters", data.median === null ? "" : `median ${number(data.median)} rows`), noise,
       tile(number(data.rows), "rows", data.distinct ? `${number(data.distinct)} distinct` : ""),
       tile(number(data.bits), "bits a code", `${number(data.fields.length)} layer${data.fields.length === 1 ? "" : "s"}`),
       tile(data.metric, "metric", `spanning tree weighs ${number(tree.weight ?? null, 6)}`),
@@ -17,11 +17,11 @@
 
   /* How many clusters have which size; the bars are equal steps of the ratio of sizes. */
   function sizes() {
-    const small = innerWidth < 760, W = small ? 330 : 560, H = 190, left = 34, bottom = 34, top = 14, bins = data.sizes;
+    const small = innerWidth < 760, W = small ? 330 : 560, H = 190, left = 44, bottom = 34, top = 14, bins = data.sizes;
     const most = Math.max(1, ...bins.map((b) => b[2])), wide = (W - left - 8) / Math.max(1, bins.length);
     const y = (v) => top + (H - top - bottom) * (1 - v / most);
     const picture = s("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", class: "chart", "aria-label": `Sizes of the clusters: ${bins.filter((b) => b[2]).map(([a, b, k]) => `${k} of ${a} to ${b - 1} rows`).join(", ")}` });
-    for (const v of [...new Set([0, Math.round(most / 2), most])]) {
+    for (const v of pk.ticks(0, most, 3).filter(Number.isInteger)) {
       picture.append(s("line", { x1: left, x2: W - 8, y1: y(v), y2: y(v), class: "rule" }), s("text", { x: left - 6, y: y(v) + 4, class: "end" }, number(v)));
     }
     const every = Math.ceil(bins.length / (small ? 5 : 8));
@@ -39,9 +39,9 @@
     if (!data.scores.length) return null;
     const found = data.scores.map((one) => {
       const W = 420, x = (v) => 8 + (W - 16) * (v - one.low) / (one.high - one.low || 1);
-      const said = one.baselines.map((b) => `${b.name} ${number(b.mean)} (${number(b.low)} to ${number(b.high)})`).join(", ");
+      const [from, to] = one.interval ?? [one.value, one.value], said = one.baselines.map((b) => `${b.name} ${number(b.mean)} (${number(b.low)} to ${number(b.high)})`).join(", ");
       const picture = s("svg", { viewBox: `0 0 ${W} ${30 + 14 * one.baselines.length}`, role: "img", class: "chart", "aria-label": `${one.name} ${number(one.value)}; ${said}` },
-        s("line", { x1: 8, x2: W - 8, y1: 14, y2: 14, class: "rule" }));
+        s("line", { x1: 8, x2: W - 8, y1: 14, y2: 14, class: "rule" }), s("line", { x1: x(from), x2: x(to), y1: 14, y2: 14, class: "interval own" }));
       one.baselines.forEach((b, k) => {
         const at = 28 + 14 * k, side = x(b.high) > W - 130 ? -1 : 1;
         picture.append(s("line", { x1: x(b.low), x2: x(b.high), y1: at, y2: at, class: "interval" }), s("circle", { cx: x(b.mean), cy: at, r: 3.5, class: "hollow" }),
@@ -50,11 +50,11 @@
       picture.append(s("circle", { cx: x(one.value), cy: 14, r: 5.5, class: "dot" }));
       return h("div.score", {}, h("p", {}, h("span", {}, one.name), h("b", {}, number(one.value, 4))), picture);
     });
-    return h("section.card.scores", { "aria-label": "Scores" }, h("header", {}, h("h2", {}, "Scores"), h("span.quiet", {}, "dot: these clusters; ring and line: baselines")), found);
+    return h("section.card.scores", { "aria-label": "Scores" }, h("header", {}, h("h2", {}, "Scores"), h("span.quiet", {}, data.scored)), found);
   }
 
   function parameters() {
-    const found = Object.entries(data.parameters).map(([name, value]) => [h("dt", {}, name.replaceAll("_", " ")), h("dd", {}, value === null ? "none" : typeof value === "number" ? number(value) : value === true ? "yes" : value === false ? "no" : value)]);
+    const found = Object.entries(data.parameters).filter(([, value]) => value !== null).map(([name, value]) => [h("dt", {}, name.replaceAll("_", " ")), h("dd", {}, typeof value === "number" ? number(value) : value === true ? "yes" : value === false ? "no" : value)]);
     return h("section.card.parameters", { "aria-label": "Parameters" }, h("header", {}, h("h2", {}, "Parameters")), h("dl", {}, found));
   }
 

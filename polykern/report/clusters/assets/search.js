@@ -21,7 +21,7 @@
     for (let k = pk.upTo(data.shards, wanted) - 2; k >= 0 && data.shards[k + 1] === wanted; k--) {
       exact.unshift(...(await pk.load(`tokens/${k}`)).filter((posting) => posting.k === wanted));
     }
-    const by = (a, b) => b.n - a.n || a.id - b.id;
+    const by = (a, b) => (b.n - b.noise) - (a.n - a.noise) || b.n - a.n || a.id - b.id; // most rows in clusters first
     return { exact: exact.sort(by), longer: longer.sort(by), more };
   }
 
@@ -31,7 +31,7 @@
     fill(8);
     const others = posting.c - posting.top.length;
     const rest = posting.top.length > 8 ? h("button", { type: "button", onclick: () => { fill(posting.top.length); rest.replaceWith(others > 0 ? h("p.quiet", {}, `and ${number(others)} clusters with fewer`) : ""); } }, `${number(posting.c - 8)} more`) : null;
-    return h("section.card.posting", {}, h("header", {}, h("h2", {}, pk.token(posting.t)), h("span.quiet", {}, `${number(posting.n)} rows: ${number(inside)} in ${number(posting.c)} cluster${posting.c === 1 ? "" : "s"}, ${number(posting.noise)} noise`)), posting.top.length ? all : null, rest);
+    return h(posting.top.length ? "section.card.posting" : "section.card.posting.lone", {}, h("header", {}, h("h2", {}, pk.token(posting.t)), h("span.quiet", {}, `${number(posting.n)} rows: ${number(inside)} in ${number(posting.c)} cluster${posting.c === 1 ? "" : "s"}, ${number(posting.noise)} noise`)), posting.top.length ? all : null, rest);
   }
 
   async function search(text) {
@@ -39,7 +39,7 @@
     if (!data.shards.length) return { title: "Search", cards: [head, h("p.quiet", {}, "There are neither tokens nor classes in this report.")] };
     const { exact, longer, more } = await found(text), shown = longer.slice(0, MOST);
     const count = (n, what) => h("h3", { role: "status" }, `${number(n)} ${what}`);
-    const note = shown.length < longer.length || more ? ` (the ${MOST} most frequent${more ? " of those read; type more of it" : ""})` : "";
+    const note = shown.length < longer.length || more ? ` (the first ${MOST}${more ? " of those read; type more of it" : ""})` : "";
     return { title: `${data.words} ${pk.shown(text)}`, cards: [head, count(exact.length, `${data.words} with this name`), h("div.postings", {}, exact.slice(0, MOST).map(card)),
       count(longer.length, `${data.words} that begin so${note}`), h("div.postings", {}, shown.map(card))] };
   }

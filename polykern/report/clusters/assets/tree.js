@@ -121,17 +121,20 @@
         }
         const gap = wide > 6 ? 1 : 0;
         g.fillStyle = colours[t.state[i]];
-        g.fillRect(left, top, right - left - gap, Math.max(1, y(t.death[i]) - top - (wide > 6 ? 1 : 0)));
-        if (t.label[i] >= 0 && wide > 30 && y(t.death[i]) - top > 14) name(g, i, (left + right) / 2, (top + y(t.death[i])) / 2);
+        const tall = y(t.death[i]) - top;
+        g.fillRect(left, top, right - left - gap, Math.max(1, tall - (wide > 6 && tall > 5 ? 1 : 0)));
+        if (t.label[i] >= 0 && wide > 14 && y(t.death[i]) - top > 14) name(g, i, (left + right) / 2, (top + y(t.death[i])) / 2, wide);
         for (let j = t.starts[i]; j < t.starts[i + 1]; j++) stack.push(t.children[j]);
       }
       canvas.dataset.drawn = drawn;
     }
 
-    function name(g, i, at, middle) {
+    function name(g, i, at, middle, wide) {
+      const text = pk.number(t.label[i]);
+      if (g.measureText(text).width > wide - 6) return;
       g.fillStyle = getComputedStyle(canvas).getPropertyValue("--on-lit");
       g.textAlign = "center";
-      g.fillText(pk.number(t.label[i]), at, middle + 0.5);
+      g.fillText(text, at, middle + 0.5);
     }
 
     function mark(g, ink) {
@@ -146,7 +149,7 @@
         g.lineTo(left + wide / 2 - 5, Math.max(TOP + 6, top) - 9);
         g.lineTo(left + wide / 2 + 5, Math.max(TOP + 6, top) - 9);
         g.fill();
-        if (wide > 30 && tall > 14) name(g, i, left + wide / 2, top + tall / 2);
+        if (tall > 14) name(g, i, left + wide / 2, top + tall / 2, wide);
       }
       if (over) {
         const wide = Math.max(2, x(to[over]) - x(from[over]));
@@ -289,5 +292,5 @@
     return card;
   }
 
-  Object.assign(pk, { treeCard });
+  Object.assign(pk, { treeCard, ticks });
 })();
