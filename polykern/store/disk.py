@@ -12,7 +12,7 @@ import xxhash
 
 from polykern.errors import ResourceError
 
-BLOCK = 16 << 20  # bytes a write
+BLOCK = 16 << 20  # bytes written or hashed at a time
 TEMPORARY = re.compile(r"\.[^/]{1,80}\.[0-9a-f]{16}\.tmp")
 
 
@@ -57,6 +57,15 @@ def _write(path: Path, parts: Iterable[bytes | memoryview]) -> tuple[int, str]:
     finally:
         os.close(descriptor)
     return size, str(hashed.hexdigest())
+
+
+def digest_of(path: Path) -> str:
+    """xxh3-128 of a file, in hexadecimal; about as fast as memory."""
+    hashed = xxhash.xxh3_128()
+    with path.open("rb") as f:
+        while block := f.read(BLOCK):
+            hashed.update(block)
+    return str(hashed.hexdigest())
 
 
 def sync_folder(folder: Path) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import xxhash
 
 from polykern.errors import ResourceError, UsageError
+from polykern.store.disk import digest_of
 from polykern.store.files import MANIFEST, Files, opened
 from polykern.store.items import require_consistent
 from polykern.store.manifest import Manifest
@@ -17,7 +17,6 @@ from polykern.store.records import ITEMS, SHARDS, Mark, Record, record_name
 from polykern.store.shard import check_head, mapped
 
 LEVELS = ("fast", "full")
-BLOCK = 8 << 20  # bytes hashed at a time
 BARRED = {errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 Progress = Callable[[str, int, int], None]  # stage, files done, files in all
 
@@ -142,12 +141,9 @@ def _file_problems(
 
 
 def _require_digest(path: Path, mark: Mark) -> None:
-    hashed = xxhash.xxh3_128()
-    with path.open("rb") as f:
-        while block := f.read(BLOCK):
-            hashed.update(block)
-    if hashed.hexdigest() != mark.xxh3_128:
-        raise ValueError(f"its bytes hash to {hashed.hexdigest()}, its record says {mark.xxh3_128}")
+    found = digest_of(path)
+    if found != mark.xxh3_128:
+        raise ValueError(f"its bytes hash to {found}, its record says {mark.xxh3_128}")
 
 
 def _require_sense(manifest: Manifest, arrays: dict[str, Any], what: str) -> None:

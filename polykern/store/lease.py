@@ -1,5 +1,7 @@
 """One writer at a time: a lock on a file in the store, given back by the system when its process dies."""
 
+import errno
+import logging
 import os
 from pathlib import Path
 
@@ -7,6 +9,8 @@ from polykern.errors import ResourceError
 from polykern.store.disk import told
 
 NAME = ".writer"
+LOCKLESS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK}  # some clusters mount their disks so
+log = logging.getLogger("polykern.store")
 
 
 class Lease:
@@ -15,7 +19,9 @@ class Lease:
     folder  that is written into
 
     The lock is advisory (flock) and holds between processes of one machine, and between machines where the file
-    system carries it. Errors: ResourceError when another writer holds it, naming its process.
+    system carries it; where it has no locks a warning says so.
+
+    Errors: ResourceError when another writer holds it, naming its process.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -31,7 +37,14 @@ class Lease:
 
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as reason:
+                if reason.errno not in LOCKLESS:
+                    raise
+                log.warning(
+                    "%s has no locks (%s): let no other process write it", self.path.parent, reason.strerror
+                )
             held, named = os.fstat(descriptor), self._named()
             if (held.st_dev, held.st_ino) != named:
                 os.close(descriptor)

@@ -9,10 +9,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from polykern.errors import PolykernError, ResourceError, UsageError
-from polykern.store.disk import make_folder, put, remove
+from polykern.store.disk import digest_of, make_folder, put, remove
 from polykern.store.files import MAX_JSON
 from polykern.store.records import NUMBERED, Mark
 
@@ -49,7 +49,7 @@ class Remote:
                 found = {str(e["name"]).rpartition("/")[2]: int(e.get("size") or 0) for e in entries}
                 found = {name: size for name, size in found.items() if NUMBERED.fullmatch(name)}
                 small = [n for n, size in found.items() if n.endswith(".json") and size <= MAX_JSON]
-                self._read(folder, small)
+                self._cat(folder, small)
             self._sizes[folder] = found
         return self._sizes[folder]
 
@@ -59,7 +59,7 @@ class Remote:
         except FileNotFoundError:
             return []
 
-    def _read(self, folder: str, names: list[str]) -> None:
+    def _cat(self, folder: str, names: list[str]) -> None:
         """Read small files at once: one after the other, a thousand shards are a thousand round trips."""
         if names:
             found = self._system.cat([f"{self._root}/{folder}/{name}" for name in names])
@@ -78,14 +78,14 @@ class Remote:
     def fetched(self, mark: Mark) -> Path:
         """The file in the cache, fetched whole when it is not there; ValueError for another than recorded."""
         kept = cache() / mark.xxh3_128[:2] / f"{mark.xxh3_128}.safetensors"
-        if kept.is_file() and kept.stat().st_size == mark.bytes:
+        if kept.is_file() and digest_of(kept) == mark.xxh3_128:
             return kept
         make_folder(kept.parent)
         with self._reached(mark.name), self._system.open(f"{self._root}/{mark.name}", "rb") as far:
-            size, digest = put(kept, iter(lambda: far.read(BLOCK), b""))
-        if (size, digest) != (mark.bytes, mark.xxh3_128):
+            digest = put(kept, _read(far, mark.bytes))[1]
+        if digest != mark.xxh3_128:
             remove([kept])
-            raise ValueError(f"its {size} bytes hash to {digest}, its record says {mark.bytes} and {mark.xxh3_128}")
+            raise ValueError(f"its bytes hash to {digest}, its record says {mark.xxh3_128}")
         return kept
 
     @contextmanager
@@ -97,6 +97,17 @@ class Remote:
             raise
         except Exception as reason:
             raise ResourceError(f"{self.where}/{name} cannot be reached", why=str(reason)) from reason
+
+
+def _read(far: IO[bytes], size: int) -> Iterator[bytes]:
+    """The bytes of a far file; ValueError when there are more or fewer than recorded."""
+    while block := far.read(BLOCK):
+        size -= len(block)
+        if size < 0:
+            break
+        yield block
+    if size:
+        raise ValueError("has another size than its record says")
 
 
 def cache() -> Path:

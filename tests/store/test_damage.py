@@ -118,7 +118,7 @@ def test_files_that_changed_places(tmp_path: Path, pattern: str) -> None:
     path = tmp_path / "a.codes"
     with Writer.open(path, made_up.manifest()) as writer:
         for doc in (0, 1, 2):  # of one size each
-            one = made_up.shard(0) | {"source": {"next": doc}}
+            one: dict[str, Any] = {**made_up.shard(0), "source": {"next": doc}}
             one["columns"] = one["columns"] | {"doc": one["columns"]["doc"] + doc}
             writer.write(**one)
         writer.finish()

@@ -174,6 +174,18 @@ def test_everything_is_synced_before_it_counts(tmp_path: Path, monkeypatch: pyte
     ]
 
 
+def test_a_disk_without_locks(
+    tmp_path: Path, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refused(*args: Any) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", refused)
+    made_up.write(tmp_path / "a.codes", 2)
+    assert made_up.contents(tmp_path / "a.codes") == whole
+    assert "has no locks" in caplog.text
+
+
 def test_files_obey_the_umask(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:

@@ -70,6 +70,12 @@ def test_damage_far_away_is_named_and_not_kept(url: str, cache: Path, memory: An
     store = Store.open(url)
     with pytest.raises(CorruptError, match=f"{part}/000001"):
         _ = store.rows() if part == "shards" else store.context(6)
+    for wrong in (data + b"more", data[:-1]):
+        store = Store.open(url)
+        memory.pipe_file(name, bytes(wrong))
+        with pytest.raises(CorruptError, match="another size"):
+            _ = store.rows() if part == "shards" else store.context(6)
+        memory.pipe_file(name, bytes(data))
     memory.pipe_file(name, bytes(data[:-1]))
     with pytest.raises(CorruptError, match=f"{part}/000001"):
         Store.open(url)
@@ -83,8 +89,9 @@ def test_damage_far_away_is_named_and_not_kept(url: str, cache: Path, memory: An
 def test_a_damaged_cache_is_noticed(url: str, cache: Path) -> None:
     made_up.require_rows(Store.open(url).rows(), 3)
     for path in cache.rglob("*.safetensors"):
-        path.write_bytes(b"torn")
-    made_up.require_rows(Store.open(url).rows(), 3)  # of another size: fetched again
+        path.write_bytes(b"\0" * path.stat().st_size)
+    made_up.require_rows(Store.open(url).rows(), 3)  # fetched again
+    assert verify(url) == []
 
 
 def test_nothing_there(memory: Any, cache: Path) -> None:
