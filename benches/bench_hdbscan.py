@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ from torch import Tensor
 
 from benches import _planted
 from benches._harness import describe_machine
+
+Found = tuple[NDArray[np.int64], Any, dict[str, Any]]  # labels, weights of the tree, what else is told
 
 BITS = 3072
 MIN_SIZE = 15  # min_cluster_size and min_samples
@@ -73,8 +76,8 @@ def _against(world: str, n: int) -> dict[str, Any]:
         folder = Path(name)
         truth = _plant(world, n, folder)
         ours = _run("ours", folder, threads=1)
-        row = {"world": world, "rows": n, "bits": BITS, "min_cluster_size": MIN_SIZE, "ours": ours}
-        row["ours"]["ari"] = _agreement(truth, folder / "ours.npy")
+        ours["ari"] = _agreement(truth, folder / "ours.npy")
+        row: dict[str, Any] = {"world": world, "rows": n, "bits": BITS, "min_cluster_size": MIN_SIZE, "ours": ours}
         if importlib.util.find_spec("hdbscan"):
             row["hdbscan"] = peer = _run("hdbscan", folder, threads=1)
             peer["ari"] = _agreement(truth, folder / "hdbscan.npy")
@@ -141,7 +144,8 @@ def _child(run: str, folder: Path) -> None:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
     words = torch.from_numpy(np.load(folder / "words.npy"))
-    work = {"ours": _ours, "hdbscan": _hdbscan, "stages": _stages}[run]
+    runs: dict[str, Callable[[Any], Found]] = {"ours": _ours, "hdbscan": _hdbscan, "stages": _stages}
+    work = runs[run]
     warm = _prepared(run, words[:WARM])
     work(warm)
     given = _prepared(run, words)
@@ -166,9 +170,6 @@ def _prepared(run: str, words: Tensor) -> Any:
     for first in range(0, len(words), 512):
         matrix[first : first + 512] = hamming.pairwise(words[first : first + 512], words).numpy()
     return matrix
-
-
-Found = tuple[NDArray[np.int64], Any, dict[str, Any]]
 
 
 def _ours(words: Tensor) -> Found:

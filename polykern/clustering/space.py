@@ -11,13 +11,17 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from polykern.clustering.seriation import seriated
 from polykern.errors import UsageError
-from polykern_kernels import foreign, hamming, neighbours
+from polykern_kernels import foreign, hamming, neighbours, survey
 
 Progress = Callable[[str, int, int], None]  # stage, done, total
 
 METRICS = ("hamming", "jaccard")
 _PAIRS = 1 << 14  # codes compared at a time
+SURVEYED = 1 << 10  # points from which minima of blocks are kept
+SAMPLE = 64  # rows that tell whether they are worth it
+DEAR = 3  # price of a distance taken alone, in distances of a tile
 
 
 class Space(Protocol):
@@ -78,6 +82,7 @@ class Packed:
         if metric not in METRICS:
             raise UsageError(f"no metric {metric!r} between codes", fix=f"take one of {', '.join(METRICS)}")
         self.words, self.metric, self.backend = words.contiguous(), metric, backend
+        self._surveyed: tuple[Tensor, Tensor, Tensor] | None = None  # order, codes in it, minima of blocks
 
     @property
     def n(self) -> int:
@@ -92,15 +97,48 @@ class Packed:
     def nearest(self, k: int, progress: Progress | None = None) -> tuple[Tensor, Tensor]:
         """The k nearest other points of each point; see `Space`."""
         told = None if progress is None else partial(progress, "neighbours")
-        return neighbours.self_nearest(self.words, k, metric=self.metric, backend=self.backend, progress=told)
+        if self.words.device.type != "cpu" or self.backend not in (None, "cpu") or self.n < SURVEYED:
+            return neighbours.self_nearest(self.words, k, metric=self.metric, backend=self.backend, progress=told)
+        order = seriated(self.words)
+        laid = self.words[order]
+        near, who, minima = survey.nearest(laid, order, k, metric=self.metric, progress=told)
+        self._surveyed = order, laid, minima
+        distances, indices = torch.empty_like(near), torch.empty_like(who)
+        distances[order], indices[order] = near, who
+        return distances, indices
 
     def foreign(
         self, rows: Tensor, cores: Tensor, components: Tensor, bound: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """The least mutual reachability to other components; see `Space`."""
+        if self._surveyed is not None and self._short(rows, cores, components, bound):
+            weights, points, _ = self._opened(rows, cores, components, bound)
+            return weights, points
         return foreign.nearest(
             self.words, rows, cores, components, bound=bound, metric=self.metric, backend=self.backend
         )
+
+    def _short(self, rows: Tensor, cores: Tensor, components: Tensor, bound: Tensor | None) -> bool:
+        """Whether the minima of blocks spare enough, by a sample of the rows."""
+        some = torch.arange(min(len(rows), SAMPLE)) * len(rows) // min(len(rows), SAMPLE)
+        counted = self._opened(rows[some], cores, components, None if bound is None else bound[some])[2]
+        return float(counted.double().mean()) * DEAR < self.n - len(rows) / 2
+
+    def _opened(
+        self, rows: Tensor, cores: Tensor, components: Tensor, bound: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        assert self._surveyed is not None
+        order, laid, minima = self._surveyed
+        place = torch.empty_like(order)
+        place[order] = torch.arange(self.n)
+        asked = place[rows].sort().indices  # rows that stand together open the same blocks
+        weights, points, counted = survey.foreign(
+            *(laid, order, minima, place[rows[asked]], cores[order], components[order]),
+            bound=None if bound is None else bound[asked],
+            metric=self.metric,
+        )
+        back = asked.argsort()
+        return weights[back], points[back], counted[back]
 
     def between(self, i: Tensor, j: Tensor) -> Tensor:
         """The distances of aligned pairs; see `Space`."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from benches import _planted
+from polykern.clustering import space
 from polykern.clustering.cores import core_distances
 from polykern.clustering.duplicates import Distinct, distinct_rows
 from polykern.clustering.space import Packed, Space
@@ -83,14 +84,18 @@ def same_weights(tree: SpanningTree, table: Tensor, min_samples: int) -> None:
 
 def grown(words: Tensor, metric: str, min_samples: int) -> tuple[SpanningTree, Space, Distinct]:
     groups = distinct_rows(words)
-    space = Packed(words[groups.first], metric)
-    lists = space.nearest(min(min_samples, space.n - 1))
+    points = Packed(words[groups.first], metric)
+    lists = points.nearest(min(min_samples, points.n - 1))
     cores = core_distances(*lists, groups.counts, min_samples)
-    return minimum_spanning_tree(space, *lists, cores).expanded(groups, cores), space, groups
+    return minimum_spanning_tree(points, *lists, cores).expanded(groups, cores), points, groups
 
 
+@pytest.mark.parametrize("surveyed", [False, True])
 @pytest.mark.parametrize("seed", range(30))
-def test_weighs_what_prims_tree_weighs(seed: int) -> None:
+def test_weighs_what_prims_tree_weighs(seed: int, surveyed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if surveyed:  # as with many rows: minima of blocks are kept and always read
+        monkeypatch.setattr(space, "SURVEYED", 1)
+        monkeypatch.setattr(space, "DEAR", 0)
     words, metric = tied_codes(seed)
     table = all_pairs(words, metric)
     assert (table.double().unique(return_counts=True)[1] > 2).any(), "no ties"
@@ -104,13 +109,13 @@ def test_weighs_what_prims_tree_weighs(seed: int) -> None:
 def test_one_search_serves_every_smaller_min_samples(seed: int) -> None:
     words, metric = tied_codes(seed)
     table, groups = all_pairs(words, metric), distinct_rows(words)
-    space = Packed(words[groups.first], metric)
+    points = Packed(words[groups.first], metric)
     most = min(9, len(words) - 1)
-    lists = space.nearest(min(most, space.n - 1))
-    tree = minimum_spanning_tree(space, *lists, core_distances(*lists, groups.counts, most))
+    lists = points.nearest(min(most, points.n - 1))
+    tree = minimum_spanning_tree(points, *lists, core_distances(*lists, groups.counts, most))
     for fewer in range(1, most + 1):
         cores = core_distances(*lists, groups.counts, fewer)
-        found = sub_tree(space, *lists, tree, cores)
+        found = sub_tree(points, *lists, tree, cores)
         assert found.searched == 0
         same_weights(found.expanded(groups, cores), table, fewer)
 
@@ -127,29 +132,28 @@ def test_the_order_of_rows_does_not_matter(seed: int) -> None:
 def test_any_space_any_lists(k: int) -> None:
     """Points on a grid: float64 distances, nearly all of them tied; lists of every length."""
     rng = np.random.default_rng(k)
-    points = torch.from_numpy(rng.permutation(144)[:81])
-    where = torch.stack([points // 12, points % 12], 1).double()
-    space = Table((where[:, None] - where[None]).square().sum(2).sqrt())
-    assert isinstance(space.distances, Tensor)
+    cells = torch.from_numpy(rng.permutation(144)[:81])
+    where = torch.stack([cells // 12, cells % 12], 1).double()
+    points = Table((where[:, None] - where[None]).square().sum(2).sqrt())
     for min_samples in (1, 4, 7):
-        cores = core_distances(*space.nearest(min_samples), torch.ones(81, dtype=torch.int64), min_samples)
-        tree = minimum_spanning_tree(space, *space.nearest(k), cores)
-        same_weights(tree, space.distances, min_samples)
+        cores = core_distances(*points.nearest(min_samples), torch.ones(81, dtype=torch.int64), min_samples)
+        tree = minimum_spanning_tree(points, *points.nearest(k), cores)
+        same_weights(tree, points.distances, min_samples)
 
 
 def test_searches_are_counted_and_few() -> None:
     words, _ = _planted.layer(1200, 256, clusters=6)
     groups = distinct_rows(words)
     packed = Packed(words[groups.first])
-    space = Table(all_pairs(packed.words, "hamming"))
+    points = Table(all_pairs(packed.words, "hamming"))
     lists = packed.nearest(8)
     cores = core_distances(*lists, groups.counts, 8)
     told: list[tuple[str, int, int]] = []
-    tree = minimum_spanning_tree(space, *lists, cores, progress=lambda *at: told.append(at))
-    assert tree.searched == space.asked
-    assert tree.passes == space.asked / space.n < 1
+    tree = minimum_spanning_tree(points, *lists, cores, progress=lambda *at: told.append(at))
+    assert tree.searched == points.asked
+    assert tree.passes == points.asked / points.n < 1
     assert len(told) == tree.rounds
-    assert told[-1] == ("tree", space.n - 1, space.n - 1)
+    assert told[-1] == ("tree", points.n - 1, points.n - 1)
     same = minimum_spanning_tree(packed, *lists, cores)
     for mine, other in ((tree.source, same.source), (tree.target, same.target), (tree.weight, same.weight)):
         assert torch.equal(mine, other)
@@ -157,17 +161,17 @@ def test_searches_are_counted_and_few() -> None:
 
 def test_points_that_know_all_others_search_nothing(rng: torch.Generator) -> None:
     words = torch.randperm(64, generator=rng)[:40].int()[:, None]
-    space = Packed(words)
-    lists = space.nearest(39)
-    tree = minimum_spanning_tree(space, *lists, core_distances(*lists, torch.ones(40, dtype=torch.int64), 3))
+    points = Packed(words)
+    lists = points.nearest(39)
+    tree = minimum_spanning_tree(points, *lists, core_distances(*lists, torch.ones(40, dtype=torch.int64), 3))
     assert tree.searched == 0
     same_weights(tree, all_pairs(words, "hamming"), 3)
 
 
 @pytest.mark.parametrize("metric", ["hamming", "jaccard"])
 def test_equal_rows_hang_together(metric: str) -> None:
-    tree, space, groups = grown(torch.full((5, 2), 9, dtype=torch.int32), metric, 2)
-    assert (space.n, groups.counts.tolist()) == (1, [5])
+    tree, points, groups = grown(torch.full((5, 2), 9, dtype=torch.int32), metric, 2)
+    assert (points.n, groups.counts.tolist()) == (1, [5])
     is_tree(tree, 5)
     assert tree.total == 0
 
@@ -179,16 +183,16 @@ def test_two_rows(apart: bool) -> None:
 
 
 def test_one_row_is_a_tree() -> None:
-    space = Packed(torch.zeros((1, 1), dtype=torch.int32))
-    tree = minimum_spanning_tree(space, *space.nearest(0), torch.zeros(1, dtype=torch.int32))
+    points = Packed(torch.zeros((1, 1), dtype=torch.int32))
+    tree = minimum_spanning_tree(points, *points.nearest(0), torch.zeros(1, dtype=torch.int32))
     assert (tree.n, tree.total, tree.rounds, tree.passes) == (1, 0, 0, 0)
 
 
 def test_refusals() -> None:
     words = torch.arange(4, dtype=torch.int32)[:, None]
-    space, cores = Packed(words), torch.zeros(4, dtype=torch.int32)
+    points, cores = Packed(words), torch.zeros(4, dtype=torch.int32)
     with pytest.raises(UsageError, match="lists of 4 points and 3 core distances for 4 points"):
-        minimum_spanning_tree(space, *space.nearest(2), cores[:3])
+        minimum_spanning_tree(points, *points.nearest(2), cores[:3])
     none = Packed(words[:0])
     with pytest.raises(UsageError, match="a tree needs at least one point"):
         minimum_spanning_tree(none, *none.nearest(0), cores[:0])

@@ -1,0 +1,271 @@
+"""Nearest codes with the minima of blocks kept, and the searches that these minima make short.
+
+    minimum(i, b) = least Hamming distance of code i from the codes of block b, codes b size ... (b + 1) size - 1
+
+A minimum says that no code of a block is nearer, whatever else is asked later: a search among the codes of other
+components (`polykern_kernels.foreign`) opens only blocks whose minimum, with the core distances, does not exceed
+what it has found. Answers are exact for any order of the codes; how many blocks are opened depends on it. It is few
+where near codes stand together, so that most blocks lie inside one component. Minima are kept in 16 bits, rounded
+down to a power of two when distances are longer.
+
+Lists are those of `polykern_kernels.neighbours.self_nearest`, pairs counted once. CPU only.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from polykern_kernels import _check, hamming
+from polykern_kernels._bits import WORD_BITS
+from polykern_kernels._cost import Cost
+from polykern_kernels._dispatch import Impl, choose, cpu_objection
+
+METRICS = {"hamming": torch.int32, "jaccard": torch.float64}  # and the dtype of its distances
+JACCARD_BITS = 1 << 26
+LEAST_BLOCK = 96  # codes; a block is this or some such power-of-two-fold of it
+MOST_BLOCKS = 1 << 10  # so that minima take 2 KiB a code at most
+
+Numbers = np.ndarray[tuple[int, ...], np.dtype[Any]]
+Progress = Callable[[int, int], None]
+
+# --- contract -----------------------------------------------------------------------------------
+
+
+def block_size(n: int) -> int:
+    """Codes of a block when there are n: the least size that gives no more than MOST_BLOCKS blocks."""
+    size = LEAST_BLOCK
+    while size * MOST_BLOCKS < n:
+        size *= 2
+    return size
+
+
+def nearest(
+    words: Tensor,
+    names: Tensor,
+    k: int,
+    *,
+    metric: str = "hamming",
+    backend: str | None = None,
+    progress: Progress | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The k other codes that are nearest to each code, and the minima of all blocks.
+
+    words     int32 (n, words)   packed codes, near ones beside each other
+    names     int64 (n)          what each code is called: a permutation of 0 ... n - 1
+    k         neighbours a code, at most n - 1
+    metric    "hamming" | "jaccard", of the lists; minima are Hamming distances
+    backend   "cpu" | "reference"; None takes the first that can run
+    progress  called now and then with the work done and all of it; the last time they are equal
+    returns   distances int32 (n, k) for Hamming, float64 (n, k) for Jaccard
+              indices   int64 (n, k)   names, ascending by (distance, name)
+              minima    int16 (n, blocks)   patterns of uint16: minimum >> `shift_of(words)`; a code counts itself
+
+    Exact. Raises ValueError when the arguments do not fit.
+    """
+    op = "survey.nearest"
+    _check_codes(op, words, names, metric)
+    if not 0 <= k <= max(len(words) - 1, 0):
+        raise ValueError(f"{op}: k must be 0 <= k <= {max(len(words) - 1, 0)}, got {k}")
+    chosen = choose(op, IMPLS["nearest"], backend, words)
+    return chosen.run(words, names, k, metric, progress or _silent)  # type: ignore[no-any-return]
+
+
+def foreign(
+    words: Tensor,
+    names: Tensor,
+    minima: Tensor,
+    rows: Tensor,
+    cores: Tensor,
+    components: Tensor,
+    *,
+    bound: Tensor | None = None,
+    metric: str = "hamming",
+    backend: str | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The least edge of mutual reachability from each of some codes to another component, as `foreign.nearest`.
+
+    words       int32 (n, words)     in the order that `nearest` had them
+    names       int64 (n)
+    minima      int16 (n, blocks)    of `nearest`
+    rows        int64 (r)            places of the codes that ask
+    cores       (n)                  core distances: int32 for Hamming, float64 for Jaccard
+    components  int64 (n)            >= 0
+    bound       None | cores' dtype (r)   only weights below it are of interest
+    metric      "hamming" | "jaccard"
+    backend     "cpu" | "reference"; None takes the first that can run
+    returns     weights cores' dtype (r)
+                indices int64 (r)   name of the least (weight, name), or -1 beside the bound as in `foreign.nearest`
+                counted int64 (r)   codes whose distance was taken; 0 from the reference, which takes all
+
+    Exact. Raises ValueError when the arguments do not fit.
+    """
+    op = "survey.foreign"
+    _check_codes(op, words, names, metric)
+    n = len(words)
+    _check.sized(op, "minima", minima, torch.int16, n, -(-n // block_size(n)))
+    _check.tensor(op, "rows", rows, _check.INT64, "rows")
+    _check.sized(op, "cores", cores, METRICS[metric], n)
+    _check.sized(op, "components", components, torch.int64, n)
+    if bound is None:
+        never = torch.iinfo(torch.int32).max if metric == "hamming" else float("inf")
+        bound = torch.full((len(rows),), never, dtype=cores.dtype)
+    _check.sized(op, "bound", bound, cores.dtype, len(rows))
+    if len(rows) and not (int(rows.min()) >= 0 and int(rows.max()) < n):
+        _check.fail(op, "rows", f"places of codes (0 <= row < {n})", rows)
+    chosen = choose(op, IMPLS["foreign"], backend, words)
+    return chosen.run(words, names, minima, rows, cores, components, bound, metric)  # type: ignore[no-any-return]
+
+
+def shift_of(words: Tensor) -> int:
+    """Powers of two that a minimum is divided by, so that the longest distance fits 16 bits."""
+    return max(0, (WORD_BITS * words.shape[1]).bit_length() - 16)
+
+
+def cost(n: int, words: int, k: int) -> Cost:
+    """`nearest`: read each code once, write lists and minima, count each pair's words once."""
+    blocks = -(-n // block_size(n))
+    return Cost(bytes=n * (4 * words + 12 * k + 2 * blocks), popcounts=n * (n - 1) // 2 * words)
+
+
+def _silent(done: int, total: int) -> None:
+    return None
+
+
+def _check_codes(op: str, words: Tensor, names: Tensor, metric: str) -> None:
+    _check.tensor(op, "words", words, _check.INT32, "codes", "words")
+    if metric not in METRICS:
+        raise ValueError(f"{op}: metric must be {' | '.join(METRICS)}, got {metric!r}")
+    if metric == "jaccard" and WORD_BITS * words.shape[1] > JACCARD_BITS:
+        _check.fail(op, "words", f"int32 (codes, at most {JACCARD_BITS // WORD_BITS}) for Jaccard distances", words)
+    _check.sized(op, "names", names, torch.int64, len(words))
+
+
+# --- reference: all distances of a code ----------------------------------------------------------------
+
+
+def _apart(words: Tensor, i: int, metric: str) -> tuple[Tensor, Tensor]:
+    """Bits of all codes that differ from code i's, and the distances."""
+    row = words[i].expand_as(words).contiguous()
+    differing = hamming.aligned(row, words, backend="reference")
+    if metric == "hamming":
+        return differing, differing
+    union = hamming.aligned(row | words, torch.zeros_like(words), backend="reference")
+    return differing, differing.double() / union.clamp(min=1)
+
+
+def _nearest_reference(
+    words: Tensor, names: Tensor, k: int, metric: str, progress: Progress
+) -> tuple[Tensor, Tensor, Tensor]:
+    n, size = len(words), block_size(len(words))
+    distances, indices = torch.empty((n, k), dtype=METRICS[metric]), torch.empty((n, k), dtype=torch.int64)
+    minima = torch.empty((n, -(-n // size)), dtype=torch.int16)
+    by_name = names.argsort()
+    for i in range(n):
+        differing, d = _apart(words, i, metric)
+        order = by_name[d[by_name].sort(stable=True).indices]
+        order = order[order != i][:k]
+        distances[i], indices[i] = d[order], names[order]
+        least = torch.stack([part.min() for part in differing.split(size)]) >> shift_of(words)
+        minima[i] = least.to(torch.int16)
+        progress(i + 1, n)
+    return distances, indices, minima
+
+
+def _foreign_reference(
+    words: Tensor,
+    names: Tensor,
+    minima: Tensor,
+    rows: Tensor,
+    cores: Tensor,
+    components: Tensor,
+    bound: Tensor,
+    metric: str,
+) -> tuple[Tensor, Tensor, Tensor]:
+    weights, indices = bound.clone(), torch.full_like(rows, -1)
+    for at, i in enumerate(rows.tolist()):
+        weight = torch.maximum(_apart(words, i, metric)[1], torch.maximum(cores, cores[i]))
+        edges = zip(weight.tolist(), names.tolist(), (components != components[i]).tolist(), strict=True)
+        least = min(((w, name) for w, name, other in edges if other), default=None)
+        if least is not None and least[0] < bound[at].item():
+            weights[at], indices[at] = least
+    return weights, indices, torch.zeros_like(rows)
+
+
+# --- cpu: numba, `_numba.survey` ---------------------------------------------------------------------
+
+
+def _turns(blocks: int) -> Iterator[Numbers]:
+    """Pairs x <= y of blocks, none in two of a turn: each with itself first, then x + y = turn modulo blocks."""
+    x = np.arange(blocks)
+    yield np.stack([x, x], 1)
+    for turn in range(blocks):
+        y = (turn - x) % blocks
+        yield np.stack([x[x < y], y[x < y]], 1)
+
+
+def _sizes(words: Tensor, metric: str) -> Numbers:
+    """int32 (n): set bits, where the metric asks for them."""
+    none = torch.zeros_like(words)
+    return (hamming.aligned(words, none) if metric == "jaccard" else none.new_zeros(len(words))).numpy()
+
+
+def _nearest_cpu(
+    words: Tensor, names: Tensor, k: int, metric: str, progress: Progress
+) -> tuple[Tensor, Tensor, Tensor]:
+    from polykern_kernels._numba import survey as loops
+
+    n, size = len(words), block_size(len(words))
+    farthest = torch.iinfo(torch.int32).max if metric == "hamming" else 2.0
+    distances = torch.full((n, max(k, 1)), farthest, dtype=METRICS[metric])
+    indices = torch.full((n, max(k, 1)), torch.iinfo(torch.int64).max)
+    minima = np.full((n, -(-n // size)), 2**16 - 1, np.uint16)
+    words = words.contiguous()
+    filled = words.numpy(), _sizes(words, metric), names.numpy(), distances.numpy(), indices.numpy(), minima
+    step = loops.step(n)
+    blocks = -(-n // step)
+    for done, pairs in enumerate(_turns(blocks) if n else ()):
+        loops.nearest(*filled, size, shift_of(words), pairs, step)
+        progress(done + 1, blocks + 1)
+    return distances[:, :k], indices[:, :k], torch.from_numpy(minima.view(np.int16))
+
+
+def _foreign_cpu(
+    words: Tensor,
+    names: Tensor,
+    minima: Tensor,
+    rows: Tensor,
+    cores: Tensor,
+    components: Tensor,
+    bound: Tensor,
+    metric: str,
+) -> tuple[Tensor, Tensor, Tensor]:
+    from polykern_kernels._numba import survey as loops
+
+    weights, points, counted = bound.clone(), torch.full_like(rows, -1), torch.zeros_like(rows)
+    if not len(rows):
+        return weights, points, counted
+    n, size = len(words), block_size(len(words))
+    sizes, core, component = _sizes(words, metric), cores.numpy(), components.numpy()
+    starts = np.arange(0, n, size)
+    low, high = (by.reduceat(component, starts) for by in (np.minimum, np.maximum))
+    blocks = np.minimum.reduceat(core, starts), np.maximum.reduceat(sizes, starts), np.where(low == high, low, -1)
+    even = torch.nn.functional.pad(words, (0, 1)) if words.shape[1] % 2 else words
+    codes = even.contiguous().numpy().view(np.uint64)
+    given = codes, sizes, names.numpy(), minima.numpy().view(np.uint16), size, shift_of(words), rows.numpy()
+    loops.foreign(*given, core, component, *blocks, weights.numpy(), points.numpy(), counted.numpy())
+    return weights, points, counted
+
+
+IMPLS = {
+    "nearest": (
+        Impl("cpu", _nearest_cpu, cpu_objection),
+        Impl("reference", _nearest_reference, cpu_objection),
+    ),
+    "foreign": (
+        Impl("cpu", _foreign_cpu, cpu_objection),
+        Impl("reference", _foreign_reference, cpu_objection),
+    ),
+}

@@ -1,0 +1,115 @@
+"""Packed codes as a space: what is kept to make searches short changes no answer."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from benches import _planted
+from polykern.clustering import space
+from polykern.clustering.seriation import seriated
+from polykern.clustering.space import Packed
+from polykern_kernels import hamming, neighbours
+
+METRICS = ("hamming", "jaccard")
+
+
+def both(words: Tensor, metric: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Packed, Packed]:
+    """A space that keeps minima of blocks and one that does not; both have found their neighbours."""
+    monkeypatch.setattr(space, "SURVEYED", 1)
+    kept = Packed(words, metric)
+    first = kept.nearest(5)
+    monkeypatch.setattr(space, "SURVEYED", len(words) + 1)
+    plain = Packed(words, metric)
+    for mine, truth in zip(first, plain.nearest(5), strict=True):
+        assert torch.equal(mine, truth)
+    return kept, plain
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_minima_change_no_answer(metric: str, monkeypatch: pytest.MonkeyPatch, rng: torch.Generator) -> None:
+    words, truth = _planted.layer(900, 96, clusters=5)
+    kept, plain = both(words, metric, monkeypatch)
+    distances, _ = plain.nearest(5)
+    rows = torch.randperm(900, generator=rng)[:500]
+    bound = distances[:, -1][rows] * 2
+    for dear in (0, 1e9):  # open blocks, count tiles
+        monkeypatch.setattr(space, "DEAR", dear)
+        for components in (torch.arange(900), torch.from_numpy(truth) + 1):
+            for limit in (None, bound):
+                asked = rows, distances[:, -1].contiguous(), components, limit
+                for mine, other in zip(kept.foreign(*asked), plain.foreign(*asked), strict=True):
+                    assert torch.equal(mine, other)
+
+
+def test_tiles_are_counted_where_minima_do_not_help(monkeypatch: pytest.MonkeyPatch, rng: torch.Generator) -> None:
+    """Components at random: every block has points of every one, and none can be left shut."""
+    words, _ = _planted.flips(600, 96, clusters=1, noise=0.0)
+    kept, _ = both(words, "hamming", monkeypatch)
+    counted: list[int] = []
+    opened = kept._opened
+
+    def spied(rows: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
+        counted.append(len(rows))
+        return opened(rows, *rest)
+
+    monkeypatch.setattr(kept, "_opened", spied)
+    components = torch.randint(0, 2, (600,), generator=rng)
+    cores = torch.full((600,), 90, dtype=torch.int32)
+    kept.foreign(torch.arange(600), cores, components)
+    assert counted == [space.SAMPLE]
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_distances_of_pairs(metric: str, rng: torch.Generator) -> None:
+    words = torch.tensor([[0], [3], [6], [0]], dtype=torch.int32)
+    pairs = torch.tensor([0, 0, 1, 2]), torch.tensor([1, 3, 2, 2])
+    apart = Packed(words, metric).between(*pairs)
+    assert apart.tolist() == ([2, 0, 2, 0] if metric == "hamming" else [1.0, 0.0, 2 / 3, 0.0])
+
+
+def test_what_stands_for_zero() -> None:
+    words = torch.zeros((1, 1), dtype=torch.int32)
+    assert (Packed(words).zero, Packed(words, "jaccard").zero) == (0.5, 0.0)
+
+
+@pytest.mark.parametrize("n", [1, 2, 192, 193, 1000])
+def test_seriation_is_a_permutation(n: int) -> None:
+    words, _ = _planted.flips(n, 64, clusters=2)
+    assert torch.equal(seriated(words).sort().values, torch.arange(n))
+
+
+def test_near_codes_stand_together() -> None:
+    words, truth = _planted.flips(3000, 256, clusters=6, noise=0.1)
+    order = seriated(words)
+    labels = torch.from_numpy(truth)[order]
+    beside = (labels[1:] == labels[:-1]).double().mean()
+    assert beside > 0.9
+    assert (torch.from_numpy(truth)[1:] == torch.from_numpy(truth)[:-1]).double().mean() < 0.3
+    assert hamming.aligned(words[order][1:], words[order][:-1]).double().mean() < 0.7 * float(
+        hamming.aligned(words[1:], words[:-1]).double().mean()
+    )
+
+
+def test_progress_is_of_the_neighbours(rng: torch.Generator) -> None:
+    told: list[tuple[str, int, int]] = []
+    words, _ = _planted.flips(1100, 32)
+    Packed(words).nearest(3, lambda *at: told.append(at))
+    assert {stage for stage, _, _ in told} == {"neighbours"}
+    assert told[-1][1] == told[-1][2]
+
+
+def test_a_named_backend_is_the_one_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    words, _ = _planted.flips(40, 32)
+    seen: list[str | None] = []
+    real = neighbours.self_nearest
+
+    def spied(*args: Any, **given: Any) -> Any:
+        seen.append(given["backend"])
+        return real(*args, **given)
+
+    monkeypatch.setattr(neighbours, "self_nearest", spied)
+    monkeypatch.setattr(space, "SURVEYED", 1)
+    Packed(words, backend="reference").nearest(2)
+    assert seen == ["reference"]
