@@ -166,8 +166,13 @@ def foreign(
 
 
 def cost(n: int, columns: int, k: int) -> Cost:
-    """`nearest`: read each row once, write the lists, one product for each pair once."""
-    return Cost(bytes=n * (4 * columns + 16 * k), flops=n * (n - 1) * columns)
+    """`nearest`: read each row once, write the lists, a product for each pair once, in float32: half of a float64."""
+    return Cost(bytes=n * (4 * columns + 16 * k), flops=n * (n - 1) // 2 * columns)
+
+
+def cost_foreign(asking: int, n: int, columns: int) -> Cost:
+    """`foreign`: read each row, core and component once, a product in float32 for every pair that may be foreign."""
+    return Cost(bytes=n * (4 * columns + 16) + 32 * asking, flops=asking * n * columns)
 
 
 def _silent(done: int, total: int) -> None:

@@ -193,4 +193,6 @@ def test_messages(rng: torch.Generator) -> None:
 
 def test_cost_counts_compulsory_work() -> None:
     assert euclid.cost(10, 4, 3).bytes == 10 * (16 + 48)
-    assert euclid.cost(10, 4, 3).flops == 2 * 4 * 45
+    assert euclid.cost(10, 4, 3).flops == 4 * 45
+    assert euclid.cost_foreign(3, 10, 4).bytes == 10 * (16 + 16) + 3 * 32
+    assert euclid.cost_foreign(3, 10, 4).flops == 3 * 10 * 4

@@ -14,13 +14,12 @@ from polykern.scores.baselines import Monosemanticity, monosemanticity
 
 def hidden(model: nn.Module) -> Tensor:
     """float32 (1797, 128): pre-activations of the last hidden layer, of all images."""
-    x = digits.load()[0]
+    x: Tensor = digits.load()[0]
+    parts = dict(model.named_children())
     with torch.no_grad():
-        for name, part in model.named_children():
-            x = part(x)
-            if name == "fc1":
-                return x
-    raise AssertionError("no such layer")
+        for name in list(parts)[: list(parts).index("fc1") + 1]:
+            x = parts[name](x)
+    return x
 
 
 def clusters(x: NDArray[np.generic], metric: str) -> NDArray[np.int64]:

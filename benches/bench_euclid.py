@@ -1,0 +1,87 @@
+"""python -m benches.bench_euclid: exact nearest neighbours of float rows, and nearest foreign ones."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benches._harness import Case, Setting, main, same
+from polykern_kernels import euclid
+
+K = 15
+CHECKED = 4  # rows that all distances are computed of
+
+
+def cases(setting: Setting) -> list[Case]:
+    """Rows of 768 columns around a few centres; an eighth of them ask for other components."""
+    n = setting.pick(65536 if setting.device == "cuda" else 10000, 60)
+    columns, k = setting.pick((768, K), (9, 3))
+    return [_nearest(setting, n, columns, k), _foreign(setting, n, columns)]
+
+
+def _rows(setting: Setting, n: int, columns: int) -> euclid.Rows:
+    rng = torch.Generator().manual_seed(0)
+    centres = torch.randn((20, columns), generator=rng)
+    x = centres[torch.randint(0, 20, (n,), generator=rng)] + 0.5 * torch.randn((n, columns), generator=rng)
+    return euclid.prepare(x.to(setting.device))
+
+
+def _ways(setting: Setting, operation: str) -> list[Any]:
+    meant = "torch" if setting.device == "cuda" else "cpu"
+    return [way for way in euclid.IMPLS[operation] if way.name == meant]
+
+
+def _nearest(setting: Setting, n: int, columns: int, k: int) -> Case:
+    rows = _rows(setting, n, columns)
+
+    def holds(got: tuple[Tensor, Tensor]) -> bool:
+        everyone = torch.arange(n, device=rows.x.device)
+        for i in range(CHECKED):
+            d = euclid.distances(rows.x, torch.full_like(everyone, i), everyone)
+            d[i] = torch.inf
+            first = d.sort(dim=0, stable=True)
+            if not same((got[0][i], got[1][i]), (first.values[:k], first.indices[:k])):
+                return False
+        return True
+
+    return Case(
+        operation="euclid.nearest",
+        shape={"n": n, "columns": columns, "k": k},
+        dtype="float32",
+        cost=euclid.cost(n, columns, k),
+        ways=_ways(setting, "nearest"),
+        inputs=(rows.x,),
+        run=lambda backend: euclid.nearest(rows, k, backend=backend),
+        holds=holds,
+    )
+
+
+def _foreign(setting: Setting, n: int, columns: int) -> Case:
+    rows = _rows(setting, n, columns)
+    device = rows.x.device
+    asking, components = torch.arange(0, n, 8, device=device), torch.arange(n, device=device) % 10
+    cores = torch.zeros(n, dtype=torch.float64, device=device)
+    few = asking[:CHECKED]
+    return Case(
+        operation="euclid.foreign",
+        shape={"asking": len(asking), "n": n, "columns": columns},
+        dtype="float32",
+        cost=euclid.cost_foreign(len(asking), n, columns),
+        ways=_ways(setting, "foreign"),
+        inputs=(rows.x,),
+        run=lambda backend: euclid.foreign(rows, asking, cores, components, backend=backend),
+        holds=lambda got: same(
+            (got[0][:CHECKED], got[1][:CHECKED]),
+            euclid.foreign(rows, few, cores, components, backend="reference"),
+        ),
+    )
+
+
+def bench(argv: Sequence[str] | None = None) -> None:
+    """The command line."""
+    main({"euclid": cases}, argv)
+
+
+if __name__ == "__main__":
+    bench()
