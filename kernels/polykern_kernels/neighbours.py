@@ -243,6 +243,7 @@ def _nearest_cpu(
                 *(distances.numpy(), indices.numpy(), first, last, step),
             )
             progress(last, n)
+        loops.settle(distances.numpy(), indices.numpy())
     return distances, indices
 
 
@@ -259,6 +260,7 @@ def _self_nearest_cpu(words: Tensor, k: int, metric: str, progress: Progress) ->
         for turn, pairs in enumerate(turns):
             loops.nearest_in_turn(words.numpy(), sizes, none, distances.numpy(), indices.numpy(), pairs, step)
             progress(turn + 1, len(turns))
+        loops.settle(distances.numpy(), indices.numpy())
     return distances, indices
 
 

@@ -1,4 +1,4 @@
-"""Lists of nearest codes, filled tile by tile; each pair of a search of codes among themselves is counted once."""
+"""Heaps of nearest codes, filled tile by tile; a search of codes among themselves counts each pair once."""
 
 from typing import Any
 
@@ -19,15 +19,15 @@ def step(n: int) -> int:
 
 
 def limit(distances: Any, i: Any, ascending: Any) -> Any:
-    """The distance up to which list i still takes a code, as `promising` wants it."""
+    """The distance up to which heap i still takes a code, as `promising` wants it."""
 
 
 @overload(limit)
 def _limit(distances, i, ascending):
     if isinstance(distances.dtype, types.Float):
-        return lambda distances, i, ascending: np.float32(distances[i, -1] * SLACK)
+        return lambda distances, i, ascending: np.float32(distances[i, 0] * SLACK)
     # codes that come in order of their index lose ties against those before them
-    return lambda distances, i, ascending: np.int32(distances[i, -1] - ascending)
+    return lambda distances, i, ascending: np.int32(distances[i, 0] - ascending)
 
 
 def distance(distances: Any, differing: Any, size: Any, other: Any) -> Any:
@@ -45,33 +45,62 @@ def _distance(distances, differing, size, other):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def sink(distances, indices, i, size, d, j):
+    """Puts (d, j) at the root of heap i, in place of what was there, and down to where it belongs."""
+    t = 0
+    while True:
+        c = 2 * t + 1
+        if c >= size:
+            break
+        near, who = distances[i, c], indices[i, c]
+        if c + 1 < size:
+            other = distances[i, c + 1]
+            if other > near or (other == near and indices[i, c + 1] > who):
+                c += 1
+                near, who = other, indices[i, c]
+        if near < d or (near == d and who < j):
+            break
+        distances[i, t] = near
+        indices[i, t] = who
+        t = c
+    distances[i, t] = d
+    indices[i, t] = j
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def offer(distances, indices, i, d, j):
-    """Puts code j at distance d into list i, ascending by (distance, index), if it belongs there."""
-    near, who = distances[i], indices[i]
-    t = len(near) - 1
-    if d > near[t] or (d == near[t] and j > who[t]):
+    """Puts code j at distance d into heap i, whose root is its last by (distance, index), if it belongs there."""
+    if d > distances[i, 0] or (d == distances[i, 0] and j > indices[i, 0]):
         return
-    while t > 0 and (near[t - 1] > d or (near[t - 1] == d and who[t - 1] > j)):
-        near[t] = near[t - 1]
-        who[t] = who[t - 1]
-        t -= 1
-    near[t] = d
-    who[t] = j
+    sink(distances, indices, i, distances.shape[1], d, j)
+
+
+@njit(cache=True, nogil=True, parallel=True, error_model="numpy")
+def settle(distances, indices):
+    """Heaps become lists, ascending by (distance, index)."""
+    for i in prange(len(distances)):
+        for size in range(distances.shape[1] - 1, 0, -1):
+            d, j = distances[i, size], indices[i, size]
+            distances[i, size] = distances[i, 0]
+            indices[i, size] = indices[i, 0]
+            sink(distances, indices, i, size, d, j)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def meet(rows, i0, i1, sizes, words, j0, j1, others, skip, distances, indices, both):
-    """Offers codes j0..j1 to the lists i0..i1, and with `both` codes i < j to the lists j0..j1 too.
+    """Offers codes j0..j1 to the heaps i0..i1, and with `both` codes i < j to the heaps j0..j1 too.
 
     rows     uint64 (blocks, words, ROWS)   codes i0..i1, laid
     sizes    int32 (n)                      their ones; others of the columns
     words    int32 (m, words)               the columns' codes
-    skip     int64 (n)                      code that list i does not take
+    skip     int64 (n)                      code that heap i does not take
+
+    Without `both` the codes must come in order of their index, call after call.
     """
     counts = np.empty((ROWS, GROUP), np.int32)
     panels = np.empty((GROUP // COLUMNS, rows.shape[1], COLUMNS), np.uint64)
-    limits = np.full(GROUP, limit(distances, 0, False))
-    limits[:] = -1
+    limits = np.full(GROUP, limit(distances, 0, False))  # of the type of a limit
+    limits[:] = -1  # a column that takes none
     ones = np.zeros(GROUP, np.int32)
     for j in range(j0, j1, GROUP):
         width = min(GROUP, j1 - j)
@@ -114,7 +143,7 @@ def laid(words, first, last):
 
 @njit(cache=True, nogil=True, parallel=True, error_model="numpy")
 def nearest(a, b, sizes, others, skip, distances, indices, first, last, step):
-    """The lists of rows first..last of a among all rows of b, `step` rows a task."""
+    """The heaps of rows first..last of a among all rows of b, `step` rows a task."""
     for task in prange((last - first + step - 1) // step):
         i0 = first + task * step
         i1 = min(last, i0 + step)
@@ -123,7 +152,7 @@ def nearest(a, b, sizes, others, skip, distances, indices, first, last, step):
 
 @njit(cache=True, nogil=True, parallel=True, error_model="numpy")
 def nearest_in_turn(words, sizes, skip, distances, indices, pairs, step):
-    """The lists of pairs of blocks of `step` codes among each other.
+    """The heaps of pairs of blocks of `step` codes among each other.
 
     pairs   int64 (tasks, 2)   blocks x <= y; no block is in two pairs, so that no list has two writers
     """
