@@ -77,14 +77,14 @@ def require_good(path: Path, whole: dict[str, bytes]) -> None:
 @pytest.mark.parametrize("lasts", [False, True], ids=["once", "for good"])
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EACCES, errno.EDQUOT, errno.EROFS])
 def test_an_error_at_every_call(
-    tmp_path: Path, whole: dict[str, bytes], failing: Failing, number: int, lasts: bool
+    folder: Path, whole: dict[str, bytes], failing: Failing, number: int, lasts: bool
 ) -> None:
-    made_up.write(tmp_path / "let", 2)
+    made_up.write(folder / "let", 2)
     calls = len(failing.calls)
     assert calls > 30
     step = 1 if number == errno.ENOSPC else 5
     for at in range(1 + number % step, calls + 1, step):
-        path = tmp_path / f"{at}.codes"
+        path = folder / f"{at}.codes"
         failing.fail(at, OSError(number, os.strerror(number)), lasts=lasts)
         with pytest.raises(ResourceError, match="cannot be written") as told:
             made_up.write(path, 2)
@@ -94,10 +94,10 @@ def test_an_error_at_every_call(
         require_good(path, whole)
 
 
-def test_an_interrupt_at_every_call(tmp_path: Path, whole: dict[str, bytes], failing: Failing) -> None:
-    made_up.write(tmp_path / "let", 2)
+def test_an_interrupt_at_every_call(folder: Path, whole: dict[str, bytes], failing: Failing) -> None:
+    made_up.write(folder / "let", 2)
     for at in range(1, len(failing.calls) + 1):
-        path = tmp_path / f"{at}.codes"
+        path = folder / f"{at}.codes"
         failing.fail(at, KeyboardInterrupt())
         with pytest.raises(KeyboardInterrupt):
             made_up.write(path, 2)
