@@ -4,8 +4,7 @@ import numpy as np
 from numba import get_num_threads, njit, prange
 
 from polykern_kernels._numba import tiles
-from polykern_kernels._numba.foreign import offer as offer_edge
-from polykern_kernels._numba.neighbours import distance, laid, limit, offer
+from polykern_kernels._numba.foreign import distance, laid, limit, limits_of, offer
 from polykern_kernels._numba.tiles import COLUMNS, GROUP, MASK, ROWS, lay, lowest, popcount, promising
 
 STEP = 960  # rows a task: a group of columns is laid once for all of them
@@ -23,6 +22,20 @@ def note(minima, i, block, least, shift):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def enter(near, who, d, name):
+    """Puts a code into a list, ascending by (distance, name), if it belongs there."""
+    t = len(near) - 1
+    if d > near[t] or (d == near[t] and name > who[t]):
+        return
+    while t > 0 and (near[t - 1] > d or (near[t - 1] == d and who[t - 1] > name)):
+        near[t] = near[t - 1]
+        who[t] = who[t - 1]
+        t -= 1
+    near[t] = d
+    who[t] = name
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def meet(rows, i0, i1, words, j0, j1, sizes, names, distances, indices, minima, size, shift):
     """Codes i0..i1 and j0..j1 in each other's lists and minima; i0 <= j0, and each pair i < j is offered once.
 
@@ -32,8 +45,7 @@ def meet(rows, i0, i1, words, j0, j1, sizes, names, distances, indices, minima, 
     counts = np.empty((ROWS, GROUP), np.int32)
     least = np.empty(GROUP, np.int32)  # of every column, from the rows of one block
     panels = np.empty((GROUP // COLUMNS, rows.shape[1], COLUMNS), np.uint64)
-    limits = np.full(GROUP, limit(distances, 0, False))
-    limits[:] = -1
+    limits = limits_of(distances)
     ones = np.zeros(GROUP, np.int32)
     for j in range(j0, j1, GROUP):
         width = min(GROUP, j1 - j)
@@ -41,7 +53,7 @@ def meet(rows, i0, i1, words, j0, j1, sizes, names, distances, indices, minima, 
         lay(words, j, j + width, panels[:used])
         for c in range(width):
             ones[c] = sizes[j + c]
-            limits[c] = limit(distances, j + c, False)
+            limits[c] = limit(distances[j + c, -1], limits)
         least[:] = np.int32(2**31 - 1)
         for block in range(len(rows)):
             first = i0 + block * ROWS
@@ -57,16 +69,18 @@ def meet(rows, i0, i1, words, j0, j1, sizes, names, distances, indices, minima, 
                     least[c] = min(least[c], found[c])
                 note(minima, i, j // size, mine, shift)
                 for at in range(0, width, MASK):
-                    mask = promising(counts, i - first, at, limit(distances, i, False), limits, at, sizes[i], ones)
+                    mask = promising(
+                        counts, i - first, at, limit(distances[i, -1], limits), limits, at, sizes[i], ones
+                    )
                     while mask:
                         c = at + lowest(mask)
                         mask &= mask - np.uint32(1)
                         if c >= width or j + c <= i:
                             continue
-                        d = distance(distances, found[c], sizes[i], ones[c])
-                        offer(distances, indices, i, d, names[j + c])
-                        offer(distances, indices, j + c, d, names[i])
-                        limits[c] = limit(distances, j + c, False)
+                        d = distance(distances[i, 0], found[c], sizes[i], ones[c])
+                        enter(distances[i], indices[i], d, names[j + c])
+                        enter(distances[j + c], indices[j + c], d, names[i])
+                        limits[c] = limit(distances[j + c, -1], limits)
             after = first + ROWS
             if after % size == 0 or after >= i1 or after >= j + width:
                 for c in range(width):
@@ -99,10 +113,10 @@ def scan(i, words, sizes, names, j0, j1, cores, components, weights, points, at)
         for w in range(len(mine)):
             total += popcount(mine[w] ^ other[w])
         counted += 1
-        d = distance(cores, np.int32(total), sizes[i], sizes[j])
+        d = distance(cores[j], np.int32(total), sizes[i], sizes[j])
         w = max(d, max(cores[i], cores[j]))
         if w <= weights[at]:
-            offer_edge(weights, points, at, w, names[j])
+            offer(weights, points, at, w, names[j])
     return counted
 
 
@@ -123,7 +137,7 @@ def foreign(
         below = np.empty(blocks, cores.dtype)  # no edge into a block weighs less
         first = -1
         for b in range(blocks):
-            d = distance(cores, np.int32(minima[i, b]) << shift, sizes[i], full[b])
+            d = distance(cores[i], np.int32(minima[i, b]) << shift, sizes[i], full[b])
             below[b] = max(d, max(cores[i], near[b]))
         for b in range(blocks):
             if pure[b] >= 0 and pure[b] != components[i] and (first < 0 or below[b] < below[first]):
