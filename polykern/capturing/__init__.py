@@ -43,8 +43,8 @@ def capture(
     start, stop  modules between which they lie
     blocks       of a transformer, by number
     first_block  all blocks from this one on: the codes from a layer to the output
-    activations  NAME or NAME:DTYPE (fp16, bf16, fp32): pre-activations of selected nonlinearities, or outputs of
-                 modules, that are kept beside the codes
+    activations  NAME or NAME:DTYPE (fp16, bf16, fp32): pre-activations of selected nonlinearities that are kept
+                 beside the codes; output:MODULE or output:MODULE:DTYPE: outputs of a module
     shard_bytes  at which the next sequence, picture or batch begins a new shard
     overwrite    a store that is there is removed first
     progress     hears (stage, done, total)

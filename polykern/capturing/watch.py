@@ -12,7 +12,9 @@ from polykern.errors import CorruptError, UsageError
 from polykern.layout import Field, Layout
 from polykern.selectors import BLOCK, Select, lens_name, matches
 from polykern.tracing import trace
+from polykern.walk import modules_of
 
+OUTPUT = "output:"  # before the name of a module whose output is kept
 Rows = Literal["items", "tokens", "cells"]
 DTYPES = {
     "float16": torch.float16, "fp16": torch.float16, "half": torch.float16,
@@ -40,8 +42,8 @@ class Watch:
     start, stop  modules between which they lie; "": from the input, to the output
     rows         "items": a code for each item; "tokens": for each token; "cells": for each place of feature maps
                  of one height and width: the channels there, in the order of the layers
-    activations  name -> dtype: a glob over the selected nonlinearities, whose pre-activations are kept, or a
-                 module, whose output is
+    activations  name -> dtype: a glob over the selected nonlinearities, whose pre-activations are kept; or
+                 output:MODULE, whose output is
 
     Errors: UsageError when a name fits nothing.
     """
@@ -58,7 +60,7 @@ class Watch:
     ) -> None:
         self.model, self.rows = model, rows
         self.wanted = dict(activations or {})
-        self._modules = {name: m for name, m in model.named_modules() if name and name in self.wanted}
+        self._modules = {name: _module(model, name) for name in self.wanted if name.startswith(OUTPUT)}
         values = rows == "cells" or len(self._modules) < len(self.wanted)
         inner: Literal["items", "tokens"] = "tokens" if rows == "tokens" else "items"
         self._trace = trace(model, start=start, stop=stop, select=select, rows=inner, values=values)
@@ -151,7 +153,7 @@ class Watch:
                 raise UsageError(
                     f"no activation is called {name!r}",
                     why=f"the code is made of {', '.join(f.name for f in layout.fields[:4])} ...",
-                    fix="name one of them, or a module whose output is to be kept",
+                    fix=f"name one of them, or a module whose output is to be kept: {OUTPUT}NAME",
                 )
             self.kept |= dict.fromkeys(named, dtype)
 
@@ -190,6 +192,11 @@ def activations(words: Sequence[str]) -> dict[str, torch.dtype]:
             name, kind = word, "float16"
         found[name] = DTYPES[kind]
     return found
+
+
+def _module(model: nn.Module, name: str) -> nn.Module:
+    """The module behind `output:`."""
+    return modules_of(model, name.removeprefix(OUTPUT))[name.removeprefix(OUTPUT)]
 
 
 def _arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

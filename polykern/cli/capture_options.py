@@ -53,8 +53,8 @@ FromBlock = Annotated[
 Activations = Annotated[
     list[str] | None,
     _option("--activations", panel=WHAT, metavar="NAME:DTYPE",
-            help="Keep pre-activations (or a module's output) beside the codes, in fp16, bf16 or fp32; repeatable. "
-                 "DTYPE alone: all that is selected."),
+            help="Keep pre-activations beside the codes, in fp16, bf16 or fp32; repeatable. DTYPE alone: all that "
+                 "is selected. output:MODULE:DTYPE: what a module gives."),
 ]  # fmt: skip
 TokensOf = Annotated[
     str,

@@ -95,9 +95,9 @@ def language(word: str, *, dtype: torch.dtype = torch.float32) -> Language:
     damaged or incomplete weights.
     """
     if word == "smollm2":
-        from polykern.models import smollm2
+        from polykern.models.smollm2 import language as small
 
-        return smollm2.language(dtype)
+        return small(dtype)
     if word == "minilm":
         folder = files_of(minilm.PACKAGE, "model/model.safetensors", extra="text")[0].parent
         return pretrained(str(folder), "minilm", minilm.NOTE, dtype=dtype)

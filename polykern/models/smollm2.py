@@ -1,7 +1,7 @@
 """SmolLM2-135M-Instruct, a real causal language model whose weights install as a package.
 
-A Llama of 30 blocks, 576 wide, with 1536 gated units each; the code is the sign of the gate. The weights are rounded
-to 4 bits in the package. Allal et al. 2025.
+A Llama of 30 blocks, 576 wide, with 1536 gated units each; the code is the sign of the gate. The weights are
+rounded to 4 bits in the package. Allal et al. 2025.
 """
 
 from typing import Any
