@@ -134,7 +134,7 @@ def _items(
     told[np.arange(len(told))] = np.arange(length) % len(words)
     told[doc, pos] = tokens
     ids: list[list[int]] = told.tolist()
-    return stores.Texts.of((int(d), ids[d], [words[t] for t in ids[d]]) for d in here)
+    return stores.Texts.of((d, ids[d], [words[t] for t in ids[d]]) for d in here.tolist())
 
 
 def _trees(labels: NDArray[np.int64], sizes: NDArray[np.int64]) -> dict[str, NDArray[Any]]:

@@ -20,7 +20,7 @@ from polykern.cli.talk import Talk
 from polykern.clustering.result import Clusters
 from polykern.errors import MismatchError, UsageError
 from polykern.report import clusters as report
-from polykern.report.clusters import examples, page, parts, photos, scores, tokens
+from polykern.report.clusters import bits, examples, near, page, parts, photos, scores, tokens
 from polykern.report.clusters.source import Source
 from polykern.store import Store
 from tests.engine import clustered
@@ -77,7 +77,8 @@ def test_the_numbers_of_every_cluster(tmp_path: Path) -> None:
     labels = planted()
     result, of = made(tmp_path, labels)
     report.write(result, of, tmp_path / "out")
-    bits, codes = of.rows().codes.bits().numpy(), of.rows().codes
+    codes = of.rows().codes
+    ones = codes.bits().numpy()
     token = of.column("token")
     medoids = result.members["medoid"]
     apart = codes.distances().numpy()
@@ -85,7 +86,7 @@ def test_the_numbers_of_every_cluster(tmp_path: Path) -> None:
     assert [r["c"] for r in found] == list(range(result.count))
     for c, record in enumerate(found):
         mine = labels == c
-        p, q = bits[mine].mean(0), bits[~mine].mean(0)
+        p, q = ones[mine].mean(0), ones[~mine].mean(0)
         best = np.argsort(-np.abs(p - q), kind="stable")[:16]
         assert [b for b, _, _ in record["bits"]] == best.tolist()
         assert [v for _, *v in record["bits"]] == [pytest.approx([p[b], q[b]], rel=1e-5) for b in best]
@@ -216,6 +217,59 @@ def test_the_columns(tmp_path: Path) -> None:
     index = part(tmp_path / "out", "index")
     assert all(np.array_equal(index[k], columns[k].astype(index[k].dtype)) for k in index)
     assert set(index) == {"size", "persistence", "mean", "max", "share", "entropy"}
+
+
+def test_the_nearest_by_the_metric_of_the_clustering(tmp_path: Path) -> None:
+    labels = planted(groups=(0.4, 0.3, 0.2, 0.1))
+    of = clustered.store(tmp_path / "a.codes", len(labels), groups=labels + 1)
+    result = clustered.clustering(tmp_path / "a.clusters", of, labels, metric="jaccard")
+    distances, indices = near.nearest(Source(result, of, 5, 5, 0))
+    ones = of.rows(result.members["medoid"]).codes.bits().numpy()
+    for c in range(4):
+        wanted = sorted((1 - (ones[c] & ones[k]).sum() / (ones[c] | ones[k]).sum(), k) for k in range(4) if k != c)
+        assert indices[c].tolist() == [k for _, k in wanted]
+        assert distances[c] == pytest.approx([d for d, _ in wanted])
+
+
+def test_the_nearest_by_activations(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = np.random.default_rng(0).normal(size=(30, 5)).astype(np.float32)
+    points[7] = points[3]
+    wide = np.linalg.norm(points[:, None].astype(np.float64) - points, axis=-1)
+    wanted = [[k for _, k in sorted((wide[i, k], k) for k in range(30) if k != i)[:4]] for i in range(30)]
+    for block in (1 << 24, 1, 70):
+        monkeypatch.setattr(near, "BLOCK", block)
+        distances, indices = near._euclidean(points, 4)
+        assert indices.tolist() == wanted
+        assert np.allclose(distances, np.take_along_axis(wide, indices, 1), rtol=1e-12)
+
+
+def test_codes_of_some_layers_alone(tmp_path: Path) -> None:
+    """Distances are those of the layers that were clustered; all layers are told."""
+    result, of = made(tmp_path, planted())
+    result.about["store"]["fields"] = [of.layout.fields[1].name]
+    report.write(result, of, tmp_path / "out")
+    medoids = of.rows(result.members["medoid"], [of.layout.fields[1].name]).codes
+    apart = medoids.distances().numpy()
+    found = records(tmp_path / "out")
+    assert [sorted(r["near"]) for r in found] == [[[k, apart[c, k]] for k in range(3) if k != c] for c in range(3)]
+    assert all(len(r["layers"]) == 2 for r in found)
+    data = embedded(tmp_path / "out")
+    assert (data["bits"], data["clustered"]) == (70, 30)
+
+
+@pytest.mark.parametrize("memory", [1, 4 * 70 * 2, 1 << 30])
+def test_counts_fit_the_memory(tmp_path: Path, memory: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    result, of = made(tmp_path, planted(groups=(0.3, 0.2, 0.2, 0.2, 0.1)))
+    ranges, counted = [], bits.counted
+
+    def spied(source: Source, first: int, last: int, progress: Any) -> Any:
+        ranges.append((first, last))
+        return counted(source, first, last, progress)
+
+    monkeypatch.setattr(bits, "counted", spied)
+    report.write(result, of, tmp_path / "out", memory=memory)
+    most = max(1, memory // (4 * 70))
+    assert ranges == [(k, min(5, k + most)) for k in range(0, 5, most)]
 
 
 # --- files -----------------------------------------------------------------------------------------
@@ -351,18 +405,10 @@ def test_long_pieces_are_cut() -> None:
     assert [tokens.key(t) for t in (" The", "\n", "", "ÅB ")] == ["the", "\n", "", "åb"]
 
 
-@pytest.mark.parametrize(
-    ("one", "other", "common"),
-    [
-        ("ing", "ing", "ing"),
-        (" the", " the", " the"),
-        ("\n   if", " if", "if"),
-        ("The", "the", "the"),
-        ("a", "b", "a"),
-    ],
-)
-def test_what_a_token_is_called(one: str, other: str, common: str) -> None:
-    assert tokens.agreed(one, other) == common
+def test_what_tokens_are_called() -> None:
+    assert tokens.agreed([("ing", "ing"), (" the", " the"), ("a", "b")]) == ["ing", " the", "a"]
+    assert tokens.agreed([(" if", "\n   if"), (" the", " the"), (" ", " ")]) == ["if", "the", " "]
+    assert tokens.agreed([("The", "the"), (" Cat", " Cat"), ("X", "y")]) == ["the", "cat", "x"]
 
 
 def test_scores_become_charts() -> None:
@@ -384,7 +430,7 @@ def test_the_scores_of_a_clustering(tmp_path: Path) -> None:
     found = scores.computed(result, of)
     drawn = {one["name"]: one for one in scores.charts(found)}
     assert set(drawn) == {
-        "mean purity", "mean purity of a row's cluster", "clusters of purity 0.9 or more", "mean entropy, bits",
+        "mean purity", "mean purity by row", "at least 0.9 pure", "mean entropy, bits",
     }  # fmt: skip
     report.write(result, of, tmp_path / "out", found=found)
     shares = [r["tokens"][0][2] / r["size"] for r in records(tmp_path / "out")]

@@ -221,7 +221,7 @@ def test_tokens_are_found(texts: Made, opened: Opened) -> None:
     opened.page.keyboard.type("THE")
     opened.page.keyboard.press("Enter")
     opened.heading("tokens the|tokens THE")
-    assert opened.texts("h3") == ["1 tokens with this name", "3 tokens that begin so"]
+    assert opened.texts("h3") == ["1 token with this name", "3 tokens that begin so"]
     cards = opened.texts(".posting h2")
     assert cards[0] == "␣the"
     assert set(cards[1:]) == {"␣Therapy", "␣theory", "ther"}

@@ -78,8 +78,8 @@ def _called(name: str, found: Mapping[str, Any]) -> str:
     settings = found.get("settings")
     pure = settings.get("pure") if isinstance(settings, Mapping) else None
     if name == "pure_clusters" and isinstance(pure, int | float):
-        return f"clusters of purity {pure:g} or more"
-    return {"mean_entropy": "mean entropy, bits", "weighted_purity": "mean purity of a row's cluster"}.get(
+        return f"at least {pure:g} pure"
+    return {"mean_entropy": "mean entropy, bits", "weighted_purity": "mean purity by row"}.get(
         name, str(name).replace("_", " ")
     )
 

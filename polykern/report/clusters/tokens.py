@@ -53,31 +53,34 @@ def vocabulary(source: Source) -> Vocabulary | None:
         rows = at + np.arange(len(place))
         np.minimum.at(first, place, rows)
         np.maximum.at(last, place, rows)
-    texts = [""] * len(ids)
+    if source.kind != "text":
+        return Vocabulary(ids, many, [cut(_class(source, int(i))) for i in ids])
+    told = [("", "")] * len(ids)
     for k in np.argsort(first, kind="stable").tolist():
-        texts[k] = cut(_called(source, int(ids[k]), int(first[k]), int(last[k])))
-    return Vocabulary(ids, many, texts)
+        told[k] = _piece(source, int(first[k])), _piece(source, int(last[k]))
+    return Vocabulary(ids, many, [cut(text) for text in agreed(told)])
 
 
-def agreed(one: str, other: str) -> str:
-    """What two pieces of the same token have in common.
+def agreed(told: Sequence[tuple[str, str]]) -> list[str]:
+    """What tokens are called, each from two pieces of text that it stands for.
 
-    A tokenizer that ignores blanks or case gives a token pieces that differ in them: such a token has neither.
+    Where two pieces of some token differ in blanks, or in case, the tokenizer ignores those, and no token has them.
     """
-    if one == other:
-        return one
-    one, other = one.strip(), other.strip()
-    return one.lower() if one != other and one.lower() == other.lower() else one
+    loose = any(a != b and a.strip() == b.strip() for a, b in told)
+    small = any(a.strip() != b.strip() and a.strip().lower() == b.strip().lower() for a, b in told)
+    texts = [(a.strip() or a) if loose or small else a for a, _ in told]
+    return [text.lower() for text in texts] if small else texts
 
 
-def _called(source: Source, token: int, first: int, last: int) -> str:
-    """What a token or class is called, from the first and the last row that has it."""
-    if source.kind == "text":
-        told = [source.store.context(row, before=0, after=0) for row in (first, last)]
-        return agreed(*(context.pieces[context.at] for context in told))
-    if token < 0:
+def _piece(source: Source, row: int) -> str:
+    found = source.store.context(row, before=0, after=0)
+    return found.pieces[found.at]
+
+
+def _class(source: Source, number: int) -> str:
+    if number < 0:
         return "no class"
-    return source.classes[token] if token < len(source.classes) else f"class {token}"
+    return source.classes[number] if number < len(source.classes) else f"class {number}"
 
 
 def cut(text: str) -> str:

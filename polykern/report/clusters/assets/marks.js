@@ -92,6 +92,18 @@
     return all.map((parts) => parts.slice(Math.max(0, head - 1), parts.length - tail).join("."));
   })();
 
+  /* A picture that is drawn anew, build(width in px), whenever its room changes. */
+  function fluid(build) {
+    const box = h("div.fluid");
+    let last = 0;
+    new ResizeObserver(() => {
+      const wide = Math.floor(box.clientWidth);
+      if (wide && wide !== last) box.replaceChildren(build(wide));
+      last = wide;
+    }).observe(box);
+    return box;
+  }
+
   /* What the bit of a code is: its layer and its unit there, with the threshold where a unit has several. */
   function bitName(bit) {
     const fields = pk.data.fields;
@@ -115,5 +127,5 @@
     setTimeout(() => URL.revokeObjectURL(made.href), 1000);
   }
 
-  Object.assign(pk, { shown, h, s, number, percent, token, distance, unit, link, bar, bitName, layerNames, save });
+  Object.assign(pk, { shown, h, s, number, percent, token, distance, unit, link, bar, bitName, layerNames, fluid, save });
 })();

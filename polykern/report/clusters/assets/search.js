@@ -38,10 +38,11 @@
     const head = h("div.bar-top", {}, h("h1.named", { tabindex: -1 }, data.words ?? "tokens", " ", h("code.token", {}, text)));
     if (!data.shards.length) return { title: "Search", cards: [head, h("p.quiet", {}, "There are neither tokens nor classes in this report.")] };
     const { exact, longer, more } = await found(text), shown = longer.slice(0, MOST);
-    const count = (n, what) => h("h3", { role: "status" }, `${number(n)} ${what}`);
+    const one = { tokens: "token", classes: "class" }[data.words];
+    const count = (n, what) => h("h3", { role: "status" }, `${number(n)} ${n === 1 ? one : data.words} ${what}`);
     const note = shown.length < longer.length || more ? ` (the first ${MOST}${more ? " of those read; type more of it" : ""})` : "";
-    return { title: `${data.words} ${pk.shown(text)}`, cards: [head, count(exact.length, `${data.words} with this name`), h("div.postings", {}, exact.slice(0, MOST).map(card)),
-      count(longer.length, `${data.words} that begin so${note}`), h("div.postings", {}, shown.map(card))] };
+    return { title: `${data.words} ${pk.shown(text)}`, cards: [head, count(exact.length, "with this name"), h("div.postings", {}, exact.slice(0, MOST).map(card)),
+      count(longer.length, `${longer.length === 1 ? "that begins" : "that begin"} so${note}`), h("div.postings", {}, shown.map(card))] };
   }
 
   /* The address that finds `text`; half of a surrogate pair cannot be part of one. */
