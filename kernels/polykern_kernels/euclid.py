@@ -166,12 +166,12 @@ def foreign(
 
 
 def cost(n: int, columns: int, k: int) -> Cost:
-    """`nearest`: read each row once, write the lists, a product for each pair once, in float32: half of a float64."""
+    """`nearest`: read each row once, write the lists, one float32 product a pair, each half of a float64 one."""
     return Cost(bytes=n * (4 * columns + 16 * k), flops=n * (n - 1) // 2 * columns)
 
 
 def cost_foreign(asking: int, n: int, columns: int) -> Cost:
-    """`foreign`: read each row, core and component once, a product in float32 for every pair that may be foreign."""
+    """`foreign`: read each row, core and component once, one float32 product a pair, each half of a float64 one."""
     return Cost(bytes=n * (4 * columns + 16) + 32 * asking, flops=asking * n * columns)
 
 
