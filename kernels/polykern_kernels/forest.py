@@ -9,6 +9,8 @@ row's neighbour with the smaller index, then the smaller pair. Kruskal 1956; Bor
 Nesetrilova 2001, "Otakar Boruvka on minimum spanning tree problem".
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -18,6 +20,8 @@ from polykern_kernels._cost import Cost
 from polykern_kernels._dispatch import Impl, choose, cpu_objection
 
 WEIGHTS = (torch.int32, torch.float64)
+
+Numbers = np.ndarray[tuple[int, ...], np.dtype[Any]]
 
 # --- contract -----------------------------------------------------------------------------------
 
@@ -174,6 +178,10 @@ def _listed_reference(
 # --- cpu: numba, `_numba.forest` -------------------------------------------------------------------
 
 
+def _array(x: Tensor) -> Numbers:
+    return x.contiguous().numpy()
+
+
 def _order(weight: Tensor) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """Places by ascending weight; small integers are sorted by their digits."""
     w = weight.numpy()
@@ -186,8 +194,7 @@ def _spanning_cpu(n: int, source: Tensor, target: Tensor, weight: Tensor) -> Ten
     from polykern_kernels._numba import forest as loops
 
     kept = torch.empty(max(0, n - 1), dtype=torch.int64)
-    ends = source.contiguous().numpy(), target.contiguous().numpy()
-    count = loops.spanning(n, *ends, _order(weight), kept.numpy())
+    count = loops.spanning(n, _array(source), _array(target), _order(weight), kept.numpy())
     return kept[:count].clone()
 
 
@@ -195,8 +202,7 @@ def _join_cpu(components: Tensor, source: Tensor, target: Tensor) -> tuple[Tenso
     from polykern_kernels._numba import forest as loops
 
     kept, renamed = torch.empty(len(source), dtype=torch.bool), torch.empty_like(components)
-    given = (x.contiguous().numpy() for x in (components, source, target))
-    loops.join(*given, kept.numpy(), renamed.numpy())
+    loops.join(_array(components), _array(source), _array(target), kept.numpy(), renamed.numpy())
     return kept, renamed
 
 
@@ -204,7 +210,7 @@ def _least_cpu(components: Tensor, weights: Tensor, indices: Tensor) -> Tensor:
     from polykern_kernels._numba import forest as loops
 
     rows = torch.empty_like(components)
-    loops.least(*(x.contiguous().numpy() for x in (components, weights, indices)), rows.numpy())
+    loops.least(_array(components), _array(weights), _array(indices), rows.numpy())
     return rows
 
 
@@ -212,18 +218,14 @@ def _listed_cpu(distances: Tensor, indices: Tensor, cores: Tensor, components: T
     from polykern_kernels._numba import forest as loops
 
     weights, neighbours = torch.empty_like(cores), torch.empty_like(components)
-    given = (x.contiguous().numpy() for x in (distances, indices, cores, components))
-    loops.listed(*given, weights.numpy(), neighbours.numpy())
+    lists = _array(distances), _array(indices)
+    loops.listed(*lists, _array(cores), _array(components), weights.numpy(), neighbours.numpy())
     return weights, neighbours
 
 
-def _host(*args: Tensor) -> str | None:
-    return cpu_objection(*args)
-
-
 IMPLS = {
-    "spanning": (Impl("cpu", _spanning_cpu, _host), Impl("reference", _spanning_reference, _host)),
-    "join": (Impl("cpu", _join_cpu, _host), Impl("reference", _join_reference, _host)),
-    "least": (Impl("cpu", _least_cpu, _host), Impl("reference", _least_reference, _host)),
-    "listed": (Impl("cpu", _listed_cpu, _host), Impl("reference", _listed_reference, _host)),
+    "spanning": (Impl("cpu", _spanning_cpu, cpu_objection), Impl("reference", _spanning_reference, cpu_objection)),
+    "join": (Impl("cpu", _join_cpu, cpu_objection), Impl("reference", _join_reference, cpu_objection)),
+    "least": (Impl("cpu", _least_cpu, cpu_objection), Impl("reference", _least_reference, cpu_objection)),
+    "listed": (Impl("cpu", _listed_cpu, cpu_objection), Impl("reference", _listed_reference, cpu_objection)),
 }
