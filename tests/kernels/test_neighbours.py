@@ -1,5 +1,6 @@
 """neighbours: every backend equals the reference, bit for bit, however many ties; the reference equals NumPy."""
 
+import importlib
 from functools import partial
 from itertools import combinations_with_replacement
 
@@ -148,6 +149,31 @@ def test_progress_ends_complete(backend: str, rng: torch.Generator) -> None:
         assert done == sorted(set(done))
         assert told[-1][0] == told[-1][1]
         assert len({total for _, total in told}) == 1
+
+
+def test_rows_go_through_the_device_in_chunks(
+    way: Way, monkeypatch: pytest.MonkeyPatch, rng: torch.Generator
+) -> None:
+    if way.backend != "triton":
+        pytest.skip("chunks by memory are the device's")
+    device = importlib.import_module("polykern_kernels.device.neighbours")
+    monkeypatch.setattr(device, "BUDGET_BYTES", 1)
+    monkeypatch.setattr(device, "MOST_ROWS", 50)
+    a, b = packed(120, 40, 0.5, rng), packed(40, 40, 0.5, rng)
+    way.equals_reference(neighbours.nearest, a, b, 2, skip=torch.arange(120) % 40)
+    way.equals_reference(neighbours.within, a, b, [15, 20], metric="hamming")
+    told: list[tuple[int, int]] = []
+    neighbours.nearest(way.place(a), way.place(b), 1, progress=partial(note, told), backend=way.backend)
+    assert told == [(50, 120), (100, 120), (120, 120)]
+
+
+@pytest.mark.parametrize("count", [1, 4, 9])
+def test_the_least_blocks_are_the_first_of_equals(count: int, rng: torch.Generator) -> None:
+    pytest.importorskip("triton")
+    device = importlib.import_module("polykern_kernels.device.neighbours")
+    minima = torch.randint(0, 3, (200, 9), dtype=torch.int32, generator=rng)
+    want = torch.sort(minima, dim=1, stable=True).indices[:, :count].sort(1).values
+    assert torch.equal(device._least(minima, count), want)
 
 
 @pytest.mark.parametrize("blocks", range(8))

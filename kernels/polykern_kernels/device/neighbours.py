@@ -14,6 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from polykern_kernels.device import hamming
 from polykern_kernels.device.hamming import popcount
 
 BLOCK_N, BLOCK_M, BLOCK_W = 128, 32, 32  # rows, columns of a block, words of a code counted again
@@ -148,7 +149,7 @@ def nearest(
         return distances, indices
     a, b = a.contiguous(), b.contiguous()
     skipped = torch.full((n,), -1, device=a.device) if skip is None else skip.contiguous()
-    sides = b, b.t().contiguous(), _ones(b)
+    sides = b, b.t().contiguous(), _ones(b, kind == torch.float64)
     # a minimum, two masks and a count a block; the distances counted again, their order
     blocks = triton.cdiv(m, BLOCK_M)
     chunk = min(MOST_ROWS, max(BLOCK_N, BUDGET_BYTES // (18 * blocks + 24 * min(k, blocks) * BLOCK_M)))
@@ -163,7 +164,7 @@ def _chunk(
     a: Tensor, b: Tensor, by_word: Tensor, b_ones: Tensor, k: int, skip: Tensor, kind: torch.dtype
 ) -> tuple[Tensor, Tensor]:
     n, m, words, jaccard = len(a), len(b), a.shape[1], kind == torch.float64
-    blocks, a_ones = triton.cdiv(m, BLOCK_M), _ones(a)
+    blocks, a_ones = triton.cdiv(m, BLOCK_M), _ones(a, jaccard)
     minima = torch.empty((n, blocks), dtype=kind, device=a.device)
     sizes = {"JACCARD": jaccard, "BLOCK_M": BLOCK_M, "num_warps": WARPS}
     neighbours_minima_kernel[(blocks, triton.cdiv(n, BLOCK_N))](
@@ -189,9 +190,10 @@ def _least(minima: Tensor, count: int) -> Tensor:
     return take.nonzero()[:, 1].view(len(minima), count).contiguous()
 
 
-def _ones(words: Tensor) -> Tensor:
-    from polykern_kernels.device import hamming
-
+def _ones(words: Tensor, jaccard: bool) -> Tensor:
+    """The ones of every code, int32 (n); nobody reads them for Hamming distances."""
+    if not jaccard:
+        return torch.zeros(1, dtype=torch.int32, device=words.device)
     return hamming.aligned(words, torch.zeros_like(words))
 
 
@@ -202,13 +204,14 @@ def self_nearest(words: Tensor, k: int, metric: str, progress: Callable[[int, in
 def within(a: Tensor, b: Tensor, radii: Tensor, metric: str) -> Tensor:
     n, m = len(a), len(b)
     out = torch.zeros((n, len(radii)), dtype=torch.int64, device=a.device)
-    sizes: dict[str, Any] = {"JACCARD": metric == "jaccard", "BLOCK_N": BLOCK_N, "BLOCK_M": BLOCK_M}
-    by_word, b_ones = b.t().contiguous(), _ones(b)
+    jaccard = metric == "jaccard"
+    sizes: dict[str, Any] = {"JACCARD": jaccard, "BLOCK_N": BLOCK_N, "BLOCK_M": BLOCK_M}
+    by_word, b_ones = b.t().contiguous(), _ones(b, jaccard)
     for first in range(0, n if m and len(radii) else 0, MOST_ROWS):
         part = a[first : first + MOST_ROWS]
         grid = (triton.cdiv(m, BLOCK_M), triton.cdiv(len(part), BLOCK_N))
         neighbours_within_kernel[grid](
-            *(part.t().contiguous(), by_word, _ones(part), b_ones, radii, out[first : first + MOST_ROWS]),
+            *(part.t().contiguous(), by_word, _ones(part, jaccard), b_ones, radii, out[first : first + MOST_ROWS]),
             *(len(part), m, a.shape[1], len(radii)),
             **sizes,
             num_warps=WARPS,
