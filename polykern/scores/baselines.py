@@ -138,7 +138,7 @@ def _shuffled(
     inside = labels[labels >= 0]
     for _ in range(repeats):
         drawn = rng.permutation(pool)[: len(inside)]
-        yield purity.of_clusters(inside, drawn).summary(pure)
+        yield purity.Purity(*purity.by_number(inside, drawn), 0.0).summary(pure)
 
 
 def _bootstrap(

@@ -1,6 +1,7 @@
 """Agreement of clusterings: sklearn's indices, best matches by hand, clusters that come again."""
 
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -9,8 +10,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
 
 from polykern.errors import UsageError
-from polykern.scores import agreement
-from polykern.scores.tables import table
+from polykern.scores import agreement, tables
 
 
 def test_indices_are_sklearn_s(rng_numpy: np.random.Generator) -> None:
@@ -112,8 +112,19 @@ def test_nothing_to_compare() -> None:
 
 
 def test_tables_hold_what_occurs() -> None:
-    cells = table(np.array([3, 3, -1, 3]), np.array([0, 0, 5, -1]))
+    cells = tables.table(np.array([3, 3, -1, 3]), np.array([0, 0, 5, -1]))
     assert cells.as_dict() == {"first": [-1, 3, 3], "second": [5, -1, 0], "count": [1, 1, 2]}
+
+
+@given(st.lists(st.tuples(st.integers(-1, 30), st.integers(-5, 30)), min_size=1, max_size=60), st.booleans())
+@settings(deadline=None)
+def test_tables_count_all_pairs(rows: list[tuple[int, int]], sparse: bool) -> None:
+    first, second = (np.array(x) for x in zip(*rows, strict=True))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tables, "FEW", 0 if sparse else 10**6)
+        cells = tables.table(first, second)
+    found = list(zip(cells.first.tolist(), cells.second.tolist(), cells.count.tolist(), strict=True))
+    assert found == sorted((*pair, count) for pair, count in Counter(rows).items())
 
 
 def test_messages() -> None:
