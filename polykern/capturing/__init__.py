@@ -48,9 +48,10 @@ def capture(
     shard_bytes  at which the next sequence, picture or batch begins a new shard
     overwrite    a store that is there is removed first
     progress     hears (stage, done, total)
-    options      text: length, pack, sampling, text_key, limit_tokens, limit_documents, strict, batch (tokens of a
-                 pass), dtype, device; pictures: at ("whole", "all", "centre", (y, x)), limit, strict, batch,
-                 device, seed; batches: rows ("items", "tokens"), name, config (JSON that says what the batches are)
+    options      text: length, pack, tokens ("every", "stride:N", "sample:N"), skip, text_key, limit_tokens,
+                 limit_documents, strict, batch (tokens of a pass), dtype, device; pictures: at ("whole", "all",
+                 "centre", (y, x)), limit, strict, batch, device, seed; batches: rows ("items", "tokens"), name,
+                 config (JSON that says what the batches are)
 
     A bit is 1 where the pre-activation is above the threshold. Rows are ordered by (doc, pos). Every shard is a
     function of the configuration and its number: an interrupted run that is gone on with gives the same bytes.

@@ -6,7 +6,7 @@ import logging
 import os
 import stat
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -28,12 +28,14 @@ class File:
     name    below the corpus, with slashes
     size    bytes; 0 for standard input
     corpus  number of its corpus
+    again   whether it can be read a second time, unlike a pipe
     """
 
     path: Path | None
     name: str
     size: int
     corpus: int
+    again: bool = True
 
 
 class Corpus:
@@ -47,8 +49,8 @@ class Corpus:
     stdin   in place of standard input
 
     A folder gives its text files by name (sorted, hidden ones left out). `tally` counts what was passed over and
-    names the first of it; `consumed` counts bytes of files, `text` characters. Errors: UsageError when a word is no
-    file, a corpus holds no text file, or "-" is not alone.
+    names the first of it, `begun` is that before anything was read; `consumed` counts bytes of files, `text`
+    characters. Errors: UsageError when a word is no file, a corpus holds no text file, or "-" is not alone.
     """
 
     def __init__(
@@ -63,13 +65,14 @@ class Corpus:
         self.tally, self.consumed, self.text = Tally(), 0, 0
         for word in words:
             self._add(str(word))
+        self.begun = self.tally
         if len(self.files) > 1 and any(f.path is None and f.name == STDIN for f in self.files):
             raise UsageError("standard input is read alone", fix="leave the other corpora out")
 
     @property
     def again(self) -> bool:
         """Whether it can be read a second time."""
-        return self.files[0].name != STDIN or self.files[0].path is not None
+        return all(f.again for f in self.files)
 
     @property
     def size(self) -> int | None:
@@ -149,23 +152,26 @@ class Corpus:
             log.warning("passed over: more of the same, no longer named")
         self.tally = Tally(passed + 1, listed, replaced)
 
+    def _unreadable(self, error: OSError) -> None:
+        self._pass_over(f"{Path(str(error.filename)).name}: {_reason(error)}")
+
     def _add(self, word: str) -> None:
         number = len(self.names)
         if word == STDIN:
             self.names.append("stdin")
-            self.files.append(File(None, STDIN, 0, number))
+            self.files.append(File(None, STDIN, 0, number, again=False))
         elif word == STANDARD and not Path(word).exists():
             self.names += standard.KINDS
             self.files.append(File(None, STANDARD, standard.size(), number))
         else:
             path = Path(word).expanduser()
             self.names.append(path.resolve().name or "root")
-            self.files += _files(path, number)
+            self.files += _files(path, number, self._unreadable)
 
 
-def _files(path: Path, number: int) -> list[File]:
+def _files(path: Path, number: int, wrong: Callable[[OSError], None]) -> list[File]:
     if path.is_dir():
-        found = [File(p, name, size, number) for name, p, size in _walk(path)]
+        found = [File(p, name, size, number) for name, p, size in _walk(path, wrong)]
         if not found:
             raise UsageError(
                 f"{path} holds no text",
@@ -179,19 +185,26 @@ def _files(path: Path, number: int) -> list[File]:
         raise UsageError(
             f"no corpus {path}", why=_reason(error), fix='a file, a folder, "stdlib", or "-" for standard input'
         ) from error
-    return [File(path, path.name, about.st_size if stat.S_ISREG(about.st_mode) else 0, number)]
+    regular = stat.S_ISREG(about.st_mode)
+    return [File(path, path.name, about.st_size if regular else 0, number, again=regular)]
 
 
-def _walk(folder: Path) -> list[tuple[str, Path, int]]:
+def _walk(folder: Path, wrong: Callable[[OSError], None]) -> list[tuple[str, Path, int]]:
     """Name, path and size of the text files below a folder, in the order of their names."""
     found = []
-    for place, folders, names in os.walk(folder):
+    for place, folders, names in os.walk(folder, onerror=wrong):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
             path = Path(place, name)
-            if name.startswith(".") or not readers.readable(path) or not path.is_file():
+            if name.startswith(".") or not readers.readable(path):
                 continue
-            found.append((path.relative_to(folder).as_posix(), path, path.stat().st_size))
+            try:
+                about = path.stat()
+            except OSError as error:
+                wrong(error)
+                continue
+            if stat.S_ISREG(about.st_mode):
+                found.append((path.relative_to(folder).as_posix(), path, about.st_size))
     return sorted(found, key=lambda entry: os.fsencode(entry[0]))
 
 

@@ -21,7 +21,6 @@ from polykern.errors import ResourceError, UsageError
 
 COPIES = 2.25  # of a shard: its parts, the whole, and what is on its way to the disk
 MARGIN = 2.0  # of a pass: what the allocator and the libraries keep beside tensors
-MIB = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,28 +94,33 @@ def plan(source: Source, shard_bytes: int, process: int, *, measured: bool = Tru
     return Plan(rows, source.watch.layout.bits, row, seen, disk, process, shard, source.batch, each, rate)
 
 
-def fitted(found: Plan, budget: int, least: int) -> int:
+def fitted(found: Plan, budget: int, least: int, room: int | None = None) -> int:
     """The largest batch, up to that of the plan, that a memory budget leaves room for.
 
     budget  bytes of the whole process
     least   the smallest batch there is: one sequence, one picture
+    room    bytes that are free where passes are run; None: they are in the process
 
     Raises ResourceError with the amount that is needed when that is too much.
     """
-    batch = min(found.batch, (budget - found.process - found.shard) // max(1, found.each))
-    if batch < min(least, found.batch):
-        needed = found.process + found.shard + least * found.each
-        parts = {
-            "process and model": found.process,
-            "a shard": found.shard,
-            "the smallest pass": least * found.each,
-        }
+    fixed = found.process + found.shard
+    free = budget - fixed if room is None else min(room, budget - fixed + room)
+    batch = min(found.batch, free // max(1, found.each))
+    if batch >= min(least, found.batch):
+        return batch
+    smallest = least * found.each
+    if room is not None and budget >= fixed:
         raise ResourceError(
-            f"a memory budget of {budget // MIB} MiB is too small: about {math.ceil(needed / MIB)} MiB are needed",
-            why=", ".join(f"{what} {math.ceil(size / MIB)} MiB" for what, size in parts.items()),
-            fix=f"--memory-budget {math.ceil(needed / MIB)}MiB, or a smaller --shard-size",
+            f"the smallest pass takes about {_mib(smallest)} of the device, {_mib(room)} are free",
+            fix="a smaller --length, or another --device",
         )
-    return batch
+    needed = fixed + (smallest if room is None else 0)
+    parts = {"process and model": found.process, "a shard": found.shard, "the smallest pass": smallest}
+    raise ResourceError(
+        f"a memory budget of {_mib(budget)} is too small: about {_mib(needed)} are needed",
+        why=", ".join(f"{what} {_mib(size)}" for what, size in parts.items()),
+        fix=f"--memory-budget {_mib(needed).replace(' ', '')}, or a smaller --shard-size",
+    )
 
 
 class Peak(TorchDispatchMode):
@@ -159,3 +163,7 @@ def _sample(source: Source) -> Iterator[Unit]:
         if load > source.batch and load > source.load([unit]):
             return
         yield unit
+
+
+def _mib(size: int) -> str:
+    return f"{math.ceil(size / (1 << 20))} MiB"

@@ -13,7 +13,7 @@ from polykern.capturing.batches import BatchSource
 from polykern.capturing.corpus import Corpus
 from polykern.capturing.pictures import PictureSource, Places
 from polykern.capturing.sampling import Sampling
-from polykern.capturing.text import TextSource
+from polykern.capturing.text import BATCH, TextSource
 from polykern.capturing.unit import Source
 from polykern.capturing.watch import DTYPES, Rows, Watch, mlps
 from polykern.errors import UsageError
@@ -21,6 +21,7 @@ from polykern.models import KNOWN, Subject, load
 from polykern.models.language import Language, given, language
 from polykern.selectors import Select
 
+WIDER = 8  # times as many tokens in a pass on a GPU
 LANGUAGES = ("minilm", "gpt2", "smollm2")
 
 
@@ -62,7 +63,8 @@ def text(
     *,
     length: int | None = None,
     pack: bool | None = None,
-    sampling: Sampling | None = None,
+    tokens: str = "every",
+    skip: int | None = None,
     text_key: str = "text",
     limit_tokens: int | None = None,
     limit_documents: int | None = None,
@@ -78,10 +80,10 @@ def text(
     reader = language(model, dtype=DTYPES[dtype]) if isinstance(model, str) else model
     reader.model.to(device)
     watch = (choice or Choice()).watch(reader.model, "tokens")
-    more = {} if batch is None else {"batch": batch}
     source = TextSource(
-        reader, documents, watch, length=length, pack=pack, sampling=sampling, limit=limit_tokens, **more
-    )
+        reader, documents, watch, length=length, pack=pack, sampling=Sampling.of(tokens, skip), limit=limit_tokens,
+        batch=batch or BATCH * (WIDER if device != "cpu" else 1),
+    )  # fmt: skip
     source.probe()
     return source
 

@@ -214,7 +214,8 @@ def _opened(path: Path, at: int) -> Iterator[tuple[IO[bytes], IO[bytes] | None]]
         elif path.name.lower().endswith(".gz"):
             stream = io.BufferedReader(gzip.GzipFile(fileobj=raw), PART)
         else:
-            raw.seek(at)
+            if at:  # a pipe has only a beginning
+                raw.seek(at)
             yield raw, None
             return
         try:

@@ -15,7 +15,7 @@ from polykern.codes import Codes
 from polykern.errors import MismatchError, ResourceError, UsageError
 from polykern.store import Activation, Manifest, Store, Writer
 
-SHARD = 256 << 20  # bytes of a shard with what a person sees of it
+SHARD = 128 << 20  # bytes of a shard with what a person sees of it
 log = logging.getLogger("polykern.capturing")
 Progress = Callable[[str, int, int], None]  # stage, done, total
 

@@ -20,7 +20,7 @@ from polykern.store import Texts
 
 TOGETHER, MOST = 1 << 19, 256  # characters and documents that are cut into tokens at a time
 BATCH = 4096  # tokens of a pass
-AHEAD = 16  # passes' worth of sequences are sorted by length, which spares padding
+AHEAD = 8  # passes' worth of sequences are sorted by length, which spares padding
 
 
 class TextSource:
@@ -58,7 +58,7 @@ class TextSource:
     @property
     def window(self) -> int:
         """Sequences that are read before they are run."""
-        return max(1, AHEAD * self.batch // self.length)
+        return max(1, (1 if self.pack else AHEAD) * self.batch // self.length)
 
     @property
     def counted(self) -> str:
@@ -112,7 +112,7 @@ class TextSource:
     def units(self, state: State | None) -> Iterator[Unit]:
         """The sequences behind a state."""
         place, doc, skip = None, 0, 0
-        self._rows, self.corpus.tally = 0, Tally()
+        self._rows, self.corpus.tally = 0, self.corpus.begun
         if state is not None:
             place, doc, skip = dict(state["place"]), int(state["doc"]), int(state["place"]["token"])
             self._rows = int(state["rows"])

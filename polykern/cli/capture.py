@@ -44,7 +44,7 @@ def command(
     strict: own.Strict = False,
     dtype: own.Dtype = "float32",
     batch: own.Batch = None,
-    shard_size: own.ShardSize = "256MiB",
+    shard_size: own.ShardSize = "128MiB",
     device: options.Device = "auto",
     memory_budget: options.Memory = "8GiB",
     seed: options.Seed = 0,
@@ -108,13 +108,12 @@ def _text(
     model: str, corpus: list[str] | None, choice: "Choice", tokens: str, skip: int | None, given: dict[str, Any]
 ) -> "Source":
     from polykern.capturing import prepare
-    from polykern.capturing.sampling import Sampling
     from polykern.capturing.watch import DTYPES
 
     if not corpus:
         raise UsageError(f"{model} reads text, and there is none", fix="--corpus FILE, DIR, stdlib or -")
     values.one_of("--dtype", given["dtype"], tuple(DTYPES))
-    return prepare.text(model, corpus, choice, sampling=Sampling.of(tokens, skip), **given)
+    return prepare.text(model, corpus, choice, tokens=tokens, skip=skip, **given)
 
 
 def _pictures(
@@ -138,8 +137,16 @@ def _fitted(source: "Source", size: int, budget: int, *, measured: bool) -> "Pla
     from polykern.maps.plan import resident
 
     found = plan(source, size, resident(), measured=measured)
-    source.batch = fitted(found, budget, source.load([source.largest()]))
+    source.batch = fitted(found, budget, source.load([source.largest()]), _room(source))
     return replace(found, batch=source.batch)
+
+
+def _room(source: "Source") -> int | None:
+    """Bytes that are free on the GPU, None where passes are run in the process."""
+    import torch
+
+    device = next((p.device for p in source.watch.model.parameters()), torch.device("cpu"))
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
 
 
 def _made(talk: Talk, source: "Source", out: Path, size: int, *, overwrite: bool) -> "Capture":

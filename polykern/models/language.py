@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ class Language:
         taken: dict[str, Any] = {"input_ids": tokens}
         if lengths is not None:
             taken["attention_mask"] = (torch.arange(tokens.shape[1]) < lengths[:, None]).long()
-        if hasattr(getattr(self.model, "config", None), "use_cache"):
+        if "use_cache" in signature(self.model.forward).parameters:
             taken["use_cache"] = False
         return taken
 

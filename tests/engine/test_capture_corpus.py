@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -261,3 +262,26 @@ def test_they_are_the_same_in_another_process() -> None:
     code = "from polykern.capturing import standard; print(standard.digest(), standard._texts()[7])"
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == f"{standard.digest()} {standard._texts()[7]}".split()
+
+
+def test_what_cannot_be_read_in_a_folder_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("first")
+    (tmp_path / "gone.txt").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "z.txt").write_text("last")
+    corpus = Corpus([tmp_path])
+    assert texts(corpus) == ["first", "last"]
+    assert corpus.tally.listed == ("gone.txt: No such file or directory",)
+    with pytest.raises(CorruptError, match=r"gone\.txt"):
+        Corpus([tmp_path], strict=True)
+
+
+def test_a_pipe_is_read_once(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    os.write(write, b"through a pipe")
+    os.close(write)
+    try:
+        corpus = Corpus([f"/dev/fd/{read}"])
+        assert texts(corpus) == ["through a pipe"]
+        assert (corpus.again, corpus.size) == (False, None)
+    finally:
+        os.close(read)

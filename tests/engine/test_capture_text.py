@@ -120,10 +120,8 @@ def test_every_row_and_piece_is_where_it_belongs(corpus: Path, tmp_path: Path) -
 
 
 def test_a_sample_of_the_tokens(corpus: Path, tmp_path: Path) -> None:
-    from polykern.capturing.sampling import Sampling
-
     every = capture(small(), corpus, tmp_path / "e", length=32).store()
-    few = capture(small(), corpus, tmp_path / "f", length=32, sampling=Sampling.of("sample:4")).store()
+    few = capture(small(), corpus, tmp_path / "f", length=32, tokens="sample:4").store()
     place = {key: k for k, key in enumerate(zip(every.column("doc"), every.column("pos"), strict=True))}
     at = [place[key] for key in zip(few.column("doc"), few.column("pos"), strict=True)]
     assert few.rows().codes == every.rows().codes[at]
