@@ -345,3 +345,24 @@ def test_codes_of_both_word_counts_lie_in_64_bits(tmp_path: Path) -> None:
         assert stored.shape == (3, -(-units // 64))
         assert isinstance(codes, Codes)
         assert Store.open(path, verify="full").rows().codes == codes
+
+
+def test_a_lock_that_is_given_back_while_it_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its file is gone by then: a lock on it would keep nobody away."""
+    import fcntl
+
+    from polykern.store.lease import Lease
+
+    first, real = Lease(tmp_path), fcntl.flock
+
+    def late(descriptor: int, how: int) -> None:
+        first.release()
+        real(descriptor, how)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "flock", late)
+        second = Lease(tmp_path)
+    with pytest.raises(ResourceError, match="process"):
+        Lease(tmp_path)
+    second.release()
+    assert list(tmp_path.iterdir()) == []
