@@ -215,6 +215,7 @@ def _sizes(words: Tensor, metric: str) -> Numbers:
 def _nearest_cpu(
     words: Tensor, names: Tensor, k: int, metric: str, progress: Progress
 ) -> tuple[Tensor, Tensor, Tensor]:
+    from polykern_kernels._numba import neighbours as heaps
     from polykern_kernels._numba import survey as loops
 
     n, size = len(words), block_size(len(words))
@@ -229,6 +230,7 @@ def _nearest_cpu(
     for done, pairs in enumerate(_turns(blocks) if n else ()):
         loops.nearest(*filled, size, shift_of(words), pairs, step)
         progress(done + 1, blocks + 1)
+    heaps.settle(distances.numpy(), indices.numpy())
     return distances[:, :k], indices[:, :k], torch.from_numpy(minima.view(np.int16))
 
 

@@ -1,10 +1,12 @@
-"""Lists of nearest codes and the minima of blocks from one counting of each pair, and searches that read them."""
+"""Heaps of nearest codes and the minima of blocks from one counting of each pair, and searches that read them."""
 
 import numpy as np
 from numba import get_num_threads, njit, prange
 
 from polykern_kernels._numba import tiles
-from polykern_kernels._numba.foreign import distance, laid, limit, limits_of, offer
+from polykern_kernels._numba.foreign import distance, laid, limit, limits_of
+from polykern_kernels._numba.foreign import offer as answer
+from polykern_kernels._numba.neighbours import offer
 from polykern_kernels._numba.tiles import COLUMNS, GROUP, MASK, ROWS, lay, lowest, popcount, promising
 
 STEP = 960  # rows a task: a group of columns is laid once for all of them
@@ -22,22 +24,8 @@ def note(minima, i, block, least, shift):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def enter(near, who, d, name):
-    """Puts a code into a list, ascending by (distance, name), if it belongs there."""
-    t = len(near) - 1
-    if d > near[t] or (d == near[t] and name > who[t]):
-        return
-    while t > 0 and (near[t - 1] > d or (near[t - 1] == d and who[t - 1] > name)):
-        near[t] = near[t - 1]
-        who[t] = who[t - 1]
-        t -= 1
-    near[t] = d
-    who[t] = name
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
 def meet(rows, i0, i1, words, j0, j1, sizes, names, distances, indices, minima, size, shift):
-    """Codes i0..i1 and j0..j1 in each other's lists and minima; i0 <= j0, and each pair i < j is offered once.
+    """Codes i0..i1 and j0..j1 in each other's heaps and minima; i0 <= j0, and each pair i < j is offered once.
 
     rows     uint64 (blocks, words, ROWS)   codes i0..i1, laid
     minima   uint16 (n, blocks)             blocks of `size` codes, a multiple of GROUP
@@ -53,7 +41,7 @@ def meet(rows, i0, i1, words, j0, j1, sizes, names, distances, indices, minima, 
         lay(words, j, j + width, panels[:used])
         for c in range(width):
             ones[c] = sizes[j + c]
-            limits[c] = limit(distances[j + c, -1], limits)
+            limits[c] = limit(distances[j + c, 0], limits)
         least[:] = np.int32(2**31 - 1)
         for block in range(len(rows)):
             first = i0 + block * ROWS
@@ -70,7 +58,7 @@ def meet(rows, i0, i1, words, j0, j1, sizes, names, distances, indices, minima, 
                 note(minima, i, j // size, mine, shift)
                 for at in range(0, width, MASK):
                     mask = promising(
-                        counts, i - first, at, limit(distances[i, -1], limits), limits, at, sizes[i], ones
+                        counts, i - first, at, limit(distances[i, 0], limits), limits, at, sizes[i], ones
                     )
                     while mask:
                         c = at + lowest(mask)
@@ -78,9 +66,9 @@ def meet(rows, i0, i1, words, j0, j1, sizes, names, distances, indices, minima, 
                         if c >= width or j + c <= i:
                             continue
                         d = distance(distances[i, 0], found[c], sizes[i], ones[c])
-                        enter(distances[i], indices[i], d, names[j + c])
-                        enter(distances[j + c], indices[j + c], d, names[i])
-                        limits[c] = limit(distances[j + c, -1], limits)
+                        offer(distances, indices, i, d, names[j + c])
+                        offer(distances, indices, j + c, d, names[i])
+                        limits[c] = limit(distances[j + c, 0], limits)
             after = first + ROWS
             if after % size == 0 or after >= i1 or after >= j + width:
                 for c in range(width):
@@ -116,7 +104,7 @@ def scan(i, words, sizes, names, j0, j1, cores, components, weights, points, at)
         d = distance(cores[j], np.int32(total), sizes[i], sizes[j])
         w = max(d, max(cores[i], cores[j]))
         if w <= weights[at]:
-            offer(weights, points, at, w, names[j])
+            answer(weights, points, at, w, names[j])
     return counted
 
 
