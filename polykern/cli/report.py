@@ -29,7 +29,7 @@ def command(
     scores: Annotated[
         str,
         typer.Option(
-            metavar="FILE", help="Scores to show, a JSON file; auto computes them from tokens or classes; none."
+            metavar="FILE", help="Scores to show: what `polykern score --json` said; auto computes them; none."
         ),
     ] = "auto",
     backend: options.Backend = "auto",
@@ -81,6 +81,8 @@ def _scores(name: str) -> dict[str, Any]:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as reason:
         raise CorruptError(f"{path} cannot be read", why=str(reason)) from reason
+    if isinstance(found, dict) and isinstance(found.get("scores"), dict):  # what `polykern score --json` said
+        found = {**found["scores"], "by": found.get("by")}
     if not isinstance(found, dict):
         raise CorruptError(f"{path} holds no scores")
     return found

@@ -133,8 +133,11 @@ def _items(
     told = np.full((int(doc.max()) + 1, length), 1)
     told[np.arange(len(told))] = np.arange(length) % len(words)
     told[doc, pos] = tokens
-    ids: list[list[int]] = told.tolist()
-    return stores.Texts.of((d, ids[d], [words[t] for t in ids[d]]) for d in here.tolist())
+    return stores.Texts.of(_text(d, told[d].tolist(), words) for d in here.tolist())
+
+
+def _text(doc: int, ids: list[int], words: Sequence[str]) -> tuple[int, list[int], list[str]]:
+    return doc, ids, [words[i] for i in ids]
 
 
 def _trees(labels: NDArray[np.int64], sizes: NDArray[np.int64]) -> dict[str, NDArray[Any]]:

@@ -186,6 +186,7 @@ def _page(source: Source, folder: Path, text: str) -> None:
             rows=wording.rows(source),
             files=(ABOUT, f"export/{export.LINES}", f"export/{export.COLUMNS}"),
             scripts=SCRIPTS,
+            wrap="close up" if source.kind == "image" else "wrap",
             # no text in the page can hold a digest of the page it is in
             nonce=hashlib.sha256(text.encode()).hexdigest()[:32],
             data=text,

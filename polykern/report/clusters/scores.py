@@ -8,11 +8,12 @@ import numpy as np
 
 from polykern.clustering.result import Clusters
 from polykern.report.clusters.parts import rounded
+from polykern.report.script import visible
 from polykern.scores import baselines
 from polykern.store import Store
 
 Chart = dict[str, Any]
-BESIDES = {"noise", "settings"}  # said elsewhere
+BESIDES = {"noise", "settings", "by"}  # said elsewhere
 DRAWS = 10**8  # rows drawn for the intervals
 EDGES = ("low", "high")
 
@@ -52,7 +53,9 @@ def note(found: Mapping[str, Any] | None) -> str:
     settings = (found or {}).get("settings")
     repeats = settings.get("repeats") if isinstance(settings, Mapping) else None
     told = f", {repeats} draws" if isinstance(repeats, int) else ""
-    return f"dot: these clusters; rings: what chance gives; bars: 95%{told}"
+    by = (found or {}).get("by")
+    what = f"by {visible(by)}; " if isinstance(by, str) and by != "token" else ""
+    return f"{what}dot: these clusters; rings: what chance gives; bars: 95%{told}"
 
 
 def _chart(name: str, entry: Any, found: Mapping[str, Any]) -> Chart | None:

@@ -25,8 +25,17 @@
     return found;
   }
 
+  /* The patch with its eight neighbours, as large as a whole photo is otherwise. */
+  function lens(e, [tall, wide]) {
+    const row = Math.floor(e.pos / wide), column = e.pos % wide, clamp = (v, most) => Math.max(0, Math.min(most, v));
+    const top = clamp(row - 1, tall - 3), left = clamp(column - 1, wide - 3);
+    return h("div.lens", { "aria-hidden": "true", style: { "background-size": `${100 * wide / 3}% ${100 * tall / 3}%`, "background-position": `${100 * left / (wide - 3)}% ${100 * top / (tall - 3)}%` } },
+      h("i.patch", { style: { left: `${100 * (column - left) / 3}%`, top: `${100 * (row - top) / 3}%`, width: `${100 / 3}%`, height: `${100 / 3}%` } }));
+  }
+  const close = data.grid !== null && Math.min(...data.grid) > 3;
+
   function photo(e, badge) {
-    const frame = h("div.frame"), name = `photo ${number(e.doc)}`;
+    const frame = h("div.frame"), name = `photo ${number(e.doc)}`, large = close ? lens(e, data.grid) : null;
     let where = "";
     if (data.grid) {
       const [tall, wide] = data.grid, row = Math.floor(e.pos / wide), column = e.pos % wide;
@@ -36,10 +45,14 @@
     pk.load(`photos/${Math.floor(e.doc / 1000)}/${e.doc}`).then((address) => {
       const image = h("img", { alt: `${name}${where}`, draggable: "false" });
       image.src = address;
-      image.addEventListener("load", () => { if (image.naturalWidth <= 64) image.classList.add("coarse"); });
+      image.addEventListener("load", () => {
+        for (const shown of [image, large]) shown?.classList.toggle("coarse", image.naturalWidth <= 64);
+        if (large) large.style.aspectRatio = String(image.naturalWidth * data.grid[0] / (image.naturalHeight * data.grid[1]));
+      });
+      if (large) large.style.backgroundImage = `url("${address}")`;
       frame.prepend(image);
     }, () => { frame.classList.add("missing"); frame.prepend(h("span", {}, "no picture")); });
-    return h("li.photo", { title: `${place(e)}${e.label === undefined ? "" : `, ${e.label}`}` }, h("figure", {}, frame, h("figcaption", {}, h("span", {}, e.label ?? name), badge ?? measured(e))));
+    return h("li.photo", { title: `${place(e)}${e.label === undefined ? "" : `, ${e.label}`}` }, h(close ? "figure.close" : "figure", {}, frame, large, h("figcaption", {}, h("span", {}, e.label ?? name), badge ?? measured(e))));
   }
 
   const plain = (e, badge) => h("li.example", {}, badge ?? measured(e), h("p", {}, place(e)));
@@ -55,9 +68,11 @@
   function groups(record) {
     return Object.entries(record.groups).filter(([, list]) => list.length).map(([name, list], k) => h(`section.card.examples.${data.kind ?? "plain"}`, { "aria-label": GROUPS[name][0], id: `group-${name}` },
       h("header", {}, h("h2", {}, GROUPS[name][0]), h("span.quiet", {}, `${GROUPS[name][1]}; the number is ${record.c < 0 ? "the outlier score" : `the distance, ${pk.unit()}`}`),
-        data.kind === "text" && !k ? h("span.tools", {}, h("button", { type: "button", class: "wrap", "aria-pressed": String(document.body.classList.contains("wrapped")), onclick: wrap, title: "Whole contexts, or a line each (w)" }, "Wrap")) : null),
+        (data.kind === "text" || close) && !k ? h("span.tools", {}, wrapper()) : null),
       h("ol", { role: "list" }, ordered(record, name, list))));
   }
+
+  const wrapper = () => h("button.wrap", { type: "button", "aria-pressed": String(document.body.classList.contains("wrapped")), onclick: wrap, title: close ? "The patches close up, or whole photos (w)" : "Whole contexts, or a line each (w)" }, close ? "Close up" : "Wrap");
 
   function wrap() {
     const on = document.body.classList.toggle("wrapped");

@@ -53,6 +53,7 @@
       grid.setAttribute("aria-rowcount", order.length + 1);
       count.textContent = order.length === n ? `${pk.number(n)} clusters` : `${pk.number(order.length)} of ${pk.number(n)} clusters`;
       space.style.height = `${order.length * ROW}px`;
+      scroller.style.height = `${Math.min(15, Math.max(2, order.length)) * ROW}px`;
       scroller.scrollTop = 0;
       draw();
     }
