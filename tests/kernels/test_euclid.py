@@ -19,6 +19,12 @@ def clusters(rng: torch.Generator) -> torch.Tensor:
     return centres[torch.randint(0, 5, (90,), generator=rng)] + spread
 
 
+def opposite(rng: torch.Generator) -> torch.Tensor:
+    """Two tight clusters whose products round all one way: their error is far above that of a single rounding."""
+    side = torch.where(torch.arange(24) < 12, 1.0, -1.0).double()[:, None]
+    return side * (0.7 + 1e-6 * torch.randn((24, 512), generator=rng, dtype=torch.float64))
+
+
 WORLDS: dict[str, Rows] = {
     "normal": lambda rng: torch.randn((70, 37), generator=rng),
     "one column": lambda rng: torch.randn((40, 1), generator=rng),
@@ -27,6 +33,7 @@ WORLDS: dict[str, Rows] = {
     "common offset in float64": lambda rng: 1e-3 * torch.randn((60, 9), generator=rng).double() + 1e9,
     "tight clusters": clusters,
     "tight clusters in float32": lambda rng: clusters(rng).float(),
+    "opposite clusters": opposite,
     "lattice": lambda rng: torch.cartesian_prod(*[torch.arange(4.0)] * 3)[torch.randperm(64, generator=rng)],
     "duplicates": lambda rng: torch.randint(0, 2, (60, 4), generator=rng).float(),
     "all equal": lambda rng: torch.full((20, 3), 7.25),
