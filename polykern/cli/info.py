@@ -1,4 +1,4 @@
-"""`polykern info`: what a store of codes or the folder of a heat map holds."""
+"""`polykern info`: what a store of codes, a clustering or a heat map holds."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,6 +10,7 @@ from polykern.cli import options
 from polykern.cli.talk import Talk
 
 if TYPE_CHECKING:
+    from polykern.clustering.result import Clusters
     from polykern.maps.result import HeatMap
     from polykern.store import Store
 
@@ -22,7 +23,10 @@ Table = list[tuple[str, str]]
 def command(
     ctx: typer.Context,
     result: Annotated[
-        str, typer.Argument(metavar="STORE", help="Folder or URL of a store of codes, or folder of a heat map.")
+        str,
+        typer.Argument(
+            metavar="STORE", help="Folder or URL of a store of codes; folder of clusters or a heat map."
+        ),
     ],
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -31,15 +35,21 @@ def command(
 ) -> None:
     """Say what a store holds: rows, bits, layers, columns, what it was made from, and what it takes on disk.
 
-    Records, sizes and headers are checked on the way; `polykern verify` reads every byte.
+    The folders of clusters and of heat maps say theirs as well. Records, sizes and headers are checked on the way;
+    `polykern verify` reads every byte.
     """
     talk: Talk = ctx.obj
     talk.settle(quiet=quiet, verbose=verbose, log=log_format)
 
-    if "://" not in result and (Path(result) / "map.json").exists():
+    near = "://" not in result
+    if near and (Path(result) / "map.json").exists():
         from polykern.maps.result import HeatMap
 
         rows, whole = _heat_map(HeatMap.open(result))
+    elif near and (Path(result) / "clusters.json").exists():
+        from polykern.clustering.result import Clusters
+
+        rows, whole = _clusters(Clusters.open(result))
     else:
         from polykern.store import Store
 
@@ -76,10 +86,29 @@ def _store(store: "Store") -> tuple[Table, dict[str, Any]]:
     return rows, {"of": store.manifest.as_dict()["schema"], "path": store.path, **said, **more}
 
 
+def _clusters(found: "Clusters") -> tuple[Table, dict[str, Any]]:
+    """The table and the object of a clustering."""
+    said, rows = found.about, len(found)
+    held = _held(found.folder)
+    share = found.noise / rows if rows else 0.0
+    shown = {name: said[name] for name in ("store", "model", "parameters", "tree")}
+    table = [
+        (str(found.folder), f"{said['schema']}, complete"),
+        ("rows", f"{rows:,}"),
+        ("clusters", f"{found.count:,}"),
+        ("noise", f"{found.noise:,} rows, {share:.1%}"),
+        ("disk", _size(held)),
+        *((name, _short(value)) for name, value in _leaves(shown)),
+        ("versions", ", ".join(f"{k} {v}" for k, v in said["versions"].items() if v)),
+    ]
+    body = {k: v for k, v in said.items() if k != "schema"}
+    return table, {"of": said["schema"], "path": str(found.folder), "bytes": held, **body}
+
+
 def _heat_map(found: "HeatMap") -> tuple[Table, dict[str, Any]]:
     """The table and the object of a heat map."""
     said, n = found.provenance, found.resolution
-    held = sum(p.stat().st_size for p in found.folder.rglob("*") if p.is_file())
+    held = _held(found.folder)
     model = said["model"]
     rows = [
         (str(found.folder), f"{said['schema']}, complete"),
@@ -102,6 +131,11 @@ def _leaves(value: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, Any]]
             yield from _leaves(inner, name)
         else:
             yield name, inner
+
+
+def _held(folder: Path) -> int:
+    """Bytes of all files below a folder."""
+    return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
 
 
 def _short(value: Any) -> str:

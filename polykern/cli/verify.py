@@ -1,6 +1,7 @@
-"""`polykern verify`: whether every file of a store is what its records say."""
+"""`polykern verify`: whether every file of a store, or of a clustering, is what its records say."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -14,7 +15,9 @@ CORRUPT = 3
 
 def command(
     ctx: typer.Context,
-    store: Annotated[str, typer.Argument(metavar="STORE", help="Folder or URL of a store of codes.")],
+    store: Annotated[
+        str, typer.Argument(metavar="STORE", help="Folder or URL of a store of codes; folder of clusters.")
+    ],
     fast: Annotated[
         bool, typer.Option("--fast", metavar="", help="Records, sizes and headers only; do not read every byte.")
     ] = False,
@@ -31,6 +34,9 @@ def command(
     talk: Talk = ctx.obj
     talk.settle(quiet=quiet, verbose=verbose, log=log_format)
 
+    if "://" not in store and (Path(store) / "clusters.json").exists():
+        _clusters(talk, store, fast)
+        return
     from polykern.store.examination import examine
     from polykern.store.files import opened
 
@@ -58,6 +64,25 @@ def command(
     state = "" if complete else ", not complete"
     read = "records, sizes and headers agree" if fast else f"{held:,} bytes agree with their hashes"
     talk.result([(files.where, f"{rows:,} rows in {_counted(len(found.records), 'shard')}{state}: {read}")], whole)
+
+
+def _clusters(talk: Talk, folder: str, fast: bool) -> None:
+    """The same for a clustering; what is damaged is raised."""
+    from polykern.clustering.result import Clusters
+
+    found = Clusters.open(folder, verify=not fast)
+    held = sum(int(entry["bytes"]) for entry in found.about["files"])
+    whole: dict[str, Any] = {
+        "schema": SCHEMA,
+        "store": folder,
+        "level": "fast" if fast else "full",
+        "complete": True,
+        "rows": len(found),
+        "bytes": held,
+        "problems": [],
+    }
+    read = "sizes and shapes agree" if fast else f"{held:,} bytes agree with their hashes"
+    talk.result([(folder, f"{found.count:,} clusters of {len(found):,} rows: {read}")], whole)
 
 
 def _counted(n: int, what: str) -> str:
