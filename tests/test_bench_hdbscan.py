@@ -1,0 +1,42 @@
+"""The bench of clusters runs at toy size: its gate holds, its processes tell what they measured."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benches import _planted, bench_hdbscan
+
+
+@pytest.mark.slow
+def test_writes_what_every_process_measured(tmp_path: Path) -> None:
+    path = tmp_path / "toy.json"
+    command = [sys.executable, "-m", "benches.bench_hdbscan", "--small", "--threads", "1", "--json", str(path)]
+    root = Path(bench_hdbscan.__file__).parents[1]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(path.read_text())
+    assert told["schema"] == "polykern-bench/1"
+    assert [row["world"] for row in told["against"]] == list(bench_hdbscan.WORLDS)
+    for row in told["against"]:
+        assert row["ours"]["cpu_s"] > 0
+        assert ("ratio" in row) == (importlib.util.find_spec("hdbscan") is not None)
+    for row in told["growth"]:
+        assert {"neighbours", "tree", "clusters"} == row["stages_s"].keys()
+        assert 0 <= row["passes"] < 2
+
+
+@pytest.mark.parametrize("world", bench_hdbscan.WORLDS)
+def test_planted_codes_are_the_same_every_time(world: str) -> None:
+    (words, truth), (again, labels) = (getattr(_planted, world)(300, 70, clusters=3, seed=5) for _ in range(2))
+    assert words.shape == (300, 3)
+    assert bool((words == again).all())
+    assert np.array_equal(truth, labels)
+    assert set(truth.tolist()) == {-1, 0, 1, 2}
+    assert not (words[:, 2] >> 6).any()
+    other, _ = getattr(_planted, world)(300, 70, clusters=3, seed=6)
+    assert not bool((words == other).all())
