@@ -77,8 +77,8 @@ class Packed:
              empty codes
     backend  of the kernels; None takes the first that can run
 
-    On the CPU `nearest` keeps the minima of blocks of codes (`polykern_kernels.survey`), 2 KiB a code at most, in an
-    order in which near codes stand together: a row that asks `foreign` later then takes some hundred distances
+    On the CPU `nearest` keeps the minima of blocks of codes (`polykern_kernels.survey`), 2 KiB a code at most, in
+    an order in which near codes stand together: a row that asks `foreign` later then takes some hundred distances
     instead of all. Where the minima would not help, by a sample, all are taken. The answers are the same.
     """
 
