@@ -1,5 +1,6 @@
 """The folder of a finished clustering: what was written is read; what is damaged is named."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -125,3 +126,12 @@ def test_arrays_that_do_not_fit_each_other_are_named(tmp_path: Path) -> None:
     made["members"]["starts"] = np.array([0, 5])
     with pytest.raises(CorruptError, match=r"members\.starts has 2 entries of 3"):
         write(tmp_path, about(), **made)
+
+
+def test_the_page_about_formats_names_every_array() -> None:
+    whole = (Path(__file__).parents[2] / "docs/FORMAT.md").read_text(encoding="utf-8")
+    page = whole.partition("## `polykern-clusters/1`")[2]
+    table = [line.split("|")[2:4] for line in page.splitlines() if re.match(r"\| \w* ?\| `", line)]
+    said = {name: kind.split()[0] for names, kind in table for name in re.findall(r"`(\w+)`", names)}
+    kinds = {"<i4": "I32", "<i8": "I64", "<f4": "F32", "<f8": "F64"}
+    assert said == {key: kinds[dtype] for arrays in FILES.values() for key, dtype in arrays.items()}

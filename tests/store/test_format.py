@@ -18,7 +18,8 @@ GOLDEN = ROOT / "tests/golden/polykern-codes-1/text.codes"
 
 def page() -> str:
     """The part of the page about stores."""
-    return (ROOT / "docs/FORMAT.md").read_text(encoding="utf-8").partition("## `polykern-codes/1`")[2]
+    whole = (ROOT / "docs/FORMAT.md").read_text(encoding="utf-8")
+    return whole.partition("## `polykern-codes/1`")[2].partition("\n## ")[0]
 
 
 def examples() -> list[bytes]:
