@@ -64,6 +64,11 @@ class BatchSource:
         return 1
 
     @property
+    def ahead(self) -> int:
+        """None: reading a batch runs the model."""
+        return 0
+
+    @property
     def counted(self) -> str:
         """Batches."""
         return "batches"

@@ -90,6 +90,11 @@ class PictureSource:
         return self.batch
 
     @property
+    def ahead(self) -> int:
+        """As many as are run together."""
+        return self.window
+
+    @property
     def counted(self) -> str:
         """Pictures."""
         return "pictures"

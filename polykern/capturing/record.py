@@ -2,13 +2,15 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from polykern.capturing.ahead import ahead
 from polykern.capturing.unit import Source, Unit
 from polykern.capturing.watch import Kept
 from polykern.codes import Codes
@@ -98,8 +100,9 @@ def record(
         if not writer.complete:
             _require_again(source, writer)
             source.batch = int(writer.manifest.about["batch"])
-            for shard in _shards(source, writer, shard_bytes, progress or _silent):
-                shard.write(source, writer)
+            with closing(_shards(source, writer, shard_bytes, progress or _silent)) as found:
+                for shard in found:
+                    shard.write(source, writer)
             if not writer.rows:
                 raise UsageError(
                     f"there are no {source.noun} to keep", why="the data are empty, or all is left out"
@@ -130,21 +133,22 @@ def row_bytes(source: Source) -> int:
     return 8 * -(-watch.layout.bits // 64) + 4 * len(source.columns) + sum(sizes)
 
 
-def _shards(source: Source, writer: Writer, limit: int, progress: Progress) -> Iterator[_Shard]:
+def _shards(source: Source, writer: Writer, limit: int, progress: Progress) -> Generator[_Shard]:
     shard, pending, each = _Shard(), list[Unit](), row_bytes(source)
-    for unit in source.units(writer.resume):
-        shard.units.append(unit)
-        pending.append(unit)
-        shard.size += unit.rows * each + unit.bytes
-        full = shard.size >= limit
-        if full or len(pending) >= source.window:
-            shard.parts.append(_run(source, pending))
-            pending = []
-            if reached := source.progress():
-                progress("capture", *reached)
-        if full:
-            yield shard
-            shard = _Shard()
+    with closing(ahead(source.units(writer.resume), source.ahead)) as units:
+        for unit in units:
+            shard.units.append(unit)
+            pending.append(unit)
+            shard.size += unit.rows * each + unit.bytes
+            full = shard.size >= limit
+            if full or len(pending) >= source.window:
+                shard.parts.append(_run(source, pending))
+                pending = []
+                if reached := source.progress():
+                    progress("capture", *reached)
+            if full:
+                yield shard
+                shard = _Shard()
     if pending:
         shard.parts.append(_run(source, pending))
     if shard.units:

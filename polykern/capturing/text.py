@@ -61,6 +61,11 @@ class TextSource:
         return max(1, (1 if self.pack else AHEAD) * self.batch // self.length)
 
     @property
+    def ahead(self) -> int:
+        """As many as are run together; none of a pipe, which may make a reader wait for ever."""
+        return self.window if self.again else 0
+
+    @property
     def counted(self) -> str:
         """Tokens where their number is limited, else bytes of files."""
         return "bytes of text" if self.limit is None else "tokens"

@@ -65,6 +65,11 @@ class Source(Protocol):
         ...
 
     @property
+    def ahead(self) -> int:
+        """Units that are read while others are run; 0: none."""
+        ...
+
+    @property
     def counted(self) -> str:
         """What its progress counts, in the plural."""
         ...
