@@ -14,7 +14,7 @@ from sklearn.cluster import HDBSCAN as Sklearns
 from sklearn.metrics import adjusted_rand_score
 
 from polykern.clustering import exports
-from polykern.clustering.dendrogram import condense, dendrogram, spanning_edges
+from polykern.clustering.dendrogram import ROW, condense, dendrogram, spanning_edges
 from polykern.clustering.estimator import HDBSCAN
 from polykern.clustering.selection import select
 from polykern.errors import MissingExtra, UsageError
@@ -183,8 +183,9 @@ def test_arguments_that_do_not_fit() -> None:
 def tied() -> tuple[HDBSCAN, np.ndarray]:
     """A clustering with a split in five: groups of 16 bits of their own, of which each member lacks one or two."""
     rng = np.random.default_rng(0)
-    bits = np.eye(5, dtype=bool).repeat(16, 1).repeat(40, 0)
-    bits[np.arange(200)[:, None], 16 * (np.arange(200) // 40)[:, None] + rng.integers(0, 16, (200, 2))] = False
+    bits = np.eye(5, dtype=bool).repeat(16, 1).repeat([20, 30, 40, 50, 60], 0)
+    group = np.arange(5).repeat([20, 30, 40, 50, 60])
+    bits[np.arange(200)[:, None], 16 * group[:, None] + rng.integers(0, 16, (200, 2))] = False
     fitted = HDBSCAN(10, 4).fit(bits)
     splits = fitted.condensed_tree_.to_numpy()
     splits = splits[splits["child"] >= 200]
@@ -212,6 +213,10 @@ def test_splits_in_two_hold_the_same_points(tied: tuple[HDBSCAN, np.ndarray]) ->
     splits = narrow[narrow["child"] >= 200]
     assert set(np.bincount(splits["parent"] - 200).tolist()) <= {0, 2}
     assert np.array_equal(outlier_scores(narrow), fitted.outlier_scores_)
+    held = np.bincount(narrow["parent"][narrow["child"] < 200] - 200, minlength=len(splits) + 1)
+    for row in splits[np.argsort(-splits["child"])]:  # children before parents
+        assert row["child_size"] == held[row["child"] - 200]
+        held[row["parent"] - 200] += row["child_size"]
     for tree in (wide, narrow):
         points = tree[tree["child"] < 200]
         assert np.array_equal(np.sort(points["child"]), np.arange(200))
@@ -227,6 +232,25 @@ def test_a_tree_of_splits_in_two_keeps_its_clusters() -> None:
     assert np.array_equal(exports.in_twos(rows, 200), rows)
     few = condense(dendrogram(tree), 150).to_numpy()
     assert np.array_equal(exports.in_twos(few, 200), few)
+
+
+def test_a_split_in_three_above_a_split_in_two() -> None:
+    """10 splits in 11, 12, 13; then 12 in 14, 15."""
+    splits = [(10, 11, 1.0, 3), (10, 12, 1.0, 5), (10, 13, 1.0, 2), (12, 14, 2.0, 3), (12, 15, 2.0, 2)]
+    places = [11] * 3 + [14] * 3 + [15] * 2 + [13] * 2
+    wide = np.array([*splits, *((p, i, 4.0, 1) for i, p in enumerate(places))], ROW)
+    narrow = exports.in_twos(wide, 10)
+    halves = [
+        (10, 11, 1.0, 8),
+        (10, 12, 1.0, 2),
+        (11, 13, 1.0, 3),
+        (11, 14, 1.0, 5),
+        (14, 15, 2.0, 3),
+        (14, 16, 2.0, 2),
+    ]
+    assert narrow[narrow["child"] >= 10].tolist() == halves
+    points = np.sort(narrow[narrow["child"] < 10], order="child")
+    assert points["parent"].tolist() == [13] * 3 + [15] * 3 + [16] * 2 + [12] * 2
 
 
 def test_tables(tied: tuple[HDBSCAN, np.ndarray]) -> None:

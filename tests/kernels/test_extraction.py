@@ -1,7 +1,7 @@
 """extraction: the same on every backend, hdbscan's without ties, and blind to the order of rows."""
 
 import warnings
-from itertools import product
+from itertools import permutations, product
 from typing import Any
 
 import numpy as np
@@ -189,6 +189,19 @@ def test_equal_stability_goes_to_the_parent() -> None:
     assert found.stability[1:].tolist() == [1.0, 3.0, 0.5, 0.5]
     assert chosen.tolist() == [False, True, True, False, False]
     assert credit[1:].tolist() == [1.0, 3.0, 0.5, 0.5]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_sum_of_stabilities_does_not_depend_on_the_order_of_clusters(backend: str) -> None:
+    """0.1 + 0.2 + 0.3 is more than 0.6 in float64, 0.3 + 0.2 + 0.1 is not."""
+    answers = set()
+    for parts in permutations((0.1, 0.2, 0.3)):
+        stability = torch.tensor([0.0, 0.6, *parts], dtype=torch.float64)
+        above, sizes = torch.tensor([-1, 0, 1, 1, 1]), torch.tensor([40, 35, 10, 10, 10])
+        found = extraction.Clusters(above, torch.zeros(5).double(), torch.ones(5).double(), stability, sizes)
+        chosen, credit = extraction.select(found, backend=backend)
+        answers.add((tuple(chosen.tolist()), credit[1].item()))
+    assert len(answers) == 1
 
 
 def test_one_row() -> None:
