@@ -20,6 +20,7 @@ from polykern.capturing.unit import Source, Unit
 from polykern.errors import ResourceError, UsageError
 
 COPIES = 2.25  # of a shard: its parts, the whole, and what is on its way to the disk
+LIBRARIES = 48 << 20  # bytes that libraries take while the first passes are run
 MARGIN = 2.0  # of a pass: what the allocator and the libraries keep beside tensors
 
 
@@ -91,7 +92,9 @@ def plan(source: Source, shard_bytes: int, process: int, *, measured: bool = Tru
     disk = None if rows is None else rows * (row + seen)
     held = shard_bytes + largest.rows * row + largest.bytes
     shard = int(COPIES * (held if disk is None else min(held, disk)))
-    return Plan(rows, source.watch.layout.bits, row, seen, disk, process, shard, source.batch, each, rate)
+    return Plan(
+        rows, source.watch.layout.bits, row, seen, disk, process + LIBRARIES, shard, source.batch, each, rate
+    )
 
 
 def fitted(found: Plan, budget: int, least: int, room: int | None = None) -> int:

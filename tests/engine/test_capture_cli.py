@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from polykern.capturing.plan import LIBRARIES
 from polykern.cli import capture as module
 from polykern.cli.app import run
 from polykern.store import Store
@@ -82,7 +83,7 @@ def test_a_dry_run_writes_nothing(
 def test_batches_shrink_to_the_budget(
     nets: str, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("polykern.maps.plan.resident", lambda: 100 << 20)
+    monkeypatch.setattr("polykern.maps.plan.resident", lambda: (100 << 20) - LIBRARIES)
     small = ["--shard-size", "1KiB"]
     assert run(words(nets, corpus, tmp_path / "s", *small, "--memory-budget", "102MiB")) == 0
     assert 32 <= Store.open(tmp_path / "s").about["batch"] < 4096
