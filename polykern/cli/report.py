@@ -62,7 +62,7 @@ def command(
     found = _scores(scores) if scores not in ("auto", "none") else None
     if scores == "auto":
         found = computed(opened, of, seed)
-    with talk.progress("rows or clusters") as progress:
+    with talk.progress("done") as progress:
         page = write(
             opened, of, out or clusters / "report", examples=examples, context=context, seed=seed, found=found,
             memory=max(1, budget // 2), backend=None if backend == "auto" else backend, progress=progress,
