@@ -42,6 +42,7 @@ def test_positions(word: str, skip: int | None, length: int, kept: list[int]) ->
 
 
 @given(st.integers(1, 40), st.integers(0, 50), st.integers(1, 3000))
+@settings(deadline=None)
 def test_a_sample_is_numpys_linspace_with_halves_up(count: int, skip: int, length: int) -> None:
     kept = Sampling("sample", count, skip).positions(length)
     if skip >= length:
@@ -68,6 +69,7 @@ def cut(text: str, words: Vocabulary = VOCABULARY) -> list[bytes]:
 
 
 @given(st.text(st.characters(codec=None), max_size=60))
+@settings(deadline=None)
 def test_pieces_join_to_the_text(text: str) -> None:
     found = b"".join(cut(text)).decode()
     assert found == "".join("\N{REPLACEMENT CHARACTER}" if "\ud800" <= c <= "\udfff" else c for c in text)

@@ -107,6 +107,17 @@ def test_the_batch_changes_nothing(kind: str, corpus: Path, tmp_path: Path) -> N
     assert len(found[0]) >= 6
 
 
+def test_no_pass_is_larger_than_the_batch(corpus: Path, tmp_path: Path) -> None:
+    reader, sizes = small("llama"), list[int]()
+    hook = reader.model.register_forward_pre_hook(
+        lambda m, args, kwargs: sizes.append(kwargs["input_ids"].numel()), with_kwargs=True
+    )
+    made = capture(reader, corpus, tmp_path / "s", pack=False, length=24, batch=40)
+    hook.remove()
+    assert max(sizes[1:]) <= 40  # behind the probe
+    assert len(sizes) - 1 < made.store().column("doc").max() + 1
+
+
 def test_every_row_and_piece_is_where_it_belongs(corpus: Path, tmp_path: Path) -> None:
     store = capture(small(), corpus, tmp_path / "s", length=16).store()
     doc, pos = store.column("doc"), store.column("pos")
