@@ -42,6 +42,11 @@ def block_size(n: int) -> int:
     return size
 
 
+def minima_bytes(n: int) -> int:
+    """Bytes of the minima that `nearest` keeps of n codes."""
+    return 2 * n * -(-n // block_size(n))
+
+
 def nearest(
     words: Tensor,
     names: Tensor,

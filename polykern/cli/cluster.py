@@ -53,7 +53,7 @@ Ties = Annotated[
 Metric = Annotated[
     str,
     option("--metric", panel=options.HOW, env="METRIC", metavar="NAME",
-            help="hamming or jaccard of codes; euclidean of activations."),
+            help="hamming or jaccard of codes; euclidean or cosine of activations."),
 ]  # fmt: skip
 Of = Annotated[
     str | None,
@@ -140,9 +140,9 @@ def _numbers(option: str, word: str) -> list[int]:
 def _made(talk: Talk, recipe: "Recipe", out: Path, budget: int, *, overwrite: bool) -> "list[Clusters]":
     """The finished clusterings; from here on an interruption leaves something to go on with."""
     from polykern.clustering.compute import compute
-    from polykern.clustering.plan import plan, require_disk
+    from polykern.clustering.plan import fitted, require_disk
 
-    plan(recipe, timed=False).require(budget)
+    recipe = fitted(recipe, budget)
     require_disk(recipe, out)
     talk.started = True
     with talk.progress("rows") as progress:
@@ -185,7 +185,7 @@ def _say_plan(talk: Talk, recipe: "Recipe", budget: int) -> None:
     from polykern.maps.plan import shown
 
     found = plan(recipe)
-    found.require(budget)
+    found.left(budget)
     kind = "bits" if recipe.activations is None else "numbers"
     rows = [
         ("rows", f"{found.rows:,} of {found.width:,} {kind}"),

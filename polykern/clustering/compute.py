@@ -10,6 +10,7 @@ from torch import Tensor
 
 from polykern.clustering import medoids
 from polykern.clustering.dendrogram import Condensed, condense, dendrogram
+from polykern.clustering.euclidean import normalised
 from polykern.clustering.provenance import provenance
 from polykern.clustering.reachability import Reachability, reachabilities
 from polykern.clustering.recipe import Recipe, prepare
@@ -40,7 +41,7 @@ def cluster(
     progress   called with (stage, done, total)
     how        select                 which nonlinearities of the code: globs over module names ("*")
                activations            cluster the activations kept under this name instead of codes (None)
-               metric                 "hamming", "jaccard"; "euclidean" of activations (by what is clustered)
+               metric                 "hamming", "jaccard"; "euclidean", "cosine" of activations (the first)
                min_cluster_size       rows of the smallest cluster; or several (10)
                min_samples            a row's core distance is that to its min_samples-th neighbour, itself not
                                       counted; or several; None: each min_cluster_size with itself (None)
@@ -89,8 +90,9 @@ def _make(recipe: Recipe, work: Work, progress: Progress | None) -> None:
     with _timed(timings, "read"):
         rows = recipe.rows()
     reached = reachabilities(
-        rows, recipe.metric, [k for k, _ in recipe.runs], backend=recipe.backend, stages=work, progress=progress
-    )
+        rows, recipe.metric, [k for k, _ in recipe.runs], backend=recipe.backend, spare=recipe.spare, stages=work,
+        progress=progress,
+    )  # fmt: skip
     table = []
     for (samples, size), folder in zip(recipe.runs, _folders(work.root, recipe.runs), strict=True):
         reach = reached[samples]
@@ -129,6 +131,8 @@ def sweep(folder: Path) -> list[dict[str, Any]]:
 
 
 def _members(recipe: Recipe, rows: Tensor, chosen: Selection) -> medoids.Members:
+    if recipe.metric == "cosine":
+        rows = normalised(rows)
     if recipe.activations is not None:
         return medoids.of_rows(rows, chosen.labels)
     return medoids.of_codes(rows, recipe.width, chosen.labels, metric=recipe.metric)

@@ -30,7 +30,7 @@ from polykern.clustering.dendrogram import TIE_ORDERS, condense, dendrogram, kno
 from polykern.clustering.exports import CondensedTree, MinimumSpanningTree, SingleLinkageTree
 from polykern.clustering.reachability import METRICS, Reachability, reachabilities
 from polykern.clustering.selection import METHODS, select
-from polykern.clustering.space import Progress
+from polykern.clustering.space import REAL, Progress
 from polykern.errors import UsageError
 
 
@@ -40,7 +40,8 @@ class HDBSCAN(ClusterMixin, BaseEstimator):  # type: ignore[misc]
     min_cluster_size           2 ... n - 1; a smaller part of a cluster is points that leave it
     min_samples                1 ... n - 1 other rows; None: min_cluster_size
     metric                     "hamming" (bits that differ), "jaccard" (of the bits set in either, the share that
-                               differs): X is codes, bits or packed words.  "euclidean": X is real vectors
+                               differs): X is codes, bits or packed words.  "euclidean", "cosine" (the chord between
+                               directions): X is real vectors
     cluster_selection_method   "eom" (excess of mass) | "leaf"
     cluster_selection_epsilon  a distance: clusters born below it are not told apart; 0.0: none
     allow_single_cluster       all rows may be one cluster; "eom" only
@@ -192,7 +193,7 @@ class HDBSCAN(ClusterMixin, BaseEstimator):  # type: ignore[misc]
                 self.n_features_in_ = X.shape[-1]
                 return inputs.rows_of_tensor(X, self.metric)
             X = (X.float() if X.dtype in (torch.float16, torch.bfloat16) else X).detach().numpy()
-        kind = [np.float64, np.float32] if self.metric == "euclidean" else None
+        kind = [np.float64, np.float32] if self.metric in REAL else None
         try:
             checked: Any = validate_data(self, X, dtype=kind, ensure_min_samples=2)
         except ValueError as error:

@@ -15,11 +15,10 @@ import torch
 from torch import Tensor
 
 from polykern.arithmetic import ieee
-from polykern.clustering.space import Progress
+from polykern.clustering.space import REAL, Progress
 from polykern.errors import UsageError
 from polykern_kernels import euclid
 
-METRICS = ("euclidean", "cosine")
 _BLOCK = 1 << 22  # numbers in float64 at a time
 _PAIRS = 1 << 17  # pairs at a time
 
@@ -43,13 +42,13 @@ class Euclidean:
     def __init__(
         self, x: Tensor, metric: str = "euclidean", *, backend: str | None = None, filter: torch.dtype | None = None
     ) -> None:
-        if metric not in METRICS:
-            raise UsageError(f"float rows have no metric {metric!r}", fix=f"take one of {', '.join(METRICS)}")
+        if metric not in REAL:
+            raise UsageError(f"float rows have no metric {metric!r}", fix=f"take one of {', '.join(REAL)}")
         x = _widened(x)
         self.metric, self.backend = metric, backend
         try:
             with ieee():
-                self.rows = euclid.prepare(_normalised(x) if metric == "cosine" else x, filter)
+                self.rows = euclid.prepare(normalised(x) if metric == "cosine" else x, filter)
         except ValueError as error:
             raise UsageError(
                 "the rows cannot be compared", why=str(error), fix="scale the rows, or take float64"
@@ -128,8 +127,14 @@ def _widened(x: Tensor, *, finite: bool = True) -> Tensor:
     return x
 
 
-def _normalised(x: Tensor) -> Tensor:
-    """Every row divided by its norm, in x's dtype."""
+def normalised(x: Tensor) -> Tensor:
+    """Every row divided by its norm.
+
+    x        float32|float64 (n, d)
+    returns  x's dtype (n, d)   the quotients by the float64 norm, rounded once
+
+    Errors: UsageError for a row of zeros.
+    """
     out = x.clone()
     for block in out.split(max(1, _BLOCK // max(1, x.shape[1]))):
         peak = block.double().abs().amax(1, keepdim=True) if x.shape[1] else block.new_zeros((len(block), 1))

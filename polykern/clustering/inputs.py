@@ -8,7 +8,7 @@ matrix
                                                 (`np.packbits(bitorder="little")`, `Codes.words`)
 
 which is no contradiction: words that are all 0 or 1 are as far from each other as the bits they would be.
-"euclidean" is between rows of real numbers: float32 and float64 as they are, other numbers as float64.
+"euclidean" and "cosine" are between rows of real numbers: float32 and float64 as they are, others as float64.
 """
 
 from typing import Any
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from polykern.clustering.dendrogram import known
 from polykern.clustering.reachability import METRICS
+from polykern.clustering.space import REAL
 from polykern.codes import Codes
 from polykern.errors import UsageError
 
@@ -40,8 +41,8 @@ def rows_of_codes(X: Any, metric: str) -> tuple[Tensor, int]:
     Raises UsageError for other metrics, for different layouts and for codes with choices of max-pools.
     """
     known("metric", metric, METRICS)
-    if metric == "euclidean":
-        raise UsageError("codes have no Euclidean distance", fix="take metric='hamming' or 'jaccard'")
+    if metric in REAL:
+        raise UsageError(f"codes have no {metric} distance", fix="take metric='hamming' or 'jaccard'")
     codes = X if isinstance(X, Codes) else Codes.cat(X)
     if codes.choices:
         raise UsageError(
@@ -54,7 +55,7 @@ def rows_of_codes(X: Any, metric: str) -> tuple[Tensor, int]:
 def rows_of_tensor(X: Tensor, metric: str) -> Tensor:
     """A matrix that lies on an accelerator, as it is: int32 words, or float32|float64 points."""
     known("metric", metric, METRICS)
-    kinds = (torch.float32, torch.float64) if metric == "euclidean" else (torch.int32,)
+    kinds = (torch.float32, torch.float64) if metric in REAL else (torch.int32,)
     if X.ndim != 2 or not X.shape[1] or X.dtype not in kinds:
         wanted = " or ".join(str(k)[6:] for k in kinds)
         raise UsageError(f"X on {X.device} must be {wanted} (n, width) for {metric}, got {X.dtype} {list(X.shape)}")
@@ -65,11 +66,11 @@ def rows_of_tensor(X: Tensor, metric: str) -> Tensor:
 
 
 def rows_of_array(X: NDArray[Any], metric: str) -> Tensor:
-    """A checked matrix as rows: int32 (n, words), or float32|float64 (n, width) for "euclidean".
+    """A checked matrix as rows: int32 (n, words), or float32|float64 (n, width) for real numbers.
 
     Raises UsageError for numbers that are neither bits nor words.
     """
-    if metric == "euclidean":
+    if metric in REAL:
         kind = X.dtype if X.dtype in (np.float32, np.float64) else np.float64
         return torch.from_numpy(np.array(X, dtype=kind, order="C"))
     if X.dtype == np.bool_ or (X.dtype.kind in "iuf" and bool(((X == 0) | (X == 1)).all())):

@@ -1,13 +1,14 @@
 """What a clustering will take before it is begun: rows, memory, disk, time.
 
 Memory is an estimate of the largest resident set: the process as it is, the rows and the distinct ones of them, the
-lists of neighbours, the trees. Time is the rate of the search, measured on a sample of the rows, times the pairs.
+lists of neighbours, the trees; what a budget leaves is spent on saving time. Time is the rate of the search,
+measured on a sample of the rows, times the pairs.
 """
 
 import math
 import shutil
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,8 @@ class Plan:
         """Bytes of the host's memory that suffice."""
         return self.process + self.codes + self.lists + self.trees
 
-    def require(self, budget: int) -> None:
-        """Raise ResourceError with the amount needed when a budget is too small."""
+    def left(self, budget: int) -> int:
+        """What a budget leaves for what saves time; ResourceError with the amount needed when it is too small."""
         if self.memory > budget:
             parts = {name: shown(getattr(self, name)) for name in ("process", "codes", "lists", "trees")}
             raise ResourceError(
@@ -62,6 +63,7 @@ class Plan:
                 why=", ".join(f"{name} {size}" for name, size in parts.items()),
                 fix=f"--memory-budget {math.ceil(self.memory / 2**20)}MiB, fewer layers or a smaller --min-samples",
             )
+        return budget - self.memory
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -80,12 +82,17 @@ def plan(recipe: Recipe, *, timed: bool = True) -> Plan:
         rows=n,
         width=recipe.width,
         process=resident() + LIBRARIES,
-        codes=3 * n * recipe.row_bytes,  # as read, distinct, in the order the kernels want
+        codes=2 * n * recipe.row_bytes,  # as read, and the distinct ones
         lists=2 * n * most * (distance + 8),
         trees=n * TREES,
         disk=len(recipe.runs) * n * RESULT + n * most * (distance + 8),
         seconds=_seconds(recipe) if timed else 0.0,
     )
+
+
+def fitted(recipe: Recipe, budget: int) -> Recipe:
+    """The recipe with what the budget leaves to spare; ResourceError when it is too small."""
+    return replace(recipe, spare=plan(recipe, timed=False).left(budget))
 
 
 def require_disk(recipe: Recipe, out: Path) -> None:

@@ -19,10 +19,10 @@ from torch import Tensor
 from polykern.clustering.cores import core_distances
 from polykern.clustering.duplicates import Distinct, distinct_rows
 from polykern.clustering.space import METRICS as PACKED
-from polykern.clustering.space import Packed, Progress, Space
+from polykern.clustering.space import REAL, SPARE, Packed, Progress, Space
 from polykern.clustering.spanning import SpanningTree, minimum_spanning_tree, sub_tree
 
-METRICS = (*PACKED, "euclidean")
+METRICS = (*PACKED, *REAL)
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +60,8 @@ def reachability(
 ) -> Reachability:
     """The mutual reachability of rows.
 
-    rows         int32 (n, words) packed codes for "hamming" and "jaccard"; float (n, units) for "euclidean"
-    metric       "hamming" | "jaccard" | "euclidean"
+    rows         int32 (n, words) packed codes for "hamming" and "jaccard"; float (n, units) for the others
+    metric       "hamming" | "jaccard" | "euclidean" | "cosine"
     min_samples  1 ... n - 1
     backend      of the kernels; None takes the first that can run. "cuml" takes cuML's tree, which is not exact
                  (`polykern.clustering._cuml`)
@@ -78,11 +78,13 @@ def reachabilities(
     min_samples: Sequence[int],
     *,
     backend: str | None = None,
+    spare: int = SPARE,
     stages: Stages | None = None,
     progress: Progress | None = None,
 ) -> dict[int, Reachability]:
     """The mutual reachability for several min_samples, from the distances of the greatest; else as `reachability`.
 
+    spare   bytes that may be spent on what only saves time
     stages  keeps the lists and the tree, and gives back those of an earlier run of the same arguments
 
     Exact for every one of them (CORE-SG: Neto, Naldi, Campello, Sander 2022).
@@ -93,7 +95,7 @@ def reachabilities(
         return {k: _cuml.reachability(rows, metric, k) for k in dict.fromkeys(min_samples)}
     clock = _Clock()
     groups = distinct_rows(rows)
-    space = space_of(rows[groups.first], metric, backend=backend)
+    space = space_of(rows[groups.first], metric, backend=backend, spare=spare)
     clock.lap("duplicates")
     most, fewer = max(min_samples), sorted(set(min_samples) - {max(min_samples)}, reverse=True)
     distances, indices = _lists(space, min(most, space.n - 1), rows.device, stages, progress)
@@ -107,13 +109,13 @@ def reachabilities(
     return {k: _of_all_rows(trees[k], cores[k], groups, space, clock.seconds) for k in trees}
 
 
-def space_of(points: Tensor, metric: str, *, backend: str | None = None) -> Space:
+def space_of(points: Tensor, metric: str, *, backend: str | None = None, spare: int = SPARE) -> Space:
     """Distinct points with their metric: packed codes int32 (d, words), or float32|float64 (d, units)."""
-    if metric == "euclidean":
+    if metric in REAL:
         from polykern.clustering.euclidean import Euclidean
 
-        return Euclidean(points, backend=backend)
-    return Packed(points, metric, backend=backend)
+        return Euclidean(points, metric, backend=backend)
+    return Packed(points, metric, backend=backend, spare=spare)
 
 
 def _lists(

@@ -9,13 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from polykern.clustering.space import METRICS as OF_CODES
+from polykern.clustering.space import REAL as OF_ACTIVATIONS
+from polykern.clustering.space import SPARE
 from polykern.errors import UsageError
 from polykern.layout import Layout
 from polykern.selectors import Select, matches, require_used
 from polykern.store import Store
 
 METHODS, TIES = ("eom", "leaf"), ("multiway", "hdbscan")
-OF_CODES, OF_ACTIVATIONS = ("hamming", "jaccard"), ("euclidean",)
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +25,7 @@ class Recipe:
     """A clustering that has not been made.
 
     store                 complete
-    metric                "hamming" or "jaccard" of codes, "euclidean" of activations
+    metric                "hamming" or "jaccard" of codes, "euclidean" or "cosine" of activations
     fields                names of the layout's fields that are clustered, in its order; empty with activations
     activations           name of the activations that are clustered; None: the codes are
     min_cluster_size      each >= 2, ascending
@@ -34,6 +36,7 @@ class Recipe:
     max_cluster_size      larger ones are split; 0: no limit
     tie_order             "multiway" or "hdbscan"
     device, backend       where and by which kernels; neither changes the result, but for the backend "cuml"
+    spare                 bytes that may be spent on what only saves time
     """
 
     store: Store
@@ -49,6 +52,7 @@ class Recipe:
     tie_order: str = "multiway"
     device: str = "cpu"
     backend: str | None = None
+    spare: int = SPARE
 
     @property
     def runs(self) -> list[tuple[int, int]]:
@@ -166,7 +170,7 @@ def _activations(store: Store, name: str | None, metric: str) -> str | None:
             fix=f"there are {', '.join(kept)}" if kept else "capture with --activations",
         )
     if name is not None and metric not in OF_ACTIVATIONS:
-        raise UsageError(f"the metric {metric} is of codes, not of activations", fix="take euclidean")
+        raise UsageError(f"the metric {metric} is of codes, not of activations", fix="take euclidean or cosine")
     return name
 
 

@@ -17,9 +17,11 @@ from polykern_kernels import foreign, hamming, neighbours, survey
 
 Progress = Callable[[str, int, int], None]  # stage, done, total
 
-METRICS = ("hamming", "jaccard")
+METRICS = ("hamming", "jaccard")  # of codes
+REAL = ("euclidean", "cosine")  # of rows of real numbers
 _PAIRS = 1 << 14  # codes compared at a time
 SURVEYED = 1 << 10  # points from which minima of blocks are kept
+SPARE = 4 << 30  # bytes
 SAMPLE = 64  # rows that tell whether they are worth it
 DEAR = 3  # price of a distance taken alone, in distances of a tile
 
@@ -76,16 +78,23 @@ class Packed:
     metric   "hamming": bits that differ; "jaccard": their share of the bits that are set in either, 0 for two
              empty codes
     backend  of the kernels; None takes the first that can run
+    spare    bytes that may be spent on the minima of blocks
 
     On the CPU `nearest` keeps the minima of blocks of codes (`polykern_kernels.survey`), 2 KiB a code at most, in
     an order in which near codes stand together: a row that asks `foreign` later then takes some hundred distances
-    instead of all. Where the minima would not help, by a sample, all are taken. The answers are the same.
+    instead of all. Where the minima would not fit, or not help, by a sample, all are taken. The answers are the
+    same.
     """
 
-    def __init__(self, words: Tensor, metric: str = "hamming", *, backend: str | None = None) -> None:
+    def __init__(
+        self, words: Tensor, metric: str = "hamming", *, backend: str | None = None, spare: int = SPARE
+    ) -> None:
         if metric not in METRICS:
             raise UsageError(f"no metric {metric!r} between codes", fix=f"take one of {', '.join(METRICS)}")
         self.words, self.metric, self.backend = words.contiguous(), metric, backend
+        kept = survey.minima_bytes(self.n) + self.words.nbytes  # and the codes in another order
+        on_cpu = words.device.type == "cpu" and backend in (None, "cpu")
+        self._surveys = on_cpu and self.n >= SURVEYED and kept <= spare
         self._surveyed: tuple[Tensor, Tensor, Tensor] | None = None  # order, codes in it, minima of blocks
 
     @property
@@ -100,8 +109,8 @@ class Packed:
 
     def nearest(self, k: int, progress: Progress | None = None) -> tuple[Tensor, Tensor]:
         """The k nearest other points of each point; see `Space`."""
-        told = None if progress is None else partial(progress, "neighbours")
-        if self.words.device.type != "cpu" or self.backend not in (None, "cpu") or self.n < SURVEYED:
+        told = None if progress is None else partial(self._told, progress)
+        if not self._surveys:
             return neighbours.self_nearest(self.words, k, metric=self.metric, backend=self.backend, progress=told)
         order = seriated(self.words)
         laid = self.words[order]
@@ -110,6 +119,10 @@ class Packed:
         distances, indices = torch.empty_like(near), torch.empty_like(who)
         distances[order], indices[order] = near, who
         return distances, indices
+
+    def _told(self, progress: Progress, done: int, total: int) -> None:
+        """The work of a search, in rows."""
+        progress("neighbours", self.n * done // total, self.n)
 
     def foreign(
         self, rows: Tensor, cores: Tensor, components: Tensor, bound: Tensor | None = None

@@ -76,7 +76,7 @@ def test_the_environment_is_heard(
         (("--min-cluster-size", str(ROWS)), 2, f"min_cluster_size {ROWS} of {ROWS} rows"),
         (("--min-samples", "0"), 2, "min_samples must be at least 1"),
         (("--min-samples", "-3"), 2, "--min-samples has no '-3'"),
-        (("--metric", "cosine"), 2, "no metric 'cosine'"),
+        (("--metric", "manhattan"), 2, "no metric 'manhattan'"),
         (("--metric", "euclidean"), 2, "of activations, not of codes"),
         (("--select", "nowhere"), 2, "no nonlinearity is called 'nowhere'"),
         (("--backend", "opencl"), 2, "--backend has no 'opencl'"),

@@ -75,6 +75,17 @@ def test_some_layers_alone(store: Store, bits: np.ndarray[Any, np.dtype[np.bool_
     assert (found.about["store"]["bits"], found.about["store"]["fields"]) == (60, ["body.1"])
 
 
+def test_activations_by_cosine(store: Store, bits: np.ndarray[Any, np.dtype[np.bool_]], tmp_path: Path) -> None:
+    found = one(store, tmp_path, activations="body.0", metric="cosine", min_cluster_size=12, min_samples=4)
+    x = bits[:, :100].astype(np.float64) - 0.5
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    told = HDBSCAN(12, 4, metric="cosine").fit(x.astype(np.float32))
+    np.testing.assert_array_equal(found.labels, told.labels_)
+    rows = found.rows(0)
+    apart = np.linalg.norm(unit[rows] - unit[found.members["medoid"][0]], axis=1)
+    np.testing.assert_allclose(found.members["distance"][rows], apart, atol=1e-6)
+
+
 def test_activations_by_euclid(store: Store, bits: np.ndarray[Any, np.dtype[np.bool_]], tmp_path: Path) -> None:
     found = one(store, tmp_path, activations="body.0", min_cluster_size=12, min_samples=4)
     told = HDBSCAN(12, 4, metric="euclidean").fit(bits[:, :100].astype(np.float32) - 0.5)
@@ -230,7 +241,7 @@ def test_the_plan_grows_with_what_is_asked(store: Store) -> None:
     assert few.seconds == 0
     assert plan(prepare(store)).seconds > 0
     with pytest.raises(ResourceError, match="memory budget"):
-        few.require(1 << 20)
+        few.left(1 << 20)
 
 
 def test_the_order_of_rows_does_not_matter(

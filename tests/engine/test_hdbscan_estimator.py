@@ -228,7 +228,7 @@ def refused(message: str, X: Any, **parameters: Any) -> None:
         ({"cluster_selection_epsilon": -0.5}, "cluster_selection_epsilon must be a distance >= 0, got -0.5"),
         ({"cluster_selection_epsilon": float("nan")}, "cluster_selection_epsilon must be a distance >= 0"),
         ({"metric": "haming"}, "no metric 'haming'\ndid you mean 'hamming'"),
-        ({"metric": "cosine"}, "no metric 'cosine'\n.*it is one of hamming, jaccard, euclidean"),
+        ({"metric": "manhattan"}, "no metric 'manhattan'\n.*it is one of hamming, jaccard, euclidean, cosine"),
         ({"cluster_selection_method": "leave"}, "no cluster_selection_method 'leave'\ndid you mean 'leaf'"),
         ({"tie_order": "multi"}, "no tie_order 'multi'\ndid you mean 'multiway'"),
     ],

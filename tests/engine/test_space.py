@@ -9,7 +9,7 @@ from torch import Tensor
 from benches import _planted
 from polykern.clustering import space
 from polykern.clustering.seriation import seriated
-from polykern.clustering.space import Packed
+from polykern.clustering.space import SURVEYED, Packed
 from polykern_kernels import hamming, neighbours
 
 METRICS = ("hamming", "jaccard")
@@ -113,3 +113,26 @@ def test_a_named_backend_is_the_one_that_runs(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(space, "SURVEYED", 1)
     Packed(words, backend="reference").nearest(2)
     assert seen == ["reference"]
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_answers_are_the_same_without_memory_to_spare(metric: str) -> None:
+    generator = torch.Generator().manual_seed(3)
+    words = torch.randint(-(2**31), 2**31 - 1, (SURVEYED + 200, 2), generator=generator).to(torch.int32)
+    rich, poor = Packed(words, metric), Packed(words, metric, spare=0)
+    lists = rich.nearest(3), poor.nearest(3)
+    assert all(torch.equal(a, b) for a, b in zip(*lists, strict=True))
+    components = torch.arange(len(words)) % 5
+    cores = lists[0][0][:, -1].contiguous()
+    rows = torch.arange(0, len(words), 3)
+    answers = [space.foreign(rows, cores, components) for space in (rich, poor)]
+    assert all(torch.equal(a, b) for a, b in zip(*answers, strict=True))
+
+
+@pytest.mark.parametrize("spare", [0, 1 << 30])
+def test_progress_is_told_in_rows(spare: int) -> None:
+    words = torch.arange(2 * SURVEYED, dtype=torch.int32)[:, None]
+    told: list[tuple[str, int, int]] = []
+    Packed(words, spare=spare).nearest(2, lambda *now: told.append(now))
+    assert told[-1] == ("neighbours", len(words), len(words))
+    assert {total for _, _, total in told} == {len(words)}
