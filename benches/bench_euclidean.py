@@ -125,7 +125,8 @@ def _ours(x: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float64
 def _sklearn(x: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     from sklearn.cluster import HDBSCAN
 
-    model = HDBSCAN(MIN_SIZE, min_samples=MIN_SIZE + 1, algorithm="brute", copy=True).fit(x)
+    told: dict[str, Any] = {"min_samples": MIN_SIZE + 1, "algorithm": "brute", "copy": True}
+    model: Any = HDBSCAN(MIN_SIZE, **told).fit(x)
     return model.labels_, model._single_linkage_tree_["value"]
 
 

@@ -258,7 +258,7 @@ def test_numbers_that_are_no_bits(bits: np.ndarray) -> None:
 def test_codes_that_do_not_fit(bits: np.ndarray) -> None:
     codes = FORMS["Codes"](bits)
     refused("codes of different layouts", [codes, Codes(codes.words, layout("gelu"))])
-    refused("codes have no Euclidean distance\ntake metric='hamming'", codes, metric="euclidean")
+    refused("codes have no euclidean distance\ntake metric='hamming'", codes, metric="euclidean")
     refused("1 sample: a clustering needs at least 2 rows", codes[:1])
     refused("0 samples: a clustering needs", codes[:0])
     chosen = {"pool": torch.zeros((len(codes), 2), dtype=torch.uint8)}
