@@ -133,8 +133,8 @@ def _fitted(source: "Source", size: int, budget: int, *, measured: bool) -> "Pla
     """The plan; batches shrink until they fit into the budget."""
     from dataclasses import replace
 
+    from polykern.amounts import resident
     from polykern.capturing.plan import fitted, plan
-    from polykern.maps.plan import resident
 
     found = plan(source, size, resident(), measured=measured)
     source.batch = fitted(found, budget, source.load([source.largest()]), _room(source))
@@ -190,7 +190,7 @@ def _say(talk: Talk, made: "Capture") -> None:
 
 
 def _say_plan(talk: Talk, found: "Plan", budget: int, device: str) -> None:
-    from polykern.maps.plan import shown
+    from polykern.amounts import shown
 
     unknown = "nobody knows: the data do not say how long they are"
     rows = [

@@ -181,8 +181,8 @@ def _sizes(found: "Clusters") -> str:
 
 
 def _say_plan(talk: Talk, recipe: "Recipe", budget: int) -> None:
+    from polykern.amounts import shown
     from polykern.clustering.plan import plan
-    from polykern.maps.plan import shown
 
     found = plan(recipe)
     found.left(budget)

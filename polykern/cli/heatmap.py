@@ -196,7 +196,8 @@ def _say(talk: Talk, result: "HeatMap", written: list[Path]) -> None:
 
 
 def _say_plan(talk: Talk, recipe: "Recipe", budget: int) -> None:
-    from polykern.maps.plan import plan, shown
+    from polykern.amounts import shown
+    from polykern.maps.plan import plan
 
     found = plan(recipe)
     left = found.memory.left(budget)

@@ -1,4 +1,4 @@
-"""`polykern view`: a finished map in a browser of this machine."""
+"""`polykern view`: a finished map or report in a browser of this machine."""
 
 import signal
 from pathlib import Path
@@ -16,17 +16,19 @@ EXAMPLE = "Example: polykern view demo --port 8080"
 
 def command(
     ctx: typer.Context,
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a finished heat map.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder of a finished heat map, or of clusters with a report.")
+    ],
     port: Annotated[int, typer.Option(metavar="N", min=0, max=65535, help="Port; 0 takes a free one.")] = 0,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = 0,
     log_format: options.Log = "text",
 ) -> None:
-    """Show a map over http on 127.0.0.1 until Ctrl-C; nothing else can reach it.
+    """Show a map or a report over http on 127.0.0.1 until Ctrl-C; nothing else can reach it.
 
-    DIR/viewer/index.html opens from a disk as well. This is for a machine without a browser, through a tunnel:
-    ssh -L 8080:127.0.0.1:8080 HOST.
+    DIR/viewer/index.html and DIR/report/index.html open from a disk as well. This is for a machine without a
+    browser, through a tunnel: ssh -L 8080:127.0.0.1:8080 HOST.
     """
     talk: Talk = ctx.obj
     talk.settle(quiet=quiet, verbose=verbose, log=log_format)

@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 
+from polykern.amounts import resident, shown
 from polykern.clustering.reachability import space_of
 from polykern.clustering.recipe import Recipe
 from polykern.errors import ResourceError
-from polykern.maps.plan import resident, shown
 
 LIBRARIES = 120 << 20  # numba and what it compiles
 TREES = 260  # bytes a row: spanning tree, dendrogram, condensed tree, labels, and their sorted copies

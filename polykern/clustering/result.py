@@ -104,9 +104,10 @@ class Clusters:
         return order[starts[cluster] : starts[cluster + 1]]
 
     @property
-    def store_path(self) -> Path:
-        """Where the store was when it was clustered."""
-        return (self.folder / str(self.about["store"]["path"])).resolve()
+    def store_path(self) -> str:
+        """Folder or URL of the store when it was clustered."""
+        path = str(self.about["store"]["path"])
+        return path if "://" in path else str((self.folder / path).resolve())
 
     def _objection(self) -> str:
         """Why the arrays do not fit each other; empty when they do."""

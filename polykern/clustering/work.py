@@ -5,6 +5,7 @@ them. Each is there whole or not at all. A folder of another run is refused. Wha
 run's configuration, so a run that goes on ends with the same clusters.
 """
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from polykern.store.lease import NAME as LEASE
 from polykern.store.lease import Lease
 from polykern.store.sealed import digest, sealed, unsealed
 
-PROGRESS, WORK, SWEEP = "progress.json", "work", "sweep.json"
+PROGRESS, WORK, SWEEP, REPORT = "progress.json", "work", "sweep.json", "report"
 
 
 class Work:
@@ -92,9 +93,16 @@ class Work:
             )
         if held is not None:
             remove([self.root / ABOUT, self.root / SWEEP])
+            self._forget_report()
             self.finish()
         put(self.root / PROGRESS, [sealed({"config": self.config})])
         return False
+
+    def _forget_report(self) -> None:
+        """Remove the pages about clusters that are no more, if they are pages of ours."""
+        if (self.root / REPORT / "report.json").is_file():
+            remove([self.root / REPORT / "report.json", self.root / REPORT / "index.html"])
+            shutil.rmtree(self.root / REPORT, ignore_errors=True)
 
     def _require_same(self, held: Path) -> None:
         try:

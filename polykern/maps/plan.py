@@ -7,7 +7,6 @@ measured on a sample, times the pixels.
 
 import math
 import shutil
-import sys
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from polykern.amounts import resident, shown
 from polykern.arithmetic import ieee
 from polykern.block import Block, Engine
 from polykern.counting import Footprint
@@ -171,26 +171,6 @@ def require_disk(recipe: Recipe, root: Path) -> None:
             why=f"{recipe.grid.resolution}^2 pixels in {len(recipe.tail.layout.fields)} layers",
             fix="a lower --resolution, fewer layers with --select, or another --out",
         )
-
-
-def resident() -> int:
-    """Bytes of this process that are in memory now; the most there ever were where the system does not say."""
-    import resource
-
-    status = Path("/proc/self/statm")
-    if status.exists():
-        return int(status.read_text().split()[1]) * resource.getpagesize()
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def shown(amount: float) -> str:
-    """Bytes as a person reads them: 1.3 GiB."""
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if amount < 1000:
-            return f"{amount:.3g} {unit}"
-        amount /= 1024
-    return f"{amount:.3g} TiB"
 
 
 def _point(recipe: Recipe) -> int:

@@ -151,17 +151,7 @@ def pretrained(place: str, name: str, note: str, *, dtype: torch.dtype = torch.f
 
 def given(word: str, dtype: torch.dtype = torch.float32) -> Language:
     """The language model that a user's function gives; see `language`."""
-    place, _, attribute = word.rpartition(":")
-    module = yours._file(Path(place)) if place.endswith(".py") else yours._module(place)
-    function = getattr(module, attribute, None)
-    if not callable(function):
-        raise UsageError(f"{place} has no function {attribute!r}")
-    try:
-        made = function()
-    except PolykernError:
-        raise
-    except Exception as error:
-        raise UsageError(f"{word} failed", why=f"{type(error).__name__}: {error}") from error
+    made = yours.called(word)
     if isinstance(made, Language):
         return made
     if not (isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], nn.Module)):

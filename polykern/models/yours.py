@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from polykern.errors import UsageError
+from polykern.errors import PolykernError, UsageError
 from polykern.models.photos import open_image
 from polykern.models.subject import Example, Sample, Subject, Thumbnail
 
@@ -31,6 +31,16 @@ def from_function(word: str, seed: int = 0) -> Subject:
 
     Raises UsageError: no such module, file or function, an error inside it, or another kind of result.
     """
+    return _subject(word, called(word), seed)
+
+
+def called(word: str) -> Any:
+    """What a user's function of no arguments gives.
+
+    word  "package.module:function" or "path/to/file.py:function"
+
+    Raises UsageError: no such module, file or function, or an error inside it; polykern's own errors as they are.
+    """
     place, _, attribute = word.rpartition(":")
     module = _file(Path(place)) if place.endswith(".py") else _module(place)
     function = getattr(module, attribute, None)
@@ -39,10 +49,11 @@ def from_function(word: str, seed: int = 0) -> Subject:
         hint = f"did you mean {close[0]!r}?" if close else ""
         raise UsageError(f"{place} has no function {attribute!r}", fix=hint)
     try:
-        given = function()
+        return function()
+    except PolykernError:
+        raise
     except Exception as error:
         raise UsageError(f"{word} failed", why=f"{type(error).__name__}: {error}") from error
-    return _subject(word, given, seed)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any
 from polykern.errors import ResourceError, UsageError
 
 LOOPBACK = "127.0.0.1"
+PAGES = ("index.html", "viewer/index.html", "report/index.html")
 _HOST = re.compile(r"(?:127\.0\.0\.1|localhost)(?::(\d{1,5}))?")
 _TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -23,7 +24,7 @@ _TYPES = {
 def bound(folder: Path | str, port: int = 0) -> ThreadingHTTPServer:
     """A server of `folder` on 127.0.0.1, listening but not yet answering.
 
-    folder  a viewer, or a heat map with a viewer in it
+    folder  a viewer or a report, or a heat map or a clustering with one in it
     port    0 for any free one; the one taken is `server_address[1]`
 
     Answers GET and HEAD for files below the folder (links out of it, dot files and listings are refused) and only
@@ -31,8 +32,8 @@ def bound(folder: Path | str, port: int = 0) -> ThreadingHTTPServer:
     Raises UsageError without a page to show, ResourceError where the port is taken.
     """
     root = Path(folder).resolve()
-    if not any((root / page).is_file() for page in ("index.html", "viewer/index.html")):
-        raise UsageError(f"{folder} holds no viewer", fix="name the folder of a finished heat map")
+    if not any((root / page).is_file() for page in PAGES):
+        raise UsageError(f"{folder} holds no page", fix="name the folder of a finished heat map or report")
     try:
         return ThreadingHTTPServer((LOOPBACK, port), partial(_Handler, directory=str(root)))
     except (OSError, OverflowError) as error:
@@ -71,7 +72,8 @@ class _Handler(SimpleHTTPRequestHandler):
         wanted = Path(self.translate_path(self.path))
         if wanted == root and not (root / "index.html").is_file():
             self.send_response(HTTPStatus.FOUND)
-            self.send_header("Location", "/viewer/")
+            page = next(page for page in PAGES if (root / page).is_file())
+            self.send_header("Location", f"/{page.removesuffix('index.html')}")
             self.end_headers()
             return False
         inside = wanted.resolve().is_relative_to(root)

@@ -235,7 +235,7 @@ def test_no_folder_at_all(nets: str, capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_what_cannot_be_viewed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    refused(capsys, 2, "holds no viewer", "view", str(tmp_path))
+    refused(capsys, 2, "holds no page", "view", str(tmp_path))
     refused(capsys, 2, "Invalid value for '--port'", "view", str(tmp_path), "--port", "70000")
 
 

@@ -83,7 +83,7 @@ def test_a_dry_run_writes_nothing(
 def test_batches_shrink_to_the_budget(
     nets: str, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("polykern.maps.plan.resident", lambda: (100 << 20) - LIBRARIES)
+    monkeypatch.setattr("polykern.amounts.resident", lambda: (100 << 20) - LIBRARIES)
     small = ["--shard-size", "1KiB"]
     assert run(words(nets, corpus, tmp_path / "s", *small, "--memory-budget", "102MiB")) == 0
     assert 32 <= Store.open(tmp_path / "s").about["batch"] < 4096

@@ -15,6 +15,7 @@ from polykern.clustering.recipe import prepare
 from polykern.clustering.result import ABOUT, FILES, Clusters
 from polykern.clustering.space import Packed
 from polykern.errors import CorruptError, MismatchError, MissingExtra, ResourceError, UsageError
+from polykern.report.clusters import write as write_report
 from polykern.store import Store
 from polykern_kernels import hamming
 from tests.engine.stores import codes, planted, written
@@ -185,6 +186,15 @@ def test_another_run_is_refused_and_replaced_on_demand(store: Store, tmp_path: P
         cluster(store, tmp_path, min_cluster_size=13)
     assert Clusters.open(tmp_path, verify=True).about == first.about
     assert one(store, tmp_path, min_cluster_size=13, overwrite=True).about["parameters"]["min_cluster_size"] == 13
+
+
+def test_a_report_of_other_clusters_goes_with_them(store: Store, tmp_path: Path) -> None:
+    one(store, tmp_path, min_cluster_size=12)
+    write_report(tmp_path, store, tmp_path / "report")
+    one(store, tmp_path, min_cluster_size=12)
+    assert (tmp_path / "report" / "index.html").exists()
+    one(store, tmp_path, min_cluster_size=13, overwrite=True)
+    assert not (tmp_path / "report").exists()
 
 
 def test_a_folder_of_something_else_is_refused(store: Store, tmp_path: Path) -> None:

@@ -53,8 +53,13 @@ def test_what_was_written_is_read(folder: Path) -> None:
     assert found.rows(0).tolist() == [5, 0, 2, 6, 9]
     assert found.rows(1).tolist() == [4, 1, 7]
     assert found.rows(-1).tolist() == [3, 8]
-    assert found.store_path == (folder / "../some.codes").resolve()
+    assert found.store_path == str((folder / "../some.codes").resolve())
     assert not list(folder.glob("*.tmp"))
+
+
+def test_a_store_behind_a_url_stays_there(tmp_path: Path) -> None:
+    write(tmp_path, {**about(), "store": {"path": "s3://bucket/some.codes"}}, **parts())
+    assert Clusters.open(tmp_path).store_path == "s3://bucket/some.codes"
 
 
 def test_the_same_arrays_give_the_same_bytes(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
