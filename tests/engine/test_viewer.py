@@ -270,8 +270,18 @@ def test_the_server_answers_this_machine_alone(heat_map_folder: Build) -> None:
         assert ask(port, "/viewer/index.html", method="HEAD")[:2] == (200, b"")
 
 
+@pytest.mark.parametrize("name", ["viewer", "report"])
+def test_the_server_finds_the_page_in_a_result(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "index.html").write_text("<!doctype html>")
+    with served(tmp_path) as port:
+        status, _, headers = ask(port, "/")
+        assert (status, headers["Location"]) == (302, f"/{name}/")
+        assert ask(port, f"/{name}/")[1] == b"<!doctype html>"
+
+
 def test_the_server_refuses_a_folder_without_a_page(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no viewer"):
+    with pytest.raises(UsageError, match="holds no page"):
         viewer.bound(tmp_path)
 
 
