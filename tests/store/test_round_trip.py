@@ -254,7 +254,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "no items": (changed(items=None), "items are None"),
     "pictures": (changed(items=Pictures.of([])), "items are image"),
     "a document twice": (changed(items=Texts.of([(1, [], []), (1, [], [])])), "twice"),
-    "a source that is no JSON": (changed(source={"x": object()}), "no JSON"),
+    "a source that is no JSON": (changed(source={"x": b"bytes"}), "no JSON"),
 }  # fmt: skip
 
 
@@ -281,7 +281,7 @@ def test_what_does_not_fit_is_refused_and_harmless(tmp_path: Path, name: str) ->
         {"activations": {"a": Activation(torch.float64, (1,))}},
         {"activations": {"a": Activation(torch.float32, (0,))}},
         {"config": {"a": float("nan")}},
-        {"config": {"a": object()}},
+        {"config": {"a": b"bytes"}},
         {"about": {"a": {1}}},
         {"layout": Layout(())},
     ],
