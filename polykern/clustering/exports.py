@@ -35,6 +35,9 @@ class CondensedTree:
     tree: Condensed
     labels: NDArray[np.int64]
 
+    def __repr__(self) -> str:
+        return f"CondensedTree({self.tree.n:,} points, {len(self.tree.clusters.sizes):,} clusters)"
+
     def to_numpy(self) -> Array:
         """(r) with fields parent, child, lambda_val, child_size; points below n, the root is n."""
         return self.tree.to_numpy()
@@ -54,6 +57,10 @@ class SingleLinkageTree:
     """The dendrogram of a clustering."""
 
     tree: hierarchy.Dendrogram
+
+    def __repr__(self) -> str:
+        heights = self.tree.heights
+        return f"SingleLinkageTree({len(self.tree.children) - len(heights) + 1:,} points, {len(heights):,} merges)"
 
     def to_numpy(self) -> NDArray[np.float64]:
         """float64 (n - 1, 4): two ids, distance, points below, as in `scipy.cluster.hierarchy`.
@@ -93,6 +100,9 @@ class MinimumSpanningTree:
     target: NDArray[np.int64]
     weight: NDArray[np.float64]
     zero: float
+
+    def __repr__(self) -> str:
+        return f"MinimumSpanningTree({len(self.weight) + 1:,} points, weight {self.weight.sum():,.6g})"
 
     @classmethod
     def of(cls, tree: Edges, zero: float) -> "MinimumSpanningTree":

@@ -294,3 +294,10 @@ def test_reading_a_tree_needs_no_scikit_learn() -> None:
         "import polykern.clustering.selection, polykern.clustering.exports, sys; sys.exit('sklearn' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-P", "-c", code], check=False).returncode == 0
+
+
+def test_trees_say_in_a_line_what_they_are() -> None:
+    fitted = HDBSCAN(8).fit(planted_codes(200)[0])
+    for tree in (fitted.condensed_tree_, fitted.single_linkage_tree_, fitted.minimum_spanning_tree_):
+        assert repr(tree).startswith(f"{type(tree).__name__}(200 points, ")
+        assert len(repr(tree)) < 80
