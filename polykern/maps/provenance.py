@@ -1,10 +1,8 @@
 """map.json: what a heat map is of, how it was made and how far it can be believed."""
 
 import math
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from polykern.maps.audit import Audit
@@ -12,6 +10,7 @@ from polykern.maps.census import Polytopes
 from polykern.maps.choose import Chosen
 from polykern.maps.density import Summary
 from polykern.maps.result import SCHEMA
+from polykern.versions import recorded
 
 if TYPE_CHECKING:
     from polykern.maps.compute import Recipe
@@ -68,7 +67,7 @@ def provenance(
         "density": {k: None if math.isnan(v) else v for k, v in asdict(summary).items()},
         "timings": dict(timings),
         "seed": recipe.seed,
-        "versions": {"python": platform.python_version(), **{p: _version(p) for p in RECORDED}},
+        "versions": recorded(*RECORDED),
         "config": recipe.config,
     }
 
@@ -83,10 +82,3 @@ def _anchors(recipe: "Recipe") -> list[dict[str, Any]]:
         {"label": label, "class": c, "u": u, "v": v, "pixel": list(grid.pixel(u, v)), "thumbnail": thumbnail}
         for label, c, (u, v), thumbnail in zip(labels, classes, grid.plane.uv.tolist(), thumbnails, strict=True)
     ]
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

@@ -2,12 +2,10 @@
 
 import hashlib
 import math
-import platform
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -15,6 +13,7 @@ import torch
 from polykern.errors import UsageError
 from polykern.layout import Field, Layout
 from polykern.store.sealed import canonical, number, parsed, sealed, the, unsealed
+from polykern.versions import recorded
 
 SCHEMA = "polykern-codes/1"
 MAX_BITS = 1 << 32
@@ -38,17 +37,6 @@ class Activation:
 
     dtype: torch.dtype
     shape: tuple[int, ...]
-
-
-def _versions() -> dict[str, str | None]:
-    """The versions that make a store; a package that is not there is None."""
-    found: dict[str, str | None] = {"python": platform.python_version()}
-    for package in RECORDED:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = None
-    return found
 
 
 @dataclass(frozen=True)
@@ -75,7 +63,7 @@ class Manifest:
     activations: Mapping[str, Activation] = field(default_factory=dict)
     items: str | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
-    versions: Mapping[str, str | None] = field(default_factory=_versions)
+    versions: Mapping[str, str | None] = field(default_factory=partial(recorded, *RECORDED))
     complete: bool = False
     rows: int | None = None
     shards: int | None = None

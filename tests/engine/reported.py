@@ -4,14 +4,12 @@ import base64
 import gzip
 import json
 import re
-import shutil
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 from numpy.typing import NDArray
 
 from polykern.clustering.result import Clusters
@@ -123,15 +121,3 @@ class Opened:
             "(s) => [...document.querySelectorAll(s)].map((e) => e.textContent)", selector
         )
         return found
-
-
-def chromium() -> Iterator[Any]:
-    """A running browser; the test is skipped where there is none."""
-    sync_api = pytest.importorskip("playwright.sync_api")
-    path = shutil.which("chromium")
-    if path is None:
-        pytest.skip("no chromium on the PATH")
-    with sync_api.sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield running
-        running.close()

@@ -4,7 +4,6 @@ polykern capture  ->  polykern cluster  ->  polykern score  ->  polykern report 
 """
 
 import json
-import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -60,31 +59,25 @@ def test_clusters_are_of_one_token_far_above_chance(made: Path, capsys: pytest.C
         print(f"\npurity {purity['value']:.3f} {purity['interval']}, {name} {chance}")
 
 
-def test_the_report_is_read_in_a_browser(made: Path) -> None:
-    sync_api = pytest.importorskip("playwright.sync_api")
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("no chromium on the PATH")
+def test_the_report_is_read_in_a_browser(made: Path, browser: Any) -> None:
     store, found = Store.open(made / "real.codes"), Clusters.open(made / "real.clusters")
     evil = int(found.labels[: len(EVIL)].max())  # the corpus begins with the hostile text
     assert evil >= 0
     asked: list[str] = []
     troubles: list[Any] = []
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page()
-        page.on("request", lambda r: asked.append(r.url))
-        page.on("pageerror", lambda e: troubles.append(e))
-        page.on("dialog", lambda d: troubles.append(d.message))
-        address = (made / "real.clusters" / "report" / "index.html").as_uri()
-        page.goto(f"{address}#c={evil}")
-        page.wait_for_selector("main[aria-busy=false]")
-        page.wait_for_selector(f"h1:text-matches('^Cluster {evil}')")
-        shown = page.inner_text("main")
-        assert page.evaluate("window.pwned") is None
-        page.keyboard.press("Escape")
-        page.wait_for_selector(f"text={found.count}")
-        browser.close()
+    page = browser.new_page()
+    page.on("request", lambda r: asked.append(r.url))
+    page.on("pageerror", lambda e: troubles.append(e))
+    page.on("dialog", lambda d: troubles.append(d.message))
+    address = (made / "real.clusters" / "report" / "index.html").as_uri()
+    page.goto(f"{address}#c={evil}")
+    page.wait_for_selector("main[aria-busy=false]")
+    page.wait_for_selector(f"h1:text-matches('^Cluster {evil}')")
+    shown = page.inner_text("main")
+    assert page.evaluate("window.pwned") is None
+    page.keyboard.press("Escape")
+    page.wait_for_selector(f"text={found.count}")
+    page.close()
     assert troubles == []
     assert asked
     assert all(url.startswith(("file:", "data:", "blob:")) for url in asked)

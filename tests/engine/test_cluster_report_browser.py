@@ -15,7 +15,7 @@ from polykern.report.clusters import scores
 from polykern.report.script import visible
 from polykern.store import Store
 from tests.engine import clustered
-from tests.engine.reported import Opened, chromium, made, planted
+from tests.engine.reported import Opened, made, planted
 
 pytestmark = pytest.mark.browser
 EVIL = (
@@ -28,11 +28,6 @@ EVIL = (
 )
 LONE = "a\ud800b"
 SIX = tuple(k / 21 for k in range(6, 0, -1))
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    yield from chromium()
 
 
 @pytest.fixture
