@@ -36,6 +36,7 @@ class Talk:
     log: str = "text"
     started: bool = False
     _handler: logging.Handler | None = field(default=None, repr=False)
+    _level: int = field(default=logging.NOTSET, repr=False)  # of the loggers before
 
     def settle(self, *, quiet: bool = False, verbose: int = 0, log: str = "text") -> None:
         """Take what the options say, and speak for the library's loggers from now on."""
@@ -47,13 +48,16 @@ class Talk:
         self.log = log
         self._handler = _Handler(self)
         logger = logging.getLogger("polykern")
+        self._level = logger.level
         logger.addHandler(self._handler)
         logger.setLevel(LEVELS.get(self.verbosity, logging.DEBUG))
 
     def close(self) -> None:
         """Leave the loggers as they were."""
         if self._handler is not None:
-            logging.getLogger("polykern").removeHandler(self._handler)
+            logger = logging.getLogger("polykern")
+            logger.removeHandler(self._handler)
+            logger.setLevel(self._level)
             self._handler = None
 
     def result(self, rows: Sequence[tuple[str, ...]], whole: dict[str, Any], right: Sequence[int] = ()) -> None:

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import logging
 import re
 import signal
 import subprocess
@@ -373,3 +374,12 @@ def test_the_bar_is_drawn_on_a_terminal(
     said = capsys.readouterr()
     assert "24/24" in said.err
     assert "24/24" not in said.out
+
+
+def test_loggers_are_left_as_they_were(capsys: pytest.CaptureFixture[str]) -> None:
+    logger = logging.getLogger("polykern")
+    before = logger.level, list(logger.handlers)
+    for word in ("--quiet", "--verbose"):
+        assert run(["doctor", word]) == 0
+        assert (logger.level, list(logger.handlers)) == before
+    capsys.readouterr()
