@@ -184,7 +184,7 @@ def test_a_dry_run_says_what_it_takes_and_writes_nothing(
     assert not (tmp_path / "map").exists()
     assert plan["schema"] == "polykern-heatmap-plan/1"
     assert (plan["engine"], plan["rows"], plan["points"], plan["bits"]) == ("float32", 24, 576, 32)
-    assert 0 < plan["memory"]["needed"] <= plan["budget"] == 2 << 30
+    assert 0 < plan["memory"]["needed"] <= plan["budget"] == 32 << 30
     assert plan["seconds"] > 0
     assert make("--json") == 0
     maps = sum(p.stat().st_size - 128 for p in (tmp_path / "map").glob("*.npy"))  # a header each
