@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import typer
 
 from polykern.cli import report as command
-from polykern.cli.talk import Talk
+from polykern.cli.app import run
 from polykern.errors import CorruptError, MismatchError, UsageError
 from polykern.report import clusters as report
 from polykern.report.clusters import page, photos, scores, tokens
@@ -194,10 +193,7 @@ def test_the_scores_of_a_clustering(tmp_path: Path) -> None:
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made(tmp_path, planted())
-    app = typer.Typer()
-    app.command()(command.command)
-    said = [str(tmp_path / "a.clusters"), "--examples", "4", "--context", "3", "--json"]
-    app(said, obj=Talk(json=True), standalone_mode=False)
+    assert run(["report", str(tmp_path / "a.clusters"), "--examples", "4", "--context", "3", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["page"] == str(tmp_path / "a.clusters" / "report" / "index.html")
     assert (found["schema"], found["clusters"], found["rows"]) == ("polykern-report/1", 3, 240)
@@ -219,10 +215,8 @@ def test_scores_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     (tmp_path / "said.json").write_text(
         '{"schema": "polykern-score/1", "by": "kind", "scores": {"mean_purity": 0.5}}'
     )
-    app = typer.Typer()
-    app.command()(command.command)
     said = [str(tmp_path / "a.clusters"), "--scores", str(tmp_path / "said.json"), "--out", str(tmp_path / "out")]
-    app([*said, "-q"], obj=Talk(), standalone_mode=False)
+    assert run(["report", *said, "-q"]) == 0
     assert capsys.readouterr().out == f"{tmp_path / 'out' / 'index.html'}\n"
     data = embedded(tmp_path / "out")
     assert [s["value"] for s in data["scores"]] == [0.5]
