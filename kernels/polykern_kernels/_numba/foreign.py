@@ -11,7 +11,7 @@ from numba import get_num_threads, njit, prange, types
 from numba.extending import overload
 
 from polykern_kernels._numba import tiles
-from polykern_kernels._numba.tiles import COLUMNS, GROUP, MASK, ROWS, lay, lowest, promising
+from polykern_kernels._numba.tiles import COLUMNS, GROUP, MASK, ROWS, laid, lay, lowest, promising
 
 STEP = 960  # rows a task: a group of columns is laid once for all of them; a multiple of ROWS and of GROUP
 SLACK = 1 + 2.0**-20  # above the rounding of three float32 operations
@@ -121,14 +121,6 @@ def meet(rows, i0, i1, words, j0, j1, sizes, cores, components, names, weights, 
                         if both:
                             offer(weights, points, j + c, w, names[i])
                             limits[c] = limit(weights[j + c], limits)
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def laid(words, first, last):
-    """The codes first..last as rows of tiles."""
-    out = np.empty(((last - first + ROWS - 1) // ROWS, (words.shape[1] + 1) // 2, ROWS), np.uint64)
-    lay(words, first, last, out)
-    return out
 
 
 @njit(cache=True, nogil=True, parallel=True, error_model="numpy")

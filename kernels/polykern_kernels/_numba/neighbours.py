@@ -7,7 +7,7 @@ from numba import get_num_threads, njit, prange, types
 from numba.extending import overload
 
 from polykern_kernels._numba import tiles
-from polykern_kernels._numba.tiles import COLUMNS, GROUP, MASK, ROWS, lay, lowest, promising
+from polykern_kernels._numba.tiles import COLUMNS, GROUP, MASK, ROWS, laid, lay, lowest, promising
 
 STEP = 1024  # rows a task: a group of columns is laid once for all of them
 SLACK = 1 + 2.0**-20  # above the rounding of three float32 operations
@@ -131,14 +131,6 @@ def meet(rows, i0, i1, sizes, words, j0, j1, others, skip, distances, indices, b
                         if both:
                             offer(distances, indices, j + c, d, i)
                             limits[c] = limit(distances, j + c, False)
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def laid(words, first, last):
-    """The codes first..last as rows of tiles."""
-    out = np.empty(((last - first + ROWS - 1) // ROWS, (words.shape[1] + 1) // 2, ROWS), np.uint64)
-    lay(words, first, last, out)
-    return out
 
 
 @njit(cache=True, nogil=True, parallel=True, error_model="numpy")

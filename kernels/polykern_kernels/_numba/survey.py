@@ -4,10 +4,10 @@ import numpy as np
 from numba import get_num_threads, njit, prange
 
 from polykern_kernels._numba import tiles
-from polykern_kernels._numba.foreign import distance, laid, limit, limits_of
+from polykern_kernels._numba.foreign import distance, limit, limits_of
 from polykern_kernels._numba.foreign import offer as answer
 from polykern_kernels._numba.neighbours import offer
-from polykern_kernels._numba.tiles import COLUMNS, GROUP, MASK, ROWS, lay, lowest, popcount, promising
+from polykern_kernels._numba.tiles import COLUMNS, GROUP, MASK, ROWS, laid, lay, lowest, popcount, promising
 
 STEP = 960  # rows a task: a group of columns is laid once for all of them
 

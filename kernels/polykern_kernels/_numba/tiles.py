@@ -167,3 +167,11 @@ def lowest(typing: Any, word: Any) -> Any:
         return builder.zext(place, ir.IntType(64))
 
     return types.intp(types.uint32), codegen
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def laid(words, first, last):
+    """The codes first..last as rows of tiles."""
+    out = np.empty(((last - first + ROWS - 1) // ROWS, (words.shape[1] + 1) // 2, ROWS), np.uint64)
+    lay(words, first, last, out)
+    return out
