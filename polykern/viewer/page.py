@@ -5,14 +5,9 @@ jinja2's escaping, and is shown as text only.
 """
 
 import base64
-import hashlib
 import io
 import math
-import os
-import shutil
-import tempfile
 from functools import partial
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +16,7 @@ import numpy as np
 from polykern.errors import UsageError
 from polykern.maps import blocks
 from polykern.maps.result import Anchor, HeatMap
-from polykern.report import colours, pictures, wording
+from polykern.report import colours, pages, pictures, wording
 from polykern.report.script import json_for_script, visible_all
 from polykern.viewer import tiles
 
@@ -42,46 +37,19 @@ def write(result: HeatMap, folder: Path | str) -> Path:
     target = Path(folder)
     if target.exists() and not (target / "index.html").is_file() and any(target.iterdir()):
         raise UsageError(f"{target} holds something other than a viewer", fix="name another folder")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".viewer-", dir=target.parent))
-    try:
-        _fill(result, temporary, beside=target.parent.resolve() == result.folder.resolve())
-        _readable(temporary)
-        if target.exists():
-            shutil.rmtree(target)
-        temporary.rename(target)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    return target / "index.html"
+    beside = target.parent.resolve() == result.folder.resolve()
+    return pages.replace(target, ".viewer-", lambda folder: _fill(result, folder, beside=beside))
 
 
 def _fill(result: HeatMap, folder: Path, *, beside: bool) -> None:
-    from jinja2 import Environment, StrictUndefined
-
     (folder / "tiles").mkdir()
-    data = visible_all(_data(result, folder / "tiles"))
-    text = json_for_script(data)
-    assets = resources.files("polykern.viewer") / "assets"
-    for name in (*SCRIPTS, "viewer.css"):
-        (folder / name).write_bytes((assets / name).read_bytes())
-    template = (assets / "index.html.j2").read_text(encoding="utf-8")
-    page = (
-        Environment(autoescape=True, undefined=StrictUndefined)
-        .from_string(template)
-        .render(
-            name=wording.name(result),
-            subtitle=wording.subtitle(result),
-            credit=" · ".join(wording.footer(result)),
-            rows=wording.rows(result),
-            arrays=[f"{a}.npy" for a in ARRAYS if (result.folder / f"{a}.npy").exists()] if beside else [],
-            scripts=SCRIPTS,
-            # no text in the page can hold a digest of the page it is in
-            nonce=hashlib.sha256(text.encode()).hexdigest()[:32],
-            data=text,
-        )
-    )
-    (folder / "index.html").write_text(page, encoding="utf-8", errors="replace")
+    text = json_for_script(visible_all(_data(result, folder / "tiles")))
+    arrays = [f"{a}.npy" for a in ARRAYS if (result.folder / f"{a}.npy").exists()] if beside else []
+    pages.render(
+        folder, "polykern.viewer", SCRIPTS, "viewer.css", text,
+        name=wording.name(result), subtitle=wording.subtitle(result), credit=" · ".join(wording.footer(result)),
+        rows=wording.rows(result), arrays=arrays,
+    )  # fmt: skip
 
 
 def _data(result: HeatMap, folder: Path) -> dict[str, Any]:
@@ -219,10 +187,3 @@ def _thumbnail(path: Path | None) -> str | None:
 
 def _slice(array: Any, start: int, stop: int) -> Any:
     return array[start:stop]
-
-
-def _readable(folder: Path) -> None:
-    """A temporary folder is private; a finished one follows the umask."""
-    mask = os.umask(0)
-    os.umask(mask)
-    folder.chmod(0o777 & ~mask)

@@ -4,12 +4,7 @@ The page starts with an index of a few numbers a cluster and reads what it shows
 Text of strangers travels inside those parts and becomes text nodes only.
 """
 
-import hashlib
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +12,7 @@ import numpy as np
 
 from polykern.clustering.result import Clusters
 from polykern.errors import UsageError
+from polykern.report import pages
 from polykern.report.clusters import bits, export, near, parts, photos, scores, tokens, tree, wording
 from polykern.report.clusters.records import Records
 from polykern.report.clusters.source import Source
@@ -77,18 +73,8 @@ def write(
     target = Path(folder)
     if target.exists() and not (target / ABOUT).is_file() and any(target.iterdir()):
         raise UsageError(f"{target} holds something other than a report", fix="name another folder")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".report-", dir=target.parent))
-    try:
-        _fill(source, temporary, found, memory, backend, progress or _silent)
-        _readable(temporary)
-        if target.exists():
-            shutil.rmtree(target)
-        temporary.rename(target)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    return target / "index.html"
+    say = progress or _silent
+    return pages.replace(target, ".report-", lambda folder: _fill(source, folder, found, memory, backend, say))
 
 
 def _fill(
@@ -170,36 +156,12 @@ def _describe(source: Source, folder: Path) -> None:
 
 
 def _page(source: Source, folder: Path, text: str) -> None:
-    from jinja2 import Environment, StrictUndefined
-
-    assets = resources.files("polykern.report.clusters") / "assets"
-    for name in (*SCRIPTS, "report.css"):
-        (folder / name).write_bytes((assets / name).read_bytes())
-    template = (assets / "index.html.j2").read_text(encoding="utf-8")
-    page = (
-        Environment(autoescape=True, undefined=StrictUndefined)
-        .from_string(template)
-        .render(
-            name=wording.title(source),
-            subtitle=wording.subtitle(source),
-            credit=wording.footer(source),
-            rows=wording.rows(source),
-            files=(ABOUT, f"export/{export.LINES}", f"export/{export.COLUMNS}"),
-            scripts=SCRIPTS,
-            wrap="close up" if source.kind == "image" else "wrap",
-            # no text in the page can hold a digest of the page it is in
-            nonce=hashlib.sha256(text.encode()).hexdigest()[:32],
-            data=text,
-        )
-    )
-    (folder / "index.html").write_text(page, encoding="utf-8", errors="replace")
-
-
-def _readable(folder: Path) -> None:
-    """A temporary folder is private; a finished one follows the umask."""
-    mask = os.umask(0)
-    os.umask(mask)
-    folder.chmod(0o777 & ~mask)
+    pages.render(
+        folder, "polykern.report.clusters", SCRIPTS, "report.css", text,
+        name=wording.title(source), subtitle=wording.subtitle(source), credit=wording.footer(source),
+        rows=wording.rows(source), files=(ABOUT, f"export/{export.LINES}", f"export/{export.COLUMNS}"),
+        wrap="close up" if source.kind == "image" else "wrap",
+    )  # fmt: skip
 
 
 def _silent(stage: str, done: int, total: int) -> None:
