@@ -9,10 +9,10 @@
 TORCH ?= torch==2.13.0
 WORKERS ?= 2
 DEVICE ?= cpu
-BENCHES := $(patsubst benches/%.py,%,$(wildcard benches/bench_*.py))
+BENCHES := $(patsubst benches/polykern_benches/%.py,%,$(wildcard benches/polykern_benches/bench_*.py))
 
 ifdef PYTHON
-export PYTHONPATH := kernels:.
+export PYTHONPATH := kernels:benches:.
 python := $(PYTHON)
 else
 python := .venv/bin/python
@@ -54,7 +54,7 @@ bench: $(test-needs)  ## every bench, one JSON file each in benches/results/
 	@mkdir -p benches/results
 	@set -e; for bench in $(BENCHES); do \
 	  echo "$$bench"; \
-	  $(python) -m benches.$$bench --device $(DEVICE) --json benches/results/$${bench#bench_}-$(DEVICE).json; \
+	  $(python) -m polykern_benches.$$bench --device $(DEVICE) --json benches/results/$${bench#bench_}-$(DEVICE).json; \
 	done
 
 clean:  ## removes the virtual environment, the demo and all caches

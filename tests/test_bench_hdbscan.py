@@ -9,14 +9,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benches import _planted, bench_hdbscan
+from polykern_benches import _planted, bench_hdbscan
 
 
 @pytest.mark.slow
 def test_writes_what_every_process_measured(tmp_path: Path) -> None:
     path = tmp_path / "toy.json"
-    command = [sys.executable, "-m", "benches.bench_hdbscan", "--small", "--threads", "1", "--json", str(path)]
-    root = Path(bench_hdbscan.__file__).parents[1]
+    command = [
+        sys.executable,
+        "-m",
+        "polykern_benches.bench_hdbscan",
+        "--small",
+        "--threads",
+        "1",
+        "--json",
+        str(path),
+    ]
+    root = Path(bench_hdbscan.__file__).parents[2]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     told = json.loads(path.read_text())

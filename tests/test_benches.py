@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 import torch
 
-from benches import _harness, _roof
-from benches.__main__ import bench as bench_all
-from benches._harness import Case, Setting
-from benches.bench_hamming import cases
+from polykern_benches import _harness, _roof
+from polykern_benches.__main__ import bench as bench_all
+from polykern_benches._harness import Case, Setting
+from polykern_benches.bench_hamming import cases
 from polykern_kernels._cost import Cost, Roof
 
 BENCHES = sorted(path.stem for path in Path(_harness.__file__).parent.glob("bench_*.py"))
-KERNELS = [name for name in BENCHES if hasattr(importlib.import_module(f"benches.{name}"), "cases")]
+KERNELS = [name for name in BENCHES if hasattr(importlib.import_module(f"polykern_benches.{name}"), "cases")]
 RECORD = {
     "operation": str,
     "backend": str,
@@ -65,7 +65,7 @@ def test_all_benches_write_the_schema(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("quick_roof")
 @pytest.mark.parametrize("name", KERNELS)
 def test_each_bench_runs_alone(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    importlib.import_module(f"benches.{name}").bench(["--small", "--device", "cpu"])
+    importlib.import_module(f"polykern_benches.{name}").bench(["--small", "--device", "cpu"])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("roof: ")
     assert len(lines) > 1
@@ -118,7 +118,7 @@ def test_a_small_roof_is_positive() -> None:
 )
 def test_the_popcount_loop_of_the_gpu_roof() -> None:
     pytest.importorskip("triton")
-    from benches import _device
+    from polykern_benches import _device
 
     kernel: Any = _device._popcount_kernel
     passes = 3

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from benches import _planted
 from polykern.clustering import space
 from polykern.clustering.seriation import seriated
 from polykern.clustering.space import SURVEYED, Packed
+from polykern_benches import _planted
 from polykern_kernels import hamming, neighbours
 
 METRICS = ("hamming", "jaccard")

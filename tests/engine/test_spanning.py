@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from benches import _planted
 from polykern.clustering import space
 from polykern.clustering.cores import core_distances
 from polykern.clustering.duplicates import Distinct, distinct_rows
 from polykern.clustering.space import Packed, Space
 from polykern.clustering.spanning import SpanningTree, minimum_spanning_tree, sub_tree
 from polykern.errors import UsageError
+from polykern_benches import _planted
 from polykern_kernels import forest
 from tests.trees import prim
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benches._roof import measured
+from polykern_benches._roof import measured
 from polykern_kernels._cost import Cost, Roof
 from polykern_kernels._dispatch import Impl
 
@@ -251,14 +251,16 @@ def _version(name: str) -> str | None:
 
 
 def commit() -> str | None:
-    """The commit of the working tree, "+" behind it when kernels or benches differ from it."""
-    here = Path(__file__).parent.parent
+    """The commit of the working tree, "+" behind it when the sources differ from it."""
+    here = Path(__file__).parents[2]
     git = ["git", "-C", str(here)]
     try:
         head = subprocess.run(
             [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
         ).stdout.strip()
-        changed = subprocess.run([*git, "status", "--porcelain", "kernels", "benches/*.py"], capture_output=True)
+        changed = subprocess.run(
+            [*git, "status", "--porcelain", "kernels", "polykern", "benches/*.py"], capture_output=True
+        )
     except (OSError, subprocess.CalledProcessError):
         return None
     return head + ("+" if changed.stdout else "")

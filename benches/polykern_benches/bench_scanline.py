@@ -1,10 +1,10 @@
-"""python -m benches.bench_scanline: flips of a GPT-2 MLP's units on a plane, without visiting every pixel."""
+"""Flips of a GPT-2 MLP's units on a plane, without visiting every pixel."""
 
 from collections.abc import Sequence
 
 import torch
 
-from benches._harness import Case, Setting, main, same
+from polykern_benches._harness import Case, Setting, main, same
 from polykern_kernels import scanline
 from polykern_kernels.scanline import IMPLS, Curves, Lattice
 

@@ -1,4 +1,4 @@
-"""python -m benches.bench_euclidean: clusters of float rows end to end, beside scikit-learn's brute force.
+"""Clusters of float rows end to end, beside scikit-learn's brute force.
 
 Every run is a process of its own on one core: it makes the rows, clusters a few of them, so that everything is
 compiled and imported, notes its memory and starts its clock. Seconds are CPU seconds, memory is the peak above the
@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benches._harness import describe_machine
+from polykern_benches._harness import describe_machine
 
 COLUMNS, CLUSTERS, NOISE = 768, 20, 0.2
 MIN_SIZE = 15  # min_cluster_size and min_samples
@@ -88,8 +88,8 @@ def _beside(n: int) -> dict[str, Any]:
 def _run(who: str, n: int, file: Path) -> dict[str, Any]:
     numbers = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     environment = {**os.environ, **dict.fromkeys(numbers, "1")}
-    command = [sys.executable, "-m", "benches.bench_euclidean", "--child", who, str(n), str(file)]
-    root = Path(__file__).parents[1]
+    command = [sys.executable, "-m", "polykern_benches.bench_euclidean", "--child", who, str(n), str(file)]
+    root = Path(__file__).parents[2]
     done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{who}: {done.stderr[-2000:]}")

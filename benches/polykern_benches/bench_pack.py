@@ -1,11 +1,11 @@
-"""python -m benches.bench_pack: pre-activations to packed codes, and back."""
+"""Pre-activations to packed codes, and back."""
 
 from collections.abc import Sequence
 from functools import partial
 
 import torch
 
-from benches._harness import Case, Setting, codes, main, same
+from polykern_benches._harness import Case, Setting, codes, main, same
 from polykern_kernels import pack
 
 CHECKED = 8  # rows the reference repeats

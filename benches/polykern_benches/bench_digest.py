@@ -1,8 +1,8 @@
-"""python -m benches.bench_digest: fingerprints of codes."""
+"""Fingerprints of codes."""
 
 from collections.abc import Sequence
 
-from benches._harness import Case, Setting, codes, main, same
+from polykern_benches._harness import Case, Setting, codes, main, same
 from polykern_kernels import digest
 
 CHECKED = 8  # rows the reference repeats

@@ -1,4 +1,4 @@
-"""python -m benches.bench_euclid: exact nearest neighbours of float rows, and nearest foreign ones."""
+"""Exact nearest neighbours of float rows, and nearest foreign ones."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benches._harness import Case, Setting, main, same
+from polykern_benches._harness import Case, Setting, main, same
 from polykern_kernels import euclid
 
 K = 15

@@ -89,7 +89,7 @@ def _cpu(small: bool) -> Roof:
 
 
 def _cuda(small: bool) -> Roof:
-    from benches._device import popcounts_per_launch
+    from polykern_benches._device import popcounts_per_launch
 
     source = torch.ones(PART_BYTES >> (4 if small else 0), dtype=torch.int32, device="cuda")
     target = torch.empty_like(source)

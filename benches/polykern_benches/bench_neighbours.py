@@ -1,4 +1,4 @@
-"""python -m benches.bench_neighbours: exact nearest codes, beside faiss where it is installed.
+"""Exact nearest codes, beside faiss where it is installed.
 
 `neighbours.limit` is no operation but what a distance is made of: exclusive or, popcount and addition, over words
 that sit in L1. The popcount roof is one of the three alone: the share of this row is what another row can have.
@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benches._harness import Case, Setting, codes, main, same
-from benches._roof import PASSES, aligned_words
+from polykern_benches._harness import Case, Setting, codes, main, same
+from polykern_benches._roof import PASSES, aligned_words
 from polykern_kernels import neighbours
 from polykern_kernels._cost import Cost
 from polykern_kernels._dispatch import Impl, cpu_objection

@@ -1,4 +1,4 @@
-"""python -m benches.bench_hdbscan: clusters of codes end to end, against hdbscan and against the number of rows.
+"""Clusters of codes end to end, against hdbscan and against the number of rows.
 
 Every run is a process of its own, so that peaks of memory do not mix: it loads the codes, does all once on a few
 rows, so that everything is compiled and imported, notes its memory and then starts its clocks. CPU seconds are of
@@ -27,8 +27,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benches import _planted
-from benches._harness import describe_machine
+from polykern_benches import _planted
+from polykern_benches._harness import describe_machine
 
 Found = tuple[NDArray[np.int64], Any, dict[str, Any]]  # labels, weights of the tree, what else is told
 
@@ -130,8 +130,8 @@ def _run(run: str, folder: Path, threads: int) -> dict[str, Any]:
     """What a child measured."""
     numbers = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     environment = {**os.environ, **dict.fromkeys(numbers, str(threads))}
-    command = [sys.executable, "-m", "benches.bench_hdbscan", "--child", run, str(folder)]
-    root = Path(__file__).parents[1]
+    command = [sys.executable, "-m", "polykern_benches.bench_hdbscan", "--child", run, str(folder)]
+    root = Path(__file__).parents[2]
     done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{run}: {done.stderr[-2000:]}")

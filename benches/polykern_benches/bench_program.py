@@ -1,11 +1,11 @@
-"""python -m benches.bench_program: tile programs, float64 multiply-adds against the best matrix product."""
+"""Tile programs, float64 multiply-adds against the best matrix product."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from benches._harness import Case, Setting, main, same
+from polykern_benches._harness import Case, Setting, main, same
 from polykern_kernels import program
 from polykern_kernels.program import FOLD, IMPLS, KINK, Outcome, Programs
 

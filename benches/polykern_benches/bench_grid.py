@@ -1,11 +1,11 @@
-"""python -m benches.bench_grid: one layer of anchored evaluation, tile by tile."""
+"""One layer of anchored evaluation, tile by tile."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from benches._harness import Case, Setting, main, same
+from polykern_benches._harness import Case, Setting, main, same
 from polykern_kernels import grid
 from polykern_kernels.grid import GridTotals
 

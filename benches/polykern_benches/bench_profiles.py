@@ -1,11 +1,11 @@
-"""python -m benches.bench_profiles: counts of bits by group, and sums against them."""
+"""Counts of bits by group, and sums against them."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from benches._harness import Case, Setting, codes, main, same
+from polykern_benches._harness import Case, Setting, codes, main, same
 from polykern_kernels import profiles
 from polykern_kernels._bits import WORD_BITS
 

@@ -1,10 +1,10 @@
-"""python -m benches.bench_hamming: Hamming distances of all pairs, of aligned rows, of neighbouring pixels."""
+"""Hamming distances of all pairs, of aligned rows, of neighbouring pixels."""
 
 from collections.abc import Sequence
 
 from torch import Tensor
 
-from benches._harness import Case, Setting, codes, main, same
+from polykern_benches._harness import Case, Setting, codes, main, same
 from polykern_kernels import hamming
 
 CHECKED = 16  # rows the reference repeats

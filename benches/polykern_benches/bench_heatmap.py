@@ -1,4 +1,4 @@
-"""python -m benches.bench_heatmap: the density map, against resolution, against zoom and against dense float32.
+"""The density map, against resolution, against zoom and against dense float32.
 
 The gate: in three windows of the map every count equals that of dense float64. Times are of the whole map in a
 fresh folder (choice of the tiles, map, census, smoothing, audit), without the pictures. Dense float32 is timed on a
@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benches._harness import describe_machine
 from polykern.block import Block
 from polykern.dense import DenseEngine
 from polykern.heat import prepare
 from polykern.maps.compute import Recipe, compute
 from polykern.maps.result import HeatMap
 from polykern.models import load
+from polykern_benches._harness import describe_machine
 
 RESOLUTIONS = (512, 1024, 2048, 4096, 8192)  # and 16384 with --large
 ZOOMS = (1, 10, 100, 1000)
