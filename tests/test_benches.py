@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -111,23 +110,3 @@ def test_the_bound_is_the_slowest_resource() -> None:
 def test_a_small_roof_is_positive() -> None:
     roof = _roof.measured("cpu", small=True)
     assert min(roof.bytes_per_s, roof.popcounts_per_s, roof.flops_per_s) > 0
-
-
-@pytest.mark.skipif(
-    os.environ.get("TRITON_INTERPRET") != "1", reason="the GPU's roof needs a GPU or the interpreter"
-)
-def test_the_popcount_loop_of_the_gpu_roof() -> None:
-    pytest.importorskip("triton")
-    from polykern_benches import _device
-
-    kernel: Any = _device._popcount_kernel
-    passes = 3
-    out = torch.empty(2 * _device.LANES, dtype=torch.int32)
-    kernel[(2,)](out, passes, LANES=_device.LANES)
-    x = list(range(_device.LANES))
-    for _ in range(passes):
-        x = [v + v.bit_count() for v in x]
-    assert out.tolist() == 2 * x
-    launch, count = _device.popcounts_per_launch("cpu", programs=1, passes=passes)
-    launch()
-    assert count == passes * _device.LANES
