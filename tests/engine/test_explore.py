@@ -18,6 +18,7 @@ from polykern.explore.frames import frame
 from polykern.explore.pyramid import FINE, TILE, WIDEST
 from polykern.maps.compute import compute
 from polykern.plane import Grid, Plane, Window
+from polykern.tail import Tail
 from polykern.tiles import TileEngine
 from tests.engine.explored import frames, recipe
 
@@ -45,6 +46,7 @@ def require_dense(found: Evaluation, tiles: Sequence[Tile]) -> None:
     true = dense.blocks(pyramid.grid(tiles[0].level), [pyramid.block(t) for t in tiles])
     for got, wanted in zip(values(found, tiles), true, strict=True):
         assert np.array_equal(got.counts, (wanted.right + wanted.down).sum(0))
+        assert got.classes is not None
         assert wanted.classes is not None
         assert np.array_equal(got.classes, wanted.classes)
 
@@ -79,6 +81,8 @@ def test_every_engine_gives_the_same_tile(engine: str, exact: Evaluation) -> Non
     other = evaluation(engine)
     (ours,), (theirs,) = (values(e, [Tile(4, 7, 8)]) for e in (exact, other))
     assert np.array_equal(ours.counts, theirs.counts)
+    assert ours.classes is not None
+    assert theirs.classes is not None
     assert np.array_equal(ours.classes, theirs.classes)
     assert ours.engine == "tiles, float64"
 
@@ -239,12 +243,11 @@ def test_a_frame_of_a_network_without_classes() -> None:
 
 def test_a_plane_of_one_axis_has_a_boundary_where_it_is_known() -> None:
     """A unit that is on where u > 1: one boundary, in the pixel left of it, at every level."""
-    net = nn.Sequential(nn.Linear(2, 1), nn.ReLU(), nn.Linear(1, 2)).eval()
+    first = nn.Linear(2, 1)
     with torch.no_grad():
-        net[0].weight.copy_(torch.tensor([[1.0, 0.0]]))
-        net[0].bias.fill_(-1.0)
-    from polykern.tail import Tail
-
+        first.weight.copy_(torch.tensor([[1.0, 0.0]]))
+        first.bias.fill_(-1.0)
+    net = nn.Sequential(first, nn.ReLU(), nn.Linear(1, 2)).eval()
     plane = Plane.through(torch.tensor([[0.0, 0.0], [3.0, 0.0], [1.0, 2.0]]))
     window = Window(-1.0, -1.0, 4.0)
     given = replace(recipe(), tail=Tail(net, torch.zeros(1, 2)), grid=Grid(plane, window, 256))

@@ -154,27 +154,25 @@ def test_the_readout_is_exact_wherever_one_goes(opened: Opened) -> None:
 
 
 def test_the_canvas_shows_the_colours_of_the_counts(opened: Opened) -> None:
-    window = opened.exploration.pyramid.window
-    u, v = window.u + 0.4 * window.side, window.v + 0.45 * window.side
-    opened.open(f"#{u},{v},2,gray,density,linear,0")
+    opened.open("#0.2,0.3,2,gray,density,linear,0")
     low, high = opened.page.evaluate(
         "(() => { const s = polykern.styleOf(polykern.levelOf()); return [s.low, s.high]; })()"
     )
-    read = """([x, y]) => {
-      const map = document.getElementById("map"), box = map.getBoundingClientRect();
-      return [...map.getContext("2d").getImageData(x - box.left, y - box.top, 1, 1).data];
+    read = """([level, row, column]) => {
+      const n = 256 * 2 ** level, p = polykern.screen((column + 0.5) / n, (row + 0.5) / n);
+      return [...document.getElementById("map").getContext("2d").getImageData(p.x, p.y, 1, 1).data];
     }"""
-    shades, tiles = set(), dict[Tile, Any]()
-    for x in range(100, 600, 13):
-        level, tile, row, column = opened.under(x + 0.5, 300.5)
-        if tile not in tiles:
-            tiles[tile] = opened.values(tile).counts
-        density = tiles[tile][row, column] / (2 * opened.exploration.pyramid.step(level))
-        red, green, blue, alpha = opened.page.evaluate(read, [x, 300])
-        assert (red, alpha) == (green, 255) == (blue, 255)
-        assert abs(red - 255 * min(1.0, (density - low) / (high - low))) <= 1.5
-        shades.add(red)
-    assert len(shades) > 1
+    level, tile = opened.under(300, 300)[:2]
+    counts = opened.values(tile).counts
+    step, seen = opened.exploration.pyramid.step(level), set()
+    for count in range(int(counts.max()) + 1):
+        for row, column in np.argwhere(counts == count)[:3].tolist():
+            spot = [level, 256 * tile.row + row, 256 * tile.column + column]
+            red, green, blue, alpha = opened.page.evaluate(read, spot)
+            assert (red, alpha) == (green, 255) == (blue, 255)
+            assert abs(red - 255 * min(1.0, (count / (2 * step) - low) / (high - low))) <= 1.5
+            seen.add(red)
+    assert len(seen) > 1
 
 
 def test_the_range_of_the_colours_stays_while_one_pans(opened: Opened) -> None:

@@ -116,6 +116,7 @@ def test_tiles_are_what_the_engine_gives(live: Live) -> None:
         tile = Tile(*got["tile"])
         (true,) = dense.blocks(pyramid.grid(tile.level), [pyramid.block(tile)])
         assert np.array_equal(got["counts"], (true.right + true.down).sum(0))
+        assert true.classes is not None
         assert np.array_equal(got["classes"], true.classes)
     assert frames(live.tiles(asked[:1])[1])[0]["seconds"] == found[0]["seconds"]  # kept
 
