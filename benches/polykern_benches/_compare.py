@@ -1,10 +1,10 @@
 """Two runs of the same cases: what became faster, what slower, and what nobody can say.
 
-Of every case the ratio of the medians, new over base, with a bootstrap interval: both sets of samples are drawn again
-with replacement, many times, from a seeded generator (Efron 1979).
+Of every case the ratio of the medians, new over base, with a bootstrap interval: both sets of samples are drawn
+again with replacement, many times, from a seeded generator (Efron 1979).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -62,7 +62,7 @@ def ratio(new: Sequence[float], base: Sequence[float], seed: int = 0) -> tuple[f
 
 def _medians(values: Sequence[float], draw: np.random.Generator) -> NDArray[np.float64]:
     x = np.asarray(values, np.float64)
-    return np.median(x[draw.integers(0, len(x), (DRAWS, len(x)))], axis=1)  # type: ignore[no-any-return]
+    return np.median(x[draw.integers(0, len(x), (DRAWS, len(x)))], axis=1)
 
 
 def verdict(ratio: float, low: float, high: float) -> str:
@@ -86,7 +86,7 @@ def comparable(new: Document, base: Document) -> None:
             )
 
 
-_TOLD = {
+_TOLD: dict[str, Callable[[Document], Any]] = {
     "device": lambda d: d["device"],
     "processor": lambda d: d["env"].get("cpu"),
     "number of threads": lambda d: d["env"].get("threads"),

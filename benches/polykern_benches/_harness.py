@@ -30,12 +30,14 @@ class Trial:
     inputs  the tensors that decide which ways can run
     run     runs it in the named way, and gives the result or a `Measured` one
     holds   whether a result is right, by the reference on as much of it as that can do
+    beside  hands the same data to a peer's function; None runs peers by their names too
     close   removes what lies on disk
     """
 
     inputs: tuple[Tensor, ...]
     run: Callable[[str], Any]
     holds: Callable[[Any], bool]
+    beside: Callable[[Callable[..., Any]], Any] | None = None
     close: Callable[[], None] = _nothing
 
 

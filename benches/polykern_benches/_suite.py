@@ -57,8 +57,9 @@ def run(
 ) -> tuple[list[dict[str, Any]], Ceilings]:
     """The records of the cases, and the ceilings that their shares are of.
 
-    A ceiling is a best case, and one moment may not show it: they are measured before, between and after the families,
-    and the highest counts. A share above 100% has them measured again, and if it stays the record is a failure.
+    A ceiling is a best case, and one moment may not show it: they are measured before, between and after the
+    families, and the highest counts. A share above 100% has them measured again, and if it stays the record is a
+    failure.
     """
     ceilings = _work.ceilings(setting.device, setting.small)
     found: list[dict[str, Any]] = []

@@ -7,8 +7,9 @@ from polykern_kernels._cost import Cost
 
 Ceilings = dict[str, float]  # name -> rate a second
 
-# What work is counted in -> the ceilings it is held against, of which the highest counts: bytes that are moved, 32-bit
-# words whose bits are counted, pairs of bits that meet in the 1-bit tensor cores, multiplications and additions.
+# What work is counted in -> the ceilings it is held against, of which the highest counts: bytes that are moved,
+# 32-bit words whose bits are counted, pairs of bits that meet in the 1-bit tensor cores, multiplications and
+# additions of a precision.
 UNITS = {
     "bytes": ("copy", "read"),
     "words": ("popcount",),

@@ -1,8 +1,8 @@
 """Clusters of float rows end to end, beside scikit-learn's brute force, on the CPU.
 
-Every run is a process of its own (`_child`). The gate: on a few rows our tree weighs what scipy's tree of all float64
-distances weighs, edge by edge, to 1e-9; the planted clusters are found (adjusted Rand index above 0.9); and the
-weights of all trees of the same rows agree, one by one, to 1e-4, for scikit-learn's distances are float32.
+Every run is a process of its own (`_child`). The gate: on a few rows our tree weighs what scipy's tree of all
+float64 distances weighs, edge by edge, to 1e-9; the planted clusters are found (adjusted Rand index above 0.9); and
+the weights of all trees of the same rows agree, one by one, to 1e-4, for scikit-learn's distances are float32.
 scikit-learn counts the row itself, so its min_samples is one more.
 """
 
@@ -78,7 +78,7 @@ def _trial(setting: Setting, n: int) -> Trial:
             and _agreement(truth, found["labels"]) > AGREEMENT
         )
 
-    return Trial((torch.empty(0),), run, holds, folder.cleanup)
+    return Trial((torch.empty(0),), run, holds, close=folder.cleanup)
 
 
 def plain_tree(rows: NDArray[np.float32]) -> NDArray[np.float64]:

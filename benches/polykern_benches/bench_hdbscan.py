@@ -3,8 +3,9 @@
 Every run is a process of its own (`_child`); times are from packed codes to labels. The peer is given the float64
 matrix of all distances for nothing, neither its time nor its memory is counted.
 
-The gate: on a few rows the tree weighs what scipy's tree of all distances weighs, edge by edge; the planted clusters
-are found (adjusted Rand index above 0.9); and all trees of the same codes have the same weights, one by one.
+The gate: on a few rows the tree weighs what scipy's tree of all distances weighs, edge by edge; the planted
+clusters are found (adjusted Rand index above 0.9); and all trees of the same codes have the same weights, one by
+one.
 """
 
 import importlib.util
@@ -80,7 +81,7 @@ def _trial(setting: Setting, world: str, n: int) -> Trial:
             and _agreement(truth, found["labels"]) > AGREEMENT
         )
 
-    return Trial((torch.empty(0, device=setting.device),), run, holds, folder.cleanup)
+    return Trial((torch.empty(0, device=setting.device),), run, holds, close=folder.cleanup)
 
 
 def _own(setting: Setting) -> Impl:

@@ -6,6 +6,7 @@ that sit in L1. The popcount roof is one of the three alone: the share of this r
 
 import importlib
 import importlib.util
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -52,17 +53,17 @@ def _nearest(setting: Setting, n: int, m: int, words: int) -> Case:
     def setup() -> Trial:
         a, b = (codes(rows, words, device=setting.device, seed=seed) for rows, seed in ((n, 0), (m, 1)))
 
-        def run(backend: str) -> tuple[Tensor, ...]:
-            if backend == "faiss":
-                return (_faiss(a, b, k),)
-            return neighbours.nearest(a, b, k, backend=backend)
-
         @cache
         def truth() -> tuple[Tensor, ...]:
             part = neighbours.nearest(a[-_checked(words) :], b, k, backend="reference")
             return (*part, _faiss(a, b, k)) if _faiss_objection(a) is None else part
 
-        return Trial((a, b), run, lambda got: _holds(got, truth()))
+        return Trial(
+            inputs=(a, b),
+            run=lambda backend: neighbours.nearest(a, b, k, backend=backend),
+            holds=lambda got: _holds(got, truth()),
+            beside=lambda peer: (peer(a, b, k),),
+        )
 
     return Case(
         operation="neighbours.nearest",
@@ -81,18 +82,21 @@ def _self_nearest(setting: Setting, n: int, words: int) -> Case:
     def setup() -> Trial:
         x = codes(n, words, device=setting.device)
 
-        def run(backend: str) -> tuple[Tensor, ...]:
-            if backend == "faiss":
-                return (_faiss(x, x, k + 1)[:, 1:],)  # the row itself is the first
-            return neighbours.self_nearest(x, k, backend=backend)
+        def beside(peer: Callable[..., Tensor]) -> tuple[Tensor]:
+            return (peer(x, x, k + 1)[:, 1:],)  # the row itself is the first
 
         @cache
         def truth() -> tuple[Tensor, ...]:
             own = torch.arange(n, device=x.device)[-_checked(words) :]
             part = neighbours.nearest(x[own], x, k, skip=own, backend="reference")
-            return (*part, run("faiss")[0]) if words < 1000 and _faiss_objection(x) is None else part
+            return (*part, *beside(_faiss)) if words < 1000 and _faiss_objection(x) is None else part
 
-        return Trial((x,), run, lambda got: _holds(got, truth()))
+        return Trial(
+            inputs=(x,),
+            run=lambda backend: neighbours.self_nearest(x, k, backend=backend),
+            holds=lambda got: _holds(got, truth()),
+            beside=beside,
+        )
 
     return Case(
         operation="neighbours.self_nearest",

@@ -1,4 +1,4 @@
-"""`polykern bench`: what every operation and every main job costs here, beside the peers and the hardware's limits."""
+"""`polykern bench`: what operations and main jobs cost here, beside the peers and the limits of the hardware."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,7 +50,7 @@ Out = Annotated[
 Compare = Annotated[
     Path | None,
     options.option("--compare", panel=COMPARED, metavar="BASE",
-                   help="Hold the run against that of another file; 7 is the exit code where a case became slower."),
+                   help="Hold the run against the one in a file; exit code 7 where a case became slower."),
 ]  # fmt: skip
 Across = Annotated[
     bool,
