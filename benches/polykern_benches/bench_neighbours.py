@@ -15,26 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from polykern_benches._ceilings_cpu import L1_WORDS, PASSES, aligned_words, differences, differing
 from polykern_benches._harness import Case, Setting, Trial, codes, same
-from polykern_benches._roof import PASSES, aligned_words
 from polykern_kernels import neighbours
 from polykern_kernels._cost import Cost
 from polykern_kernels._dispatch import Impl, cpu_objection
-from polykern_kernels._numba.lanes import popcount
 
 K = 15
 CHECKED = 1536  # words of rows that the reference repeats; it unpacks every bit
-
-
-@numba.njit(parallel=True, nogil=True, error_model="numpy")
-def _differing(words, sums, passes):  # type: ignore[no-untyped-def]
-    for task in numba.prange(len(sums)):
-        total = np.uint64(0)
-        for p in range(passes):
-            word = np.uint64(p)  # another one in each pass, so that none repeats the last
-            for i in range(len(words)):
-                total += popcount(words[i] ^ word)  # pyright: ignore[reportCallIssue]
-        sums[task] = total
 
 
 def cases(setting: Setting) -> list[Case]:
@@ -122,17 +110,16 @@ def _holds(got: tuple[Tensor, ...], truth: tuple[Tensor, ...]) -> bool:
 
 
 def _limit(setting: Setting) -> Case:
+    words = aligned_words()[:L1_WORDS]
     passes, tasks = setting.pick(PASSES, 10), numba.get_num_threads()
-    words = aligned_words()
 
     def run(backend: str) -> Tensor:
         sums = np.zeros(tasks, np.uint64)
-        _differing(words, sums, passes)
+        differing(words, sums, passes)
         return torch.from_numpy(sums.view(np.int64))
 
     def holds(got: Tensor) -> bool:
-        total = sum(int(np.bitwise_count(words ^ np.uint64(p)).sum()) for p in range(passes))
-        return got.tolist() == [total] * tasks
+        return got.tolist() == [differences(words, passes)] * tasks
 
     return Case(
         operation="neighbours.limit",
