@@ -12,7 +12,7 @@ from polykern.errors import CorruptError, UsageError
 from polykern_benches._board import Board
 from polykern_benches._harness import Case, Setting
 from polykern_benches._machine import commit, environment
-from polykern_benches._work import Ceilings
+from polykern_benches._work import Rates
 
 SCHEMA = "polykern-bench/1"
 MOST_BYTES = 64 << 20
@@ -23,7 +23,7 @@ NAMED = {"case": str, "params": dict, "dtype": str, "backend": str, "peer": bool
 TIMED = ("median_ms", "p20_ms", "p80_ms", "cv")
 
 
-def document(setting: Setting, board: Board | None, results: Sequence[Record], ceilings: Ceilings) -> Document:
+def document(setting: Setting, board: Board | None, results: Sequence[Record], ceilings: Rates) -> Document:
     """What ran, where, with which versions, against which ceilings."""
     env = environment(setting.device, board)
     return {

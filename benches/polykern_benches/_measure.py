@@ -8,7 +8,7 @@ from polykern_benches import _memory
 from polykern_benches._board import Board, summary
 from polykern_benches._clock import Sample, samples, statistics_of
 from polykern_benches._harness import Case, Measured, Setting, Trial
-from polykern_benches._work import Ceilings, amounts, roofline
+from polykern_benches._work import Rates, amounts, roofline
 from polykern_kernels._dispatch import Impl
 
 Record = dict[str, Any]
@@ -136,7 +136,7 @@ def _alone(first: Measured, run: _Run) -> Record:
     return {**statistics_of(taken), "added_bytes": added, "gpu": None, "told": runs[-1].told}
 
 
-def weigh(record: Record, ceilings: Ceilings) -> float:
+def weigh(record: Record, ceilings: Rates) -> float:
     """Gives a measured record its roofline; returns its share, 0 where there is none."""
     if "median_ms" not in record:
         return 0.0

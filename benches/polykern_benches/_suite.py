@@ -12,7 +12,7 @@ from polykern.errors import UsageError
 from polykern_benches import _measure, _work
 from polykern_benches._board import Board
 from polykern_benches._harness import Case, Setting
-from polykern_benches._work import Ceilings, higher
+from polykern_benches._work import Rates, higher
 
 HERE = Path(__file__).parent
 REMEASURED = 8  # times before a share above 100% is an error: others may have had the machine meanwhile
@@ -54,7 +54,7 @@ def _matches(case: Case, pattern: str) -> bool:
 
 def run(
     wanted: Sequence[Case], setting: Setting, board: Board | None, progress: Progress
-) -> tuple[list[dict[str, Any]], Ceilings]:
+) -> tuple[list[dict[str, Any]], Rates]:
     """The records of the cases, and the ceilings that their shares are of.
 
     A ceiling is a best case, and one moment may not show it: they are measured before, between and after the
@@ -74,7 +74,7 @@ def run(
     return found, _weighed(found, ceilings, setting)
 
 
-def _weighed(found: list[dict[str, Any]], ceilings: Ceilings, setting: Setting) -> Ceilings:
+def _weighed(found: list[dict[str, Any]], ceilings: Rates, setting: Setting) -> Rates:
     """Gives every record its share; returns the ceilings, measured again where a share was above 100%."""
     for _ in range(REMEASURED):
         if max(map(lambda r: _measure.weigh(r, ceilings), found), default=0.0) <= 1:
