@@ -1,10 +1,8 @@
 """Hamming distances of all pairs, of aligned rows, of neighbouring pixels."""
 
-from collections.abc import Sequence
-
 from torch import Tensor
 
-from polykern_benches._harness import Case, Setting, codes, main, same
+from polykern_benches._harness import Case, Setting, Trial, codes, same
 from polykern_kernels import hamming
 
 CHECKED = 16  # rows the reference repeats
@@ -21,60 +19,64 @@ def cases(setting: Setting) -> list[Case]:
 
 
 def _pairwise(setting: Setting, n: int, words: int) -> Case:
-    a, b = (codes(n, words, device=setting.device, seed=seed) for seed in (0, 1))
+    def setup() -> Trial:
+        a, b = (codes(n, words, device=setting.device, seed=seed) for seed in (0, 1))
+        return Trial(
+            inputs=(a, b),
+            run=lambda backend: hamming.pairwise(a, b, backend=backend),
+            holds=lambda got: same(
+                got[-CHECKED:, -CHECKED:], hamming.pairwise(a[-CHECKED:], b[-CHECKED:], backend="reference")
+            ),
+        )
+
     return Case(
         operation="hamming.pairwise",
-        shape={"n": n, "m": n, "words": words},
+        params={"n": n, "m": n, "words": words},
         dtype="int32",
         cost=hamming.cost(n, n, words),
         ways=hamming.IMPLS["pairwise"],
-        inputs=(a, b),
-        run=lambda backend: hamming.pairwise(a, b, backend=backend),
-        holds=lambda got: same(
-            got[-CHECKED:, -CHECKED:], hamming.pairwise(a[-CHECKED:], b[-CHECKED:], backend="reference")
-        ),
+        setup=setup,
     )
 
 
 def _aligned(setting: Setting, n: int, words: int) -> Case:
-    a, b = (codes(n, words, device=setting.device, seed=seed) for seed in (0, 1))
+    def setup() -> Trial:
+        a, b = (codes(n, words, device=setting.device, seed=seed) for seed in (0, 1))
+        return Trial(
+            inputs=(a, b),
+            run=lambda backend: hamming.aligned(a, b, backend=backend),
+            holds=lambda got: same(
+                got[-CHECKED:], hamming.aligned(a[-CHECKED:], b[-CHECKED:], backend="reference")
+            ),
+        )
+
     return Case(
         operation="hamming.aligned",
-        shape={"n": n, "words": words},
+        params={"n": n, "words": words},
         dtype="int32",
         cost=hamming.cost_aligned(n, words),
         ways=hamming.IMPLS["aligned"],
-        inputs=(a, b),
-        run=lambda backend: hamming.aligned(a, b, backend=backend),
-        holds=lambda got: same(got[-CHECKED:], hamming.aligned(a[-CHECKED:], b[-CHECKED:], backend="reference")),
+        setup=setup,
     )
 
 
 def _neighbours(setting: Setting, side: int, words: int) -> Case:
-    raster = codes(side, side, words, device=setting.device)
-    corner = raster[:CHECKED, :CHECKED]
+    def setup() -> Trial:
+        raster = codes(side, side, words, device=setting.device)
+        corner = raster[:CHECKED, :CHECKED]
 
-    def holds(got: tuple[Tensor, Tensor]) -> bool:
-        right, down = hamming.neighbours(corner, backend="reference")
-        across, along = right.shape[1], down.shape[0]
-        return same((got[0][:CHECKED, :across], got[1][:along, :CHECKED]), (right, down))
+        def holds(got: tuple[Tensor, Tensor]) -> bool:
+            right, down = hamming.neighbours(corner, backend="reference")
+            across, along = right.shape[1], down.shape[0]
+            return same((got[0][:CHECKED, :across], got[1][:along, :CHECKED]), (right, down))
+
+        return Trial((raster,), lambda backend: hamming.neighbours(raster, backend=backend), holds)
 
     return Case(
         operation="hamming.neighbours",
-        shape={"height": side, "width": side, "words": words},
+        params={"height": side, "width": side, "words": words},
         dtype="int32",
         cost=hamming.cost_neighbours(side, side, words),
         ways=hamming.IMPLS["neighbours"],
-        inputs=(raster,),
-        run=lambda backend: hamming.neighbours(raster, backend=backend),
-        holds=holds,
+        setup=setup,
     )
-
-
-def bench(argv: Sequence[str] | None = None) -> None:
-    """The command line."""
-    main({"hamming": cases}, argv)
-
-
-if __name__ == "__main__":
-    bench()

@@ -6,7 +6,7 @@ that sit in L1. The popcount roof is one of the three alone: the share of this r
 
 import importlib
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -15,26 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from polykern_benches._harness import Case, Setting, codes, main, same
-from polykern_benches._roof import PASSES, aligned_words
+from polykern_benches._ceilings_cpu import L1_WORDS, PASSES, aligned_words, differences, differing
+from polykern_benches._harness import Case, Setting, Trial, codes, same
 from polykern_kernels import neighbours
 from polykern_kernels._cost import Cost
 from polykern_kernels._dispatch import Impl, cpu_objection
-from polykern_kernels._numba.lanes import popcount
 
 K = 15
 CHECKED = 1536  # words of rows that the reference repeats; it unpacks every bit
-
-
-@numba.njit(parallel=True, nogil=True, error_model="numpy")
-def _differing(words, sums, passes):  # type: ignore[no-untyped-def]
-    for task in numba.prange(len(sums)):
-        total = np.uint64(0)
-        for p in range(passes):
-            word = np.uint64(p)  # another one in each pass, so that none repeats the last
-            for i in range(len(words)):
-                total += popcount(words[i] ^ word)  # pyright: ignore[reportCallIssue]
-        sums[task] = total
 
 
 def cases(setting: Setting) -> list[Case]:
@@ -48,55 +36,64 @@ def cases(setting: Setting) -> list[Case]:
 
 
 def _nearest(setting: Setting, n: int, m: int, words: int) -> Case:
-    a, b = (codes(rows, words, device=setting.device, seed=seed) for rows, seed in ((n, 0), (m, 1)))
     k = setting.pick(K, 3)
 
-    def run(backend: str) -> tuple[Tensor, ...]:
-        if backend == "faiss":
-            return (_faiss(a, b, k),)
-        return neighbours.nearest(a, b, k, backend=backend)
+    def setup() -> Trial:
+        a, b = (codes(rows, words, device=setting.device, seed=seed) for rows, seed in ((n, 0), (m, 1)))
 
-    @cache
-    def truth() -> tuple[Tensor, ...]:
-        part = neighbours.nearest(a[-_checked(words) :], b, k, backend="reference")
-        return (*part, _faiss(a, b, k)) if _faiss_objection(a) is None else part
+        @cache
+        def truth() -> tuple[Tensor, ...]:
+            part = neighbours.nearest(a[-_checked(words) :], b, k, backend="reference")
+            return (*part, _faiss(a, b, k)) if _faiss_objection(a) is None else part
+
+        return Trial(
+            inputs=(a, b),
+            run=lambda backend: neighbours.nearest(a, b, k, backend=backend),
+            holds=lambda got: _holds(got, truth()),
+            beside=lambda peer: (peer(a, b, k),),
+        )
 
     return Case(
         operation="neighbours.nearest",
-        shape={"n": n, "m": m, "words": words, "k": k},
+        params={"n": n, "m": m, "words": words, "k": k},
         dtype="int32",
         cost=neighbours.cost(n, m, words, k),
-        ways=(*neighbours.IMPLS["nearest"], FAISS),
-        inputs=(a, b),
-        run=run,
-        holds=lambda got: _holds(got, truth()),
+        ways=neighbours.IMPLS["nearest"],
+        setup=setup,
+        peers=(FAISS,),
     )
 
 
 def _self_nearest(setting: Setting, n: int, words: int) -> Case:
-    x = codes(n, words, device=setting.device)
     k = setting.pick(K, 3)
 
-    def run(backend: str) -> tuple[Tensor, ...]:
-        if backend == "faiss":
-            return (_faiss(x, x, k + 1)[:, 1:],)  # the row itself is the first
-        return neighbours.self_nearest(x, k, backend=backend)
+    def setup() -> Trial:
+        x = codes(n, words, device=setting.device)
 
-    @cache
-    def truth() -> tuple[Tensor, ...]:
-        own = torch.arange(n, device=x.device)[-_checked(words) :]
-        part = neighbours.nearest(x[own], x, k, skip=own, backend="reference")
-        return (*part, run("faiss")[0]) if words < 1000 and _faiss_objection(x) is None else part
+        def beside(peer: Callable[..., Tensor]) -> tuple[Tensor]:
+            return (peer(x, x, k + 1)[:, 1:],)  # the row itself is the first
+
+        @cache
+        def truth() -> tuple[Tensor, ...]:
+            own = torch.arange(n, device=x.device)[-_checked(words) :]
+            part = neighbours.nearest(x[own], x, k, skip=own, backend="reference")
+            return (*part, *beside(_faiss)) if words < 1000 and _faiss_objection(x) is None else part
+
+        return Trial(
+            inputs=(x,),
+            run=lambda backend: neighbours.self_nearest(x, k, backend=backend),
+            holds=lambda got: _holds(got, truth()),
+            beside=beside,
+        )
 
     return Case(
         operation="neighbours.self_nearest",
-        shape={"n": n, "words": words, "k": k},
+        params={"n": n, "words": words, "k": k},
         dtype="int32",
         cost=neighbours.cost_self(n, words, k),
-        ways=(*neighbours.IMPLS["self_nearest"], FAISS) if words < 1000 else neighbours.IMPLS["self_nearest"],
-        inputs=(x,),
-        run=run,
-        holds=lambda got: _holds(got, truth()),
+        ways=neighbours.IMPLS["self_nearest"],
+        setup=setup,
+        peers=(FAISS,) if words < 1000 else (),
     )
 
 
@@ -113,28 +110,24 @@ def _holds(got: tuple[Tensor, ...], truth: tuple[Tensor, ...]) -> bool:
 
 
 def _limit(setting: Setting) -> Case:
-    words = aligned_words()
-    passes = setting.pick(PASSES, 10)
-    tasks = numba.get_num_threads()
+    words = aligned_words()[:L1_WORDS]
+    passes, tasks = setting.pick(PASSES, 10), numba.get_num_threads()
 
     def run(backend: str) -> Tensor:
         sums = np.zeros(tasks, np.uint64)
-        _differing(words, sums, passes)
+        differing(words, sums, passes)
         return torch.from_numpy(sums.view(np.int64))
 
     def holds(got: Tensor) -> bool:
-        total = sum(int(np.bitwise_count(words ^ np.uint64(p)).sum()) for p in range(passes))
-        return got.tolist() == [total] * tasks
+        return got.tolist() == [differences(words, passes)] * tasks
 
     return Case(
         operation="neighbours.limit",
-        shape={"threads": tasks, "words": 2 * len(words), "passes": passes},
+        params={"threads": tasks, "words": 2 * len(words), "passes": passes},
         dtype="int32",
         cost=Cost(bytes=8 * tasks, popcounts=2 * tasks * passes * len(words)),
         ways=(Impl("cpu", run, cpu_objection),),
-        inputs=(torch.empty(0),),
-        run=run,
-        holds=holds,
+        setup=lambda: Trial((torch.empty(0),), run, holds),
     )
 
 
@@ -143,7 +136,7 @@ def _limit(setting: Setting) -> Case:
 
 def _faiss_objection(*args: Tensor) -> str | None:
     """Why faiss cannot run, or None."""
-    return cpu_objection(*args) if importlib.util.find_spec("faiss") else "faiss-cpu is not installed"
+    return cpu_objection(*args) if importlib.util.find_spec("faiss") else "not installed: pip install faiss-cpu"
 
 
 def _faiss(a: Tensor, b: Tensor, k: int) -> Tensor:
@@ -157,12 +150,3 @@ def _faiss(a: Tensor, b: Tensor, k: int) -> Tensor:
 
 
 FAISS = Impl("faiss", _faiss, _faiss_objection)
-
-
-def bench(argv: Sequence[str] | None = None) -> None:
-    """The command line."""
-    main({"neighbours": cases}, argv)
-
-
-if __name__ == "__main__":
-    bench()

@@ -114,26 +114,13 @@ def _neighbours_reference(words: Tensor) -> tuple[Tensor, Tensor]:
 
 # --- cpu: numba, `_numba.hamming` ------------------------------------------------------------------
 
-_PANEL = 256  # codes of b side by side: four rows of uint64 counts stay in an 32 KiB L1
-_ROWS = 4  # rows of a that share a load of b
-_UNROLL = 4  # uint64 words a pass, so that the counts are stored once per 256 bits
-
-
-def _padded(x: Tensor, rows: int) -> np.ndarray[tuple[int, int], np.dtype[np.uint64]]:
-    n, words = x.shape
-    out = np.zeros((-(-n // rows) * rows, -(-words // (2 * _UNROLL)) * 2 * _UNROLL), np.int32)
-    out[:n, :words] = x.numpy()
-    return out.view(np.uint64)
-
 
 def _pairwise_cpu(a: Tensor, b: Tensor) -> Tensor:
     from polykern_kernels._numba import hamming as loops
 
     out = torch.empty((len(a), len(b)), dtype=torch.int32)
     if out.numel() and a.shape[1]:
-        columns = _padded(b, _PANEL)
-        panels = columns.reshape(-1, _PANEL, columns.shape[1]).transpose(0, 2, 1)
-        loops.pairwise(_padded(a, _ROWS), np.ascontiguousarray(panels), out.numpy())
+        loops.pairwise(a.contiguous().numpy(), b.contiguous().numpy(), out.numpy())
         return out
     return out.zero_()
 

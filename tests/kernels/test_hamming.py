@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polykern_kernels import BackendError, hamming
+from polykern_kernels import BackendError, hamming, pack
 from tests.kernels.conftest import Way
 
 # one element, one short of a tile, one over, no rows on either side, a long code, no bits at all
@@ -19,6 +19,14 @@ def codes(*shape: int, rng: torch.Generator) -> torch.Tensor:
 @pytest.mark.parametrize(("n", "m", "words"), SHAPES)
 def test_pairwise_equals_reference(way: Way, n: int, m: int, words: int, rng: torch.Generator) -> None:
     way.equals_reference(hamming.pairwise, codes(n, words, rng=rng), codes(m, words, rng=rng))
+
+
+def test_pairwise_beyond_a_task_of_the_cpu(rng: torch.Generator) -> None:
+    """More rows and more columns than one task takes, against a product of the bits."""
+    a, b = codes(531, 3, rng=rng), codes(6199, 3, rng=rng)
+    x, y = (pack.unpack(c, 96).float() for c in (a, b))
+    differing = x.sum(1)[:, None] + y.sum(1) - 2 * x @ y.T
+    assert torch.equal(hamming.pairwise(a, b, backend="cpu"), differing.int())
 
 
 @pytest.mark.parametrize(("n", "m", "words"), SHAPES)

@@ -3,40 +3,44 @@
 import numpy as np
 from numba import njit, prange
 
+from polykern_kernels._numba import tiles
 from polykern_kernels._numba.lanes import popcount
+from polykern_kernels._numba.tiles import COLUMNS, GROUP, ROWS, laid, lay
 
-ROWS = 64  # rows of a that meet a panel of b while it is in L2
+ACROSS, ALONG = 512, 64 * GROUP  # rows and columns of a task: what it lays is small beside what it counts
 
 
 @njit(cache=True, nogil=True, parallel=True, error_model="numpy")
-def pairwise(a, panels, out):
-    """a uint64 (rows, words), rows and words multiples of 4; panels uint64 (panels, words, codes)."""
+def pairwise(a, b, out):
+    """a int32 (n, words >= 1); b int32 (m, words); out int32 (n, m)."""
     n, m = out.shape
-    rows, words = a.shape
-    codes = panels.shape[2]
-    for block in prange((rows + ROWS - 1) // ROWS):
-        counts = np.empty((4, codes), np.uint64)
-        c0, c1, c2, c3 = counts[0], counts[1], counts[2], counts[3]
-        for p in range(len(panels)):
-            panel = panels[p]
-            inside = min(codes, m - p * codes)
-            for i in range(block * ROWS, min(rows, block * ROWS + ROWS), 4):
-                counts[:] = 0
-                for w in range(0, words, 4):
-                    y0, y1, y2, y3 = panel[w], panel[w + 1], panel[w + 2], panel[w + 3]
-                    a00, a01, a02, a03 = a[i, w], a[i, w + 1], a[i, w + 2], a[i, w + 3]
-                    a10, a11, a12, a13 = a[i + 1, w], a[i + 1, w + 1], a[i + 1, w + 2], a[i + 1, w + 3]
-                    a20, a21, a22, a23 = a[i + 2, w], a[i + 2, w + 1], a[i + 2, w + 2], a[i + 2, w + 3]
-                    a30, a31, a32, a33 = a[i + 3, w], a[i + 3, w + 1], a[i + 3, w + 2], a[i + 3, w + 3]
-                    for j in range(codes):
-                        b0, b1, b2, b3 = y0[j], y1[j], y2[j], y3[j]
-                        c0[j] += popcount(a00 ^ b0) + popcount(a01 ^ b1) + popcount(a02 ^ b2) + popcount(a03 ^ b3)
-                        c1[j] += popcount(a10 ^ b0) + popcount(a11 ^ b1) + popcount(a12 ^ b2) + popcount(a13 ^ b3)
-                        c2[j] += popcount(a20 ^ b0) + popcount(a21 ^ b1) + popcount(a22 ^ b2) + popcount(a23 ^ b3)
-                        c3[j] += popcount(a30 ^ b0) + popcount(a31 ^ b1) + popcount(a32 ^ b2) + popcount(a33 ^ b3)
-                for r in range(min(4, n - i)):
-                    for j in range(inside):
-                        out[i + r, p * codes + j] = counts[r, j]
+    spans = (m + ALONG - 1) // ALONG
+    for task in prange((n + ACROSS - 1) // ACROSS * spans):
+        i0, j0 = task // spans * ACROSS, task % spans * ALONG
+        rows = laid(a, i0, min(n, i0 + ACROSS))
+        _fill(rows, i0, b, j0, min(m, j0 + ALONG), out)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _fill(rows, i0, b, j0, j1, out):
+    edge = np.empty((ROWS, COLUMNS), np.int32)  # of a tile that hangs over
+    panels = np.empty((GROUP // COLUMNS, rows.shape[1], COLUMNS), np.uint64)
+    for j in range(j0, j1, GROUP):
+        width = min(GROUP, j1 - j)
+        used = (width + COLUMNS - 1) // COLUMNS
+        lay(b, j, j + width, panels[:used])
+        for block in range(len(rows)):
+            here = out[i0 + block * ROWS : i0 + (block + 1) * ROWS]
+            for p in range(used):
+                at = j + p * COLUMNS
+                wide = min(COLUMNS, j1 - at)
+                if len(here) == ROWS and wide == COLUMNS:
+                    tiles.distances(rows, block, panels, p, here, at)
+                    continue
+                tiles.distances(rows, block, panels, p, edge, 0)
+                for r in range(len(here)):
+                    for c in range(wide):
+                        here[r, at + c] = edge[r, c]
 
 
 @njit(cache=True, nogil=True, parallel=True, error_model="numpy")
