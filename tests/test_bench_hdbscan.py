@@ -1,6 +1,5 @@
 """The bench of clusters runs at toy size: its gate holds, its processes tell what they measured."""
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -15,28 +14,19 @@ from polykern_benches import _planted, bench_hdbscan
 @pytest.mark.slow
 def test_writes_what_every_process_measured(tmp_path: Path) -> None:
     path = tmp_path / "toy.json"
-    command = [
-        sys.executable,
-        "-m",
-        "polykern_benches.bench_hdbscan",
-        "--small",
-        "--threads",
-        "1",
-        "--json",
-        str(path),
-    ]
-    root = Path(bench_hdbscan.__file__).parents[2]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "polykern", "bench", "--small", "--threads", "1", "--device", "cpu"]
+    command += ["--filter", "hdbscan.codes", "--out", str(path)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     told = json.loads(path.read_text())
     assert told["schema"] == "polykern-bench/1"
-    assert [row["world"] for row in told["against"]] == list(bench_hdbscan.WORLDS)
-    for row in told["against"]:
-        assert row["ours"]["cpu_s"] > 0
-        assert ("ratio" in row) == (importlib.util.find_spec("hdbscan") is not None)
-    for row in told["growth"]:
-        assert {"neighbours", "tree", "clusters"} == row["stages_s"].keys()
-        assert 0 <= row["passes"] < 2
+    ours = [row for row in told["results"] if row["backend"] == "cpu"]
+    assert {row["params"]["world"] for row in ours} == set(bench_hdbscan.WORLDS)
+    for row in ours:
+        assert row["median_ms"] > 0
+        assert row["added_bytes"] >= 0
+        assert {"neighbours", "spanning tree"} <= row["told"]["stages_s"].keys()
+        assert 0 <= row["told"]["passes"] < 2
 
 
 @pytest.mark.parametrize("world", bench_hdbscan.WORLDS)

@@ -57,11 +57,11 @@ def run(
 ) -> tuple[list[dict[str, Any]], Rates]:
     """The records of the cases, and the ceilings that their shares are of.
 
-    A ceiling is a best case, and one moment may not show it: they are measured before, between and after the
-    families, and the highest counts. A share above 100% has them measured again, and if it stays the record is a
+    A ceiling is a best case, and one moment may not show it: those of the units met so far are measured after every
+    family, and the highest counts. A share above 100% has them measured again, and if it stays the record is a
     failure.
     """
-    ceilings = _work.ceilings(setting.device, setting.small)
+    ceilings: Rates = {}
     found: list[dict[str, Any]] = []
     done = 0
     for _, family in groupby(wanted, lambda case: case.operation.partition(".")[0]):
@@ -69,7 +69,7 @@ def run(
             progress(case.operation, done, len(wanted))
             found += _measure.records(case, setting, board)
             done += 1
-        ceilings = higher(ceilings, _work.ceilings(setting.device, setting.small))
+        ceilings = higher(ceilings, _measured(found, setting))
     progress("cases", done, len(wanted))
     return found, _weighed(found, ceilings, setting)
 
@@ -79,9 +79,15 @@ def _weighed(found: list[dict[str, Any]], ceilings: Rates, setting: Setting) -> 
     for _ in range(REMEASURED):
         if max(map(lambda r: _measure.weigh(r, ceilings), found), default=0.0) <= 1:
             return ceilings
-        ceilings = higher(ceilings, _work.ceilings(setting.device, setting.small))
+        ceilings = higher(ceilings, _measured(found, setting))
     for record in found:
         if (share := _measure.weigh(record, ceilings)) > 1:
             bound = record["roofline"]["bound"]
             record["failed"] = f"{share:.0%} of the ceiling of {bound}: the ceiling or the cost is wrong"
     return ceilings
+
+
+def _measured(found: list[dict[str, Any]], setting: Setting) -> Rates:
+    """The ceilings of every unit that the records take."""
+    units = {unit for record in found for unit in record.get("work") or ()}
+    return _work.measured(setting.device, setting.small, units)
