@@ -98,8 +98,9 @@ class Outcome:
 
     def of(self, tiles: Tensor) -> "Outcome":
         """Of some of the tiles, int64 numbers, without signs."""
-        names = ("right", "down", "classes", "margin", "digest", "uncertain")
-        return Outcome(*(getattr(self, name)[tiles] for name in names), None)
+        maps = (self.right, self.down, self.classes, self.margin, self.digest, self.uncertain)
+        right, down, classes, margin, digest, uncertain = (x[tiles] for x in maps)
+        return Outcome(right, down, classes, margin, digest, uncertain, None)
 
 
 # --- contract -----------------------------------------------------------------------------------

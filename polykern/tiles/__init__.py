@@ -2,6 +2,7 @@
 
 from polykern.tiles.compress import compress as compress
 from polykern.tiles.costs import Choice as Choice
+from polykern.tiles.engine import BANDS as BANDS
 from polykern.tiles.engine import TileEngine as TileEngine
 
-__all__ = ["Choice", "TileEngine", "compress"]
+__all__ = ["BANDS", "Choice", "TileEngine", "compress"]

@@ -66,7 +66,9 @@ class Raster:
 
 def _tiled(maps: Tensor, side: int, axis: int) -> Tensor:
     """(..., rows, columns, ...) as (..., rows / side, side, columns / side, side, ...)."""
-    return maps.unflatten(axis + 1, (-1, side)).unflatten(axis, (-1, side))
+    rows, columns = maps.shape[axis : axis + 2]
+    shape = (*maps.shape[:axis], rows // side, side, columns // side, side, *maps.shape[axis + 2 :])
+    return maps.view(shape)
 
 
 def _on_host(parts: Sequence[Tensor]) -> list[Tensor]:

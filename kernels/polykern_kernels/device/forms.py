@@ -3,7 +3,7 @@
 
 A lane walks over the rows of its tile in order, as the loops of the CPU do, so that every bound is the same to the
 last bit. Bytes are the limit: rows are read once by `ranges`, once by `surviving`, once by `rescale`. Convolutions
-are float64 products on the tensor cores of Ampere and Hopper, their windows gathered out of L1 and never written down.
+are float64 products, on the tensor cores of Ampere and Hopper; their windows come out of L1 and are never written.
 """
 
 import torch
@@ -15,8 +15,8 @@ OPTIONS = {"enable_fp_fusion": False}  # bounds are prescribed to the last bit
 BLOCK_U = 256  # units a program: two a thread, 16-byte loads
 BLOCK_N = 128  # windows, rivals or chosen forms a program
 WIDE_U = 512  # units of a row at a time
-# Outputs, pixels and channels of a convolution at a time: 64 registers a thread hold the sums, and with 32 outputs the
-# compiler of Blackwell keeps off tensor memory, which knows no float64.
+# Outputs, pixels and channels of a convolution at a time: 64 registers a thread hold the sums. From 64 outputs on
+# the compiler would want the tensor memory of Blackwell, which knows no float64.
 BLOCK_O, BLOCK_P, BLOCK_K = 32, 128, 16
 
 
