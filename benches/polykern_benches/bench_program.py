@@ -55,7 +55,6 @@ def triangular(tiles: int, kinks: int) -> Programs:
         kind=kind,
         target=torch.arange(3, 3 + kinks, dtype=torch.int32).repeat(tiles),
         field=torch.zeros(number, dtype=torch.int32),
-        wave=torch.arange(kinks, dtype=torch.int32).repeat(tiles),
         key=torch.randint(-(2**63), 2**63 - 1, (number, 2), generator=rng),
         tolerance=torch.full((number,), 1e-12, dtype=torch.float64),
         start=start,
@@ -75,7 +74,7 @@ def first(p: Programs, kinks: int) -> Programs:
     cut = {
         "first": 2,
         "start": kinks + 1,
-        **dict.fromkeys(("kind", "target", "field", "wave", "key", "tolerance"), kinks),
+        **dict.fromkeys(("kind", "target", "field", "key", "tolerance"), kinks),
         **dict.fromkeys(("term", "coefficient"), terms),
         **dict.fromkeys(("symbols", "scale", "digest", "margin", "winner"), 1),
     }

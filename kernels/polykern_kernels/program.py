@@ -36,8 +36,6 @@ class Programs:
     kind         int8 (instructions)    KINK, FOLD, RIVAL, CLASS or NORM
     target       int32 (instructions)   symbol that is written, or the class
     field        int32 (instructions)   field of the bit; -1: the sign is not part of the code
-    wave         int32 (instructions)   instructions of a tile that follow each other with the same number do not
-                                        read each other's symbols
     key          int64 (instructions, 2) fingerprint key of the bit
     tolerance    float64 (instructions) error bound of z
     start        int64 (instructions + 1) first term of each instruction
@@ -54,7 +52,6 @@ class Programs:
     kind: Tensor
     target: Tensor
     field: Tensor
-    wave: Tensor
     key: Tensor
     tolerance: Tensor
     start: Tensor
@@ -219,7 +216,7 @@ def _jitted() -> Callable[..., None]:
 def _cpu(p: Programs, height: int, width: int, fields: int, keep: bool) -> Outcome:
     out = _blank(p, height, width, fields, keep)
     signs = out.signs if out.signs is not None else torch.zeros((1, 1, 1), dtype=torch.bool)
-    given = (getattr(p, name) for name in Programs.__slots__ if name != "wave")
+    given = (getattr(p, name) for name in Programs.__slots__)
     wanted = (out.right, out.down, out.classes, out.margin, out.digest, out.uncertain, signs)
     _jitted()(*(x.numpy() for x in given), height, width, *(x.numpy() for x in wanted), keep)
     return out

@@ -26,10 +26,7 @@ def gamma(terms: int) -> float:
 
 @dataclass(slots=True)
 class Instructions:
-    """Instructions of many tiles, ordered by tile; columns as in `Programs`.
-
-    None reads a symbol that another one here writes.
-    """
+    """Instructions of many tiles, ordered by tile; columns as in `Programs`."""
 
     tile: Tensor
     kind: Tensor
@@ -130,7 +127,6 @@ class Bundle:
         tile = self._joined([p.tile for p in parts], torch.int64)
         order = self.alive[tile].nonzero()[:, 0]
         order = order[torch.sort(tile[order], stable=True).indices]
-        wave = [torch.full_like(p.field, k) for k, p in enumerate(parts)]
         lengths = self._joined([p.first.diff() for p in parts], torch.int64)
         picked = ranges(lengths.cumsum(0)[order] - lengths[order], lengths[order])
         return Programs(
@@ -138,7 +134,6 @@ class Bundle:
             kind=self._joined([p.kind for p in parts], torch.int8)[order],
             target=self._joined([p.target for p in parts], torch.int32)[order],
             field=self._joined([p.field for p in parts], torch.int32)[order],
-            wave=self._joined(wave, torch.int32)[order],
             key=(torch.cat([p.key for p in parts]) if parts else self.keys[:0])[order],
             tolerance=self._joined([p.tolerance for p in parts], torch.float64)[order],
             start=starts(lengths[order]),

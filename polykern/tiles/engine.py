@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import numpy as np
 import torch
@@ -172,10 +173,15 @@ class TileEngine:
     def _hands(self) -> Iterator["SideBySide"]:
         """How batches are worked on: by threads of a core each, or one after the other on a GPU."""
         if self.device.type != "cpu":
-            yield map
+            with self._there():
+                yield map
             return
         with alone() as threads, ThreadPoolExecutor(threads) as pool:
             yield pool.map
+
+    def _there(self) -> AbstractContextManager[Any]:
+        """A context in which kernels are launched on the engine's device."""
+        return torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
 
     def calibrate(self, grid: Grid, *, seed: int = 0, tiles: int = 8) -> Choice | None:
         """Try tile sizes on a random sample of the grid and keep the one the cost model calls cheapest.
@@ -203,10 +209,11 @@ class TileEngine:
         limit = min(side * side, MOST_SYMBOLS)  # with more symbols than pixels, dense would be cheaper
         self.choice = Choice(side, limit, 2 * smaller.symbols if smaller else limit, 0.0)
         symbols, cost = [], 0.0
-        for corners in sample.split(self.batch(side)):
-            programs, bundle = self._compressed(grid, corners, side)
-            symbols += bundle.count[bundle.alive].tolist()
-            cost += seconds(programs, bundle, side)
+        with self._there():
+            for corners in sample.split(self.batch(side)):
+                programs, bundle = self._compressed(grid, corners, side)
+                symbols += bundle.count[bundle.alive].tolist()
+                cost += seconds(programs, bundle, side)
         if len(symbols) < len(sample) / 2:
             return None
         mean = sum(symbols) / len(symbols)

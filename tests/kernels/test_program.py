@@ -24,7 +24,6 @@ def random_programs(seed: int, tiles: int = 5, length: int = 14) -> Programs:
     rng = np.random.default_rng(seed)
     per_tile = [_tile(rng, 0 if rng.random() < 0.25 else length) for _ in range(tiles)]
     rows = [row for rows, _, _ in per_tile for row in rows]
-    waves = [wave for rows, _, _ in per_tile for wave in _waves(rows)]
     terms = [t for *_, forms in rows for t in forms]
     counts = [len(forms) for *_, forms in rows]
 
@@ -36,7 +35,6 @@ def random_programs(seed: int, tiles: int = 5, length: int = 14) -> Programs:
         kind=column(0, torch.int8),
         target=column(1, torch.int32),
         field=column(2, torch.int32),
-        wave=torch.tensor(waves, dtype=torch.int32),
         key=torch.from_numpy(rng.integers(-(2**63), 2**63 - 1, (len(rows), 2))),
         tolerance=torch.from_numpy(rng.uniform(0, 0.2, len(rows))),
         start=_cumulated(counts),
@@ -72,18 +70,6 @@ def _tile(rng: np.random.Generator, length: int) -> tuple[list[Row], int, int]:
             rows.append((kind, symbols, int(rng.integers(-1, FIELDS)), _form(rng, symbols)))
             symbols += 1
     return rows, symbols, scale
-
-
-def _waves(rows: list[Row]) -> list[int]:
-    """Numbers of waves, each as long as it can be."""
-    waves: list[int] = []
-    wave, written = 0, set[int]()
-    for kind, target, _, terms in rows:
-        if kind == NORM or not written.isdisjoint(symbol for symbol, _ in terms):
-            wave, written = wave + 1, set()
-        waves.append(wave)
-        written |= set(range(99)) if kind == NORM else {target} if kind != CLASS else set()
-    return waves
 
 
 def _form(rng: np.random.Generator, symbols: int) -> list[tuple[int, float]]:
@@ -158,7 +144,7 @@ def one_kink(kind: int, a: float, b: float, c: float) -> Programs:
     real = functools.partial(torch.tensor, dtype=torch.float64)
     return Programs(
         first=whole([0, 1]), kind=torch.tensor([kind], dtype=torch.int8), target=small([3]), field=small([0]),
-        wave=small([0]), key=whole([[5, -7]]), tolerance=real([0.0]), start=whole([0, 3]), term=small([0, 1, 2]),
+        key=whole([[5, -7]]), tolerance=real([0.0]), start=whole([0, 3]), term=small([0, 1, 2]),
         coefficient=real([a, b, c]), symbols=small([4]), scale=small([-1]), digest=whole([[0, 0]]),
         margin=real([100.0]), winner=small([-1]),
     )  # fmt: skip
@@ -186,7 +172,6 @@ def test_class_ties_go_to_the_smaller_class(backend: str) -> None:
     small = functools.partial(torch.tensor, dtype=torch.int32)
     p = dataclasses.replace(
         p, first=torch.tensor([0, 3]), kind=p.kind.repeat(3), target=small([7, 3, 4]), field=small([-1] * 3),
-        wave=small([0] * 3),
         key=p.key.repeat(3, 1), tolerance=p.tolerance.repeat(3), start=torch.tensor([0, 3, 6, 9]),
         term=p.term.repeat(3), coefficient=p.coefficient.repeat(3), winner=small([5]),
     )  # fmt: skip
