@@ -118,6 +118,19 @@ def _foreign(jaccard: bool) -> Build:
     return Build("foreign", name, variant, types, {"JACCARD": jaccard}, options, launched, popcount=True)
 
 
+def _forms(kernel: str, variant: str = "any", *launched: str, **constants: Any) -> Build:
+    types = {
+        **dict.fromkeys(("rows_ptr", "low_ptr", "high_ptr", "out_low_ptr", "out_high_ptr", "size_ptr"), "*fp64"),
+        **dict.fromkeys(("slope_ptr", "jump_ptr", "weight_ptr", "coefficient_ptr", "rise_ptr"), "*fp64"),
+        **dict.fromkeys(("floor_ptr", "ceiling_ptr"), "*fp64"),
+        **dict.fromkeys(("ptr_ptr", "source_ptr", "tile_ptr", "rank_ptr", "fresh_ptr", "keys_ptr"), "*i64"),
+        **dict.fromkeys(("members_ptr", "winner_ptr", "unit_ptr", "minus_ptr", "first_ptr"), "*i64"),
+        **{"on_ptr": "*u8", "symbol_ptr": "*i32", "term_ptr": "*i32"},
+        "out_ptr": {"surviving": "*u8", "key_sums": "*i64"}.get(kernel, "*fp64"),
+    }
+    return Build("forms", f"forms_{kernel}_kernel", variant, types, constants, {}, launched)
+
+
 def _profiles(kernel: str, launched: tuple[str, ...], variant: str, **ones: int) -> Build:
     types = {
         **dict.fromkeys(("rows_ptr", "edges_ptr", "group_ptr"), "*i64"),
@@ -179,6 +192,14 @@ BUILDS = (
             ("profiles_sums_kernel", ("SUMMED", "SUM_W")),
         )
         for variant, ones in (("any", {}), ("one-bit", {"WORDS": 1, "BITS": 1}))
+    ),
+    *(_forms(kernel, "any", "BLOCK_U") for kernel in ("ranges", "rescale")),
+    *(_forms(kernel, "any", "WIDE_U") for kernel in ("surviving", "key_sums")),
+    *(_forms(kernel, "any", "BLOCK_N") for kernel in ("winner", "rise")),
+    *(_forms("terms", variant, "BLOCK_N", FILL=fill) for variant, fill in (("count", False), ("fill", True))),
+    *(
+        _forms("convolve", variant, "BLOCK_O", "BLOCK_P", "BLOCK_K", **ones)
+        for variant, ones in (("any", {}), ("one-channel", {"STRIDE_Y": 1, "STRIDE_X": 1, "CHANNELS": 1}))
     ),
     *(_program(*kernel) for kernel in (("program_run_kernel", 64, 1), ("program_count_kernel", 256, 4))),
 )

@@ -42,6 +42,11 @@ def test_counts_with_popc(machines: dict[str, Any], name: str) -> None:
     assert machines[name]["opcodes"].get("POPC", 0) > 0
 
 
+@pytest.mark.parametrize("architecture", [80, 90])
+def test_convolves_on_the_tensor_cores(machines: dict[str, Any], architecture: int) -> None:
+    assert machines[f"forms_convolve_kernel-any/sm_{architecture}"]["opcodes"].get("DMMA", 0) > 0
+
+
 def test_every_kernel_is_compiled() -> None:
     device = Path(sass.__file__).parents[2] / "kernels/polykern_kernels/device"
     written = {
