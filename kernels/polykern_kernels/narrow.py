@@ -15,8 +15,8 @@ most devices, so every step is a float32 sum of two terms, in an order that is t
 two float32 keeps 2**-47 of the anchor. Bits, counts and fingerprints are integers.
 
 Units lie position by position, as channels-last images do: unit s * channels + c is bit c * positions + s of the
-layer, the order of the code. Codes are scratch in the order of the units; they are counted and dropped. What left the
-range of float16 on the way is infinite or NaN, and is counted as that.
+layer, the order of the code. Codes are scratch in the order of the units; they are counted and dropped. What left
+the range of float16 on the way is infinite or NaN, and is counted as that.
 
 Black et al. 2022, "Interpreting Neural Networks through the Polytope Lens" (the density of polytope boundaries).
 """
@@ -24,6 +24,7 @@ Black et al. 2022, "Interpreting Neural Networks through the Polytope Lens" (the
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -35,7 +36,7 @@ from polykern_kernels._cost import Cost
 from polykern_kernels._dispatch import Impl, choose
 from polykern_kernels.grid import GridTotals
 
-LARGEST_WINDOW = 16  # elements of a max-pool's window
+LARGEST_WINDOW = 9  # elements of a max-pool's window: they stay in registers
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,7 @@ def step(
         _check.same_device(op, anchor=anchor, gain=gain)
     _check.same_device(op, anchor=anchor, delta=delta)
     kinks = tuple(zip(*_split(torch.tensor(list(thresholds), dtype=torch.float64)), strict=True))
-    tilts = (slopes[0], *(after - before for before, after in zip(slopes[:-1], slopes[1:], strict=True)))
+    tilts = (slopes[0], *(after - before for before, after in pairwise(slopes)))
     layer = Layer(height, width, positions, bit_offset, unit, 1 / unit_out, _numbers(kinks), tilts)
     chosen = choose(op, IMPLS["step"], backend, anchor, delta)
     return chosen.run(anchor.detach(), delta.detach(), layer, gain, total)  # type: ignore[no-any-return]
@@ -127,7 +128,7 @@ def pool(
     pooled   float64 (groups, windows, channels)            its maxima
     delta    float16 (groups, points, places, channels)     what is pooled less the anchor's, in `unit`; may be
              expanded over the groups
-    rivals   int32 (windows, 1 ... 16)                      places of every window; -1 for none
+    rivals   int32 (windows, 1 ... 9)                      places of every window; -1 for none
     unit     a power of two
     backend  "triton" | "reference"; None takes the first that can run
     returns  float16 (groups, points, windows, channels), in `unit`
@@ -138,9 +139,9 @@ def pool(
     op = "narrow.pool"
     _check.tensor(op, "anchor", anchor, (torch.float64,), "groups", "places", "channels")
     groups, places, channels = anchor.shape
-    _check.tensor(op, "rivals", rivals, _check.INT32, "windows", "1 ... 16")
+    _check.tensor(op, "rivals", rivals, _check.INT32, "windows", "1 ... 9")
     if not 1 <= rivals.shape[1] <= LARGEST_WINDOW:
-        _check.fail(op, "rivals", "int32 (windows, 1 ... 16)", rivals)
+        _check.fail(op, "rivals", "int32 (windows, 1 ... 9)", rivals)
     _check.sized(op, "pooled", pooled, torch.float64, groups, len(rivals), channels)
     _check.tensor(op, "delta", delta, (torch.float16,), "groups", "points", "places", "channels")
     _check.sized(op, "delta", delta, torch.float16, groups, delta.shape[1], places, channels)
@@ -181,7 +182,7 @@ def _halves(values: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _numbers(kinks: Any) -> tuple[tuple[float, float], ...]:
-    ascending = all(a < b for a, b in zip(kinks[:-1], kinks[1:], strict=True))
+    ascending = all(a < b for a, b in pairwise(kinks))
     if not kinks or not ascending or not all(abs(k) < float("inf") for k, _ in kinks):
         raise ValueError(f"narrow.step: thresholds must be finite and ascending, got {[k for k, _ in kinks]}")
     return tuple(kinks)
@@ -191,7 +192,7 @@ def _numbers(kinks: Any) -> tuple[tuple[float, float], ...]:
 
 
 def _step_reference(anchor: Tensor, delta: Tensor, layer: Layer, gain: Tensor | None, total: GridTotals) -> Tensor:
-    groups, points, units = delta.shape
+    units = delta.shape[2]
     high, low = (half[:, None] for half in _halves(anchor))
     factor = torch.full((units // layer.positions,), layer.unit, device=delta.device)
     factor = (factor if gain is None else factor * gain).repeat(layer.positions)

@@ -213,7 +213,7 @@ BUILDS = (
     *(_narrow_step(1, True, True, CHANNELS=c, UNITS=49 * c) for c in (1, 384)),
     _narrow_count("near"),
     _narrow_count("far", WIDTH=1),
-    *(_narrow_pool(size) for size in (4, 9, 16)),
+    *(_narrow_pool(size) for size in (4, 9)),
     _narrow_pool(9, CHANNELS=832),
     *(_program(*kernel) for kernel in (("program_run_kernel", 64, 1), ("program_count_kernel", 256, 4))),
 )

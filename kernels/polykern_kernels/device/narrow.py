@@ -1,9 +1,9 @@
 # pyright: reportArgumentType=false
-"""Triton: float16 deltas to deltas, margins and words in one pass; counts and fingerprints from the words in another.
+"""Triton: float16 deltas to deltas, margins and words in a pass, counts and fingerprints from the words in another.
 
 Everything that belongs to an anchor is loaded and split once for many points. A code differs from that of the point
-beside it in a few bits of a hundred thousand, so a fingerprint follows from its neighbour's by the keys of those, along
-a path that goes through the raster in turns, left to right and back; only the first point is summed over its bits.
+beside it in a few bits of a hundred thousand, so a fingerprint follows from its neighbour's by the keys of those,
+along a path through the raster in turns, left to right and back; only the first point is summed over its bits.
 """
 
 from functools import lru_cache
@@ -36,7 +36,7 @@ def narrow_step_kernel(
     anchor_ptr,  # float64 [GROUPS, UNITS]
     delta_ptr,  # float16 [GROUPS, POINTS, UNITS], groups STRIDE apart
     gain_ptr,  # float32 [CHANNELS]; not read unless GAIN
-    constants_ptr,  # float32: unit, inverse of the next, first slope; then of every kink: high, low, change of slope
+    constants_ptr,  # float32: unit, inverse of the next, first slope; of every kink: high, low, change of slope
     out_ptr,  # float16 [GROUPS, POINTS, UNITS]
     margin_ptr,  # int32 [GROUPS, POINTS]: patterns of floats >= 0, ordered like them
     nans_ptr,  # int64 [1]
@@ -260,7 +260,8 @@ def pool(anchor: Tensor, pooled: Tensor, delta: Tensor, rivals: Tensor, inverse:
         groups * triton.cdiv(points, CHUNK_P), triton.cdiv(channels, BLOCK_C), triton.cdiv(windows, BLOCK_S)
     )  # fmt: skip
     narrow_pool_kernel[programs](
-        anchor.contiguous(), pooled.contiguous(), delta, rivals.contiguous(), _constants((inverse,), delta.device), out,
+        anchor.contiguous(), pooled.contiguous(), delta, rivals.contiguous(),
+        _constants((inverse,), delta.device), out,
         points, places, windows, channels, delta.stride(0),
         SIZE=size, BLOCK_S=BLOCK_S, BLOCK_C=BLOCK_C, CHUNK_P=CHUNK_P,
         num_warps=POOL_WARPS, enable_fp_fusion=False,
