@@ -140,6 +140,35 @@ def _profiles(kernel: str, launched: tuple[str, ...], variant: str, **ones: int)
     return Build("profiles", kernel, variant, types, ones, launched=launched)
 
 
+def _narrow_step(kinks: int, gain: bool, relu: bool, **ones: int) -> Build:
+    types = {
+        **dict.fromkeys(("delta_ptr", "out_ptr"), "*fp16"),
+        **dict.fromkeys(("gain_ptr", "constants_ptr"), "*fp32"),
+        **{"anchor_ptr": "*fp64", "margin_ptr": "*i32", "nans_ptr": "*i64", "words_ptr": "*i32"},
+    }
+    constants = {"KINKS": kinks, "GAIN": gain, "RELU": relu, **ones}
+    launched = ("BLOCK_P", "BLOCK_U", "CHUNK_P")
+    channels = f"-of-{ones['CHANNELS']}" if ones else ""
+    variant = f"{'relu' if relu else kinks}{'-gain' if gain else ''}{channels}"
+    return Build("narrow", "narrow_step_kernel", variant, types, constants, {}, launched)
+
+
+def _narrow_count(variant: str, **ones: int) -> Build:
+    types = {**_RASTER, "digest_ptr": "*i64", "OFFSET": "i64" if variant == "far" else "i32"}
+    name, options = "narrow_count_kernel", {"num_warps": 1}
+    return Build("narrow", name, variant, types, ones, options, ("BLOCK_W",), popcount=True)
+
+
+def _narrow_pool(size: int, **known: int) -> Build:
+    types = {
+        **dict.fromkeys(("anchor_ptr", "pooled_ptr"), "*fp64"),
+        **{"delta_ptr": "*fp16", "out_ptr": "*fp16", "rivals_ptr": "*i32", "inverse_ptr": "*fp32"},
+    }
+    launched = ("BLOCK_S", "BLOCK_C", "CHUNK_P")
+    variant, options = f"{size}{'-of-832' if known else ''}", {"num_warps": 8}
+    return Build("narrow", "narrow_pool_kernel", variant, types, {"SIZE": size, **known}, options, launched)
+
+
 _CODES = {"a_ptr": "*i32", "b_ptr": "*i32", "out_ptr": "*i32"}
 _RASTER = {"words_ptr": "*i32", "right_ptr": "*i32", "down_ptr": "*i32"}
 
@@ -201,6 +230,12 @@ BUILDS = (
         _forms("convolve", variant, "BLOCK_O", "BLOCK_P", "BLOCK_K", **ones)
         for variant, ones in (("any", {}), ("one-channel", {"STRIDE_Y": 1, "STRIDE_X": 1, "CHANNELS": 1}))
     ),
+    *(_narrow_step(*case) for case in ((1, False, True), (1, True, True), (1, True, False), (2, True, False))),
+    *(_narrow_step(1, True, True, CHANNELS=c, UNITS=49 * c) for c in (1, 384)),
+    _narrow_count("near"),
+    _narrow_count("far", WIDTH=1),
+    *(_narrow_pool(size) for size in (4, 9)),
+    _narrow_pool(9, CHANNELS=832),
     *(_program(*kernel) for kernel in (("program_run_kernel", 64, 1), ("program_count_kernel", 256, 4))),
 )
 
@@ -218,7 +253,7 @@ def compiled(build: Build, architecture: int, folder: Path) -> Machine:
     constants = {**build.constants, **{name: getattr(module, name) for name in build.launched}}
     known = {**build.types, **dict.fromkeys(constants, "constexpr")}
     signature = {name: known.get(name, "i32") for name in kernel.arg_names}
-    aligned = {(i,): [["tt.divisibility", 16]] for i, n in enumerate(kernel.arg_names) if n in build.types}
+    aligned = {(i,): [["tt.divisibility", 16]] for i, n in enumerate(kernel.arg_names) if n.endswith("_ptr")}
     source = ASTSource(kernel, signature=signature, constexprs=constants, attrs=aligned)
     made = triton.compile(
         source,
