@@ -57,5 +57,5 @@ def failure(device: torch.device) -> str | None:
             if not torch.equal(pairwise(a, b), hamming.pairwise(a, b)):
                 return f"its self-test failed on {device}: wrong distances of {n} x {m} codes of {words} words"
     except Exception as error:  # a compiler that cannot build the tile is a reason like any other
-        return f"its self-test failed on {device}: {type(error).__name__}: {str(error).splitlines()[:1]}"
+        return f"its self-test failed on {device}: {type(error).__name__}: {str(error).strip()}"
     return None

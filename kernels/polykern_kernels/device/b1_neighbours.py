@@ -40,7 +40,7 @@ def _folded(LANES):
 def _write(out_ptr, least, ones_ptr, first, block, N, BLOCKS, LONE: gl.constexpr, LAYOUT: gl.constexpr):
     """Minima [codes, blocks] of codes `first` ... against `block` ..., without the codes' own ones so far."""
     n = first + gl.arange(0, least.shape[0], layout=gl.SliceLayout(1, LAYOUT))
-    block += gl.arange(0, least.shape[1], layout=gl.SliceLayout(0, LAYOUT))
+    block = block + gl.arange(0, least.shape[1], layout=gl.SliceLayout(0, LAYOUT))
     ones = gl.load(ones_ptr + n, mask=n < N, other=0)
     least = gl.minimum(gl.convert_layout(least, LAYOUT) + ones[:, None], LONE)
     inside = (n < N)[:, None] & (block < BLOCKS)[None, :]
