@@ -1,7 +1,7 @@
-"""Runs a Gluon kernel's own text on the CPU, program by program: numpy for tensors, PTX's fragments for its assembly.
+"""Runs a Gluon kernel's own text on the CPU, program by program: numpy for tensors, PTX's fragments for assembly.
 
-An asynchronous copy is rubbish from when it is issued until its group has been waited for; every load and store must
-lie inside its tensor; no element is stored twice in a launch. Programs run in a shuffled order. What a layout means
+An asynchronous copy is rubbish from when it is issued until its group has been waited for; every load and store
+must lie inside its tensor; no element is stored twice in a launch. Programs run in a shuffled order. What a layout means
 for registers is the compiler's part: conversions that cost nothing are asserted there, in `sass`.
 """
 
@@ -64,7 +64,9 @@ class Ring:
 
     def index(self, stage: int) -> Any:
         assert 0 <= stage < len(self.stages)
-        return types.SimpleNamespace(memory=self.stages[stage], load=lambda layout: array(self.stages[stage].copy()))
+        return types.SimpleNamespace(
+            memory=self.stages[stage], load=lambda layout: array(self.stages[stage].copy())
+        )
 
 
 class Copies:
@@ -97,7 +99,8 @@ def load(source: Pointer, mask: Any = None, other: Any = 0, cache_modifier: str 
 def store(target: Pointer, values: Any, mask: Any = None) -> None:
     at, wanted = target.places(mask)
     places = at[wanted].tolist()
-    assert len(set(places)) == len(places) and not target.stored & set(places), "stored twice"
+    assert len(set(places)) == len(places), "stored twice at once"
+    assert not target.stored & set(places), "stored twice"
     target.stored.update(places)
     target.memory[at[wanted]] = np.broadcast_to(values, at.shape)[wanted]
 

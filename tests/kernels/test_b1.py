@@ -56,7 +56,8 @@ def codes(*shape: int, rng: torch.Generator) -> Tensor:
 
 # one element, a tile, a ragged one on each side, several lines, more steps than stages, no bits, no rows
 @pytest.mark.parametrize(
-    ("n", "m", "words"), [(1, 1, 1), (128, 256, 16), (129, 255, 17), (260, 257, 3), (3, 5, 120), (2, 3, 0), (0, 5, 2)]
+    ("n", "m", "words"),
+    [(1, 1, 1), (128, 256, 16), (129, 255, 17), (260, 257, 3), (3, 5, 120), (2, 3, 0), (0, 5, 2)],
 )
 def test_pairwise_equals_reference(cores: Way, n: int, m: int, words: int, rng: torch.Generator) -> None:
     cores.equals_reference(hamming.pairwise, codes(n, words, rng=rng), codes(m, words, rng=rng))
@@ -81,14 +82,17 @@ def test_nearest_equals_reference(cores: Way, n: int, m: int, bits: int, k: int,
 
 
 # even and odd numbers of squares on the diagonal, ties everywhere at 5 bits, all others as neighbours
-@pytest.mark.parametrize(("n", "bits", "k"), [(0, 40, 0), (1, 40, 0), (2, 1, 1), (34, 9, 33), (270, 5, 2), (530, 90, 1)])
+@pytest.mark.parametrize(
+    ("n", "bits", "k"), [(0, 40, 0), (1, 40, 0), (2, 1, 1), (34, 9, 33), (270, 5, 2), (530, 90, 1)]
+)
 def test_self_nearest_equals_reference(cores: Way, n: int, bits: int, k: int, rng: torch.Generator) -> None:
     cores.equals_reference(neighbours.self_nearest, packed(n, bits, 0.5, rng), k)
 
 
 def test_chunks_meet_in_pairs(cores: Way, monkeypatch: pytest.MonkeyPatch, rng: torch.Generator) -> None:
     monkeypatch.setattr(module("blocks"), "BUDGET_BYTES", 1)
-    words, told = packed(520, 6, 0.5, rng), []
+    words = packed(520, 6, 0.5, rng)
+    told: list[tuple[int, int]] = []
     cores.equals_reference(neighbours.self_nearest, words, 1, progress=partial(note, told))
     assert told[:6] == [(done, 6) for done in range(1, 7)]
     cores.equals_reference(neighbours.nearest, words[:140], words[100:200], 2)
@@ -112,7 +116,8 @@ def test_minima_are_as_wide_as_distances(cores: Way, words: int, rng: torch.Gene
 
 # rows, words, components: one row, one component, all apart, several tiles with mixed and with pure ones, no bits
 @pytest.mark.parametrize(
-    ("n", "words", "components"), [(1, 1, 1), (9, 2, 1), (65, 1, 65), (300, 17, 3), (600, 2, 2), (5, 0, 3), (0, 2, 1)]
+    ("n", "words", "components"),
+    [(1, 1, 1), (9, 2, 1), (65, 1, 65), (300, 17, 3), (600, 2, 2), (5, 0, 3), (0, 2, 1)],
 )
 def test_foreign_equals_reference(cores: Way, n: int, words: int, components: int, rng: torch.Generator) -> None:
     asked = question(n, words, components, "hamming", rng)
@@ -188,5 +193,5 @@ def test_the_first_choice_steps_back_and_says_nothing(monkeypatch: pytest.Monkey
     assert ways == ["b1", "triton", "cpu", "reference"]
     monkeypatch.setattr(device, "b1_objection", lambda *args, metric="hamming": "its self-test failed")
     assert torch.equal(hamming.pairwise(a, a), torch.zeros((2, 2), dtype=torch.int32))
-    with pytest.raises(BackendError, match="b1: its self-test failed$"):
+    with pytest.raises(BackendError, match=r"b1: its self-test failed$"):
         hamming.pairwise(a, a, backend="b1")

@@ -5,9 +5,9 @@
 
 A program gives a tile of ROWS x COLUMNS counts. Codes come in steps of 512 bits through a ring of swizzled shared
 memory; `mma.sync.m16n8k256 .and.popc` multiplies them. Which elements an assembly block is handed is a matter of
-layouts, so all of them are written down here: `Tile` is where counts are, and the axes below are how a tile of words
-falls apart into fragments. Tests run the kernels' own text over these layouts, and the machine code is checked; on
-a device `objection` counts some tiles and compares them with popcounts before it lets anybody in.
+layouts, so all of them are written down here: TILE is where counts are, and the axes in `shared_ones` are how a tile
+of words falls apart into fragments. Tests run the kernels' own text over these axes and read the machine code; on a
+device `b1_hamming.failure` compares some tiles with popcounts before anybody uses them.
 """
 
 from typing import NamedTuple
@@ -26,11 +26,13 @@ COLUMNS = gl.constexpr(256)
 STEP = gl.constexpr(16)  # words of a code that are multiplied at once: two fragments of 256 bits
 STAGES = gl.constexpr(4)  # of the ring
 WARPS = 8  # 2 x 4 of them, 64 x 64 counts each
-GROUP = gl.constexpr(16)  # lines of tiles that go through the columns together, so that these are read once from afar
+GROUP = gl.constexpr(
+    16
+)  # lines of tiles that go through the columns together, so that these are read once from afar
 LONGEST = gl.constexpr(1 << 28)  # no distance is longer; and the ones that a pair which is none lacks to be counted
 NONE = gl.constexpr(1 << 29)  # ones of a code that is none: it is farther than LONGEST from every other
 
-# 8 registers of a: rows g and g + 8 of words t, t + 4, t + 8, t + 12 for lane 4 g + t; of b: two groups of 8 columns
+# lane 4 g + t has 8 registers of a: rows g, g + 8 of words t, t + 4, t + 8, t + 12; of b: columns g, g + 8
 MULTIPLY = gl.constexpr(
     """{
 mma.sync.aligned.m16n8k256.row.col.s32.b1.b1.s32.and.popc {$0,$1,$2,$3},{$8,$9,$10,$11},{$16,$17},{$0,$1,$2,$3};

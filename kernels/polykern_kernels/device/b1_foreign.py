@@ -2,8 +2,8 @@
 """Gluon: nearest codes of other components on 1-bit tensor cores.
 
 The least (weight, name) of a row is one number of 64 bits, weight first, that tiles lower by an atomic minimum: no
-order of arrival changes the answer, and what has arrived tells a later tile that it need not begin. Rows and columns
-come ordered by component. Core distances are distances, or the largest number.
+order of arrival changes the answer, and what has arrived tells a later tile that it need not begin. Rows and
+columns come ordered by component. Core distances are distances, or the largest number.
 """
 
 from collections.abc import Callable

@@ -53,7 +53,9 @@ def failure(device: torch.device) -> str | None:
     rng = torch.Generator().manual_seed(0)
     try:
         for n, m, words in TESTED:
-            a, b = (torch.randint(-(2**31), 2**31, (rows, words), generator=rng).int().to(device) for rows in (n, m))
+            a, b = (
+                torch.randint(-(2**31), 2**31, (rows, words), generator=rng).int().to(device) for rows in (n, m)
+            )
             if not torch.equal(pairwise(a, b), hamming.pairwise(a, b)):
                 return f"its self-test failed on {device}: wrong distances of {n} x {m} codes of {words} words"
     except Exception as error:  # a compiler that cannot build the tile is a reason like any other

@@ -1,7 +1,7 @@
 # pyright: reportArgumentType=false
-"""Gluon: minima of blocks on 1-bit tensor cores, of which `blocks` makes lists of nearest codes; counts within radii.
+"""Gluon: minima of blocks on 1-bit tensor cores, of which `blocks` makes lists of nearest codes; counts in radii.
 
-Among the codes themselves a tile gives the minima of its rows and of its columns, so no tile lies below the diagonal.
+Among the codes themselves a tile gives the minima of its rows and of its columns, so none lies below the diagonal.
 """
 
 from collections.abc import Callable
@@ -125,7 +125,7 @@ def nearest(
 
 
 def self_nearest(words: Tensor, k: int, metric: str, progress: Callable[[int, int], None]) -> tuple[Tensor, Tensor]:
-    """Rows of minima are kept as the k least blocks, so chunks of rows meet in pairs and hold no more than a budget."""
+    """Of minima only the k least blocks of a row are kept, so parts of the rows meet in pairs, within a budget."""
     everyone = torch.arange(len(words), device=words.device)
     search, given = Search(words, words, k, everyone, metric), b1.codes(words)
     pairs = list(combinations_with_replacement(_squares(len(words) if k else 0, _kind(given).itemsize), 2))
@@ -192,7 +192,15 @@ def _empty(rows: Codes, columns: Codes) -> Tensor:
 
 
 def _launch(
-    programs: int, rows: Codes, columns: Codes, skip: Tensor, ours: Tensor, theirs: Tensor, *, both: bool, half: bool
+    programs: int,
+    rows: Codes,
+    columns: Codes,
+    skip: Tensor,
+    ours: Tensor,
+    theirs: Tensor,
+    *,
+    both: bool,
+    half: bool,
 ) -> None:
     b1_minima_kernel[(programs,)](
         *(rows.words, columns.words, rows.ones, columns.ones, skip, ours, theirs),

@@ -2,9 +2,9 @@
 """Triton: lists of nearest codes from the minima of blocks of BLOCK codes.
 
 Of a row's k nearest codes none lies outside the k blocks that are least by (minimum, block): each of those holds a
-code that comes before any code outside. So a tile kernel of some backend keeps the minimum of every block, one kernel
-here keeps k blocks a row, and another counts their codes again: no threshold, no list that can overflow, no order
-of arrival.
+code that comes before any code outside. So a tile kernel of some backend writes the minimum of every block, one
+kernel here keeps k blocks a row, and another counts their codes again: no threshold, no list that can overflow, no
+order of arrival.
 """
 
 from collections.abc import Callable
