@@ -29,6 +29,7 @@ class Build:
     launched   constexpr parameters whose value is the device module's constant of the same name
     options    what the launcher passes to the compiler, beside the device module's OPTIONS
     popcount   whether its work is popcounts
+    gluon      whether it is written in Gluon, for 1-bit tensor cores
     """
 
     family: str
@@ -39,6 +40,11 @@ class Build:
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     launched: tuple[str, ...] = ()
     popcount: bool = False
+    gluon: bool = False
+
+    @property
+    def architectures(self) -> tuple[int, ...]:
+        return tuple(a for a in ARCHITECTURES if a <= 90) if self.gluon else ARCHITECTURES
 
     @property
     def name(self) -> str:
@@ -47,12 +53,15 @@ class Build:
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """Machine code of one build: opcode -> how often; bytes of stack and local memory; registers a thread."""
+    """Machine code of one build: opcode -> how often, in all and in its innermost loops, the longest first; bytes
+    of stack and local memory; registers a thread; bytes of shared memory."""
 
     opcodes: dict[str, int]
+    loops: list[dict[str, int]]
     stack: int
     local: int
     registers: int
+    shared: int
 
 
 def _signs(element: str, kinks: int, each: bool) -> Build:
@@ -97,12 +106,33 @@ def _neighbours(kernel: str, jaccard: bool) -> Build:
     real = "*fp64" if jaccard else "*i32"
     types = {
         **dict.fromkeys(("a_ptr", "b_ptr", "a_ones_ptr", "b_ones_ptr"), "*i32"),
-        **{"skip_ptr": "*i64", "chosen_ptr": "*i64", "radii_ptr": real},
-        "out_ptr": "*i64" if "within" in kernel else real,
+        **{"skip_ptr": "*i64", "radii_ptr": real, "out_ptr": "*i64" if "within" in kernel else real},
     }
-    launched = ("BLOCK_M", "BLOCK_W") if "rescan" in kernel else ("BLOCK_N", "BLOCK_M")
-    variant = "jaccard" if jaccard else "hamming"
-    return Build("neighbours", kernel, variant, types, {"JACCARD": jaccard}, {}, launched, popcount=True)
+    variant, sizes = "jaccard" if jaccard else "hamming", {"JACCARD": jaccard, "BLOCK_M": 32}
+    return Build("neighbours", kernel, variant, types, sizes, {}, ("BLOCK_N",), popcount=True)
+
+
+def _blocks(kernel: str, minima: str, held: str, **constants: Any) -> Build:
+    types = {
+        **dict.fromkeys(("a_ptr", "b_ptr", "a_ones_ptr", "b_ones_ptr", "chosen_ptr"), "*i32"),
+        **{"minima_ptr": minima, "held_ptr": held, "out_ptr": held, "skip_ptr": "*i64"},
+    }
+    rescan = "rescan" in kernel
+    launched = ("BLOCK", "BLOCK_W") if rescan else ("MINIMA",)
+    options = {} if rescan else {"num_warps": max(1, min(8, constants["WIDE"] // 256))}
+    variant = "-".join([minima[1:], held[1:], *(str(c) for c in constants.values())])
+    return Build("blocks", kernel, variant, types, constants, options, launched, popcount=rescan)
+
+
+def _b1(family: str, kernel: str, variant: str, **constants: Any) -> Build:
+    minima = "*i16" if constants.get("LONE") == 2**15 - 1 else "*i32"
+    types = {
+        **dict.fromkeys(("a_ptr", "b_ptr", "a_ones_ptr", "b_ones_ptr", "a_core_ptr", "b_core_ptr"), "*i32"),
+        **dict.fromkeys(("a_component_ptr", "b_component_ptr", "b_name_ptr", "near_ptr", "radii_ptr"), "*i32"),
+        **{"rows_ptr": minima, "columns_ptr": minima, "skip_ptr": "*i64", "edge_ptr": "*i64"},
+        "out_ptr": "*i64" if "within" in kernel else "*i32",
+    }
+    return Build(f"b1_{family}", kernel, variant, types, constants, {"num_warps": 8}, gluon=True)
 
 
 def _foreign(jaccard: bool) -> Build:
@@ -113,9 +143,8 @@ def _foreign(jaccard: bool) -> Build:
         **dict.fromkeys(("a_core_ptr", "b_core_ptr", "near_ptr", "bound_ptr", "weight_ptr"), real),
     }
     variant, launched = "jaccard" if jaccard else "hamming", ("BLOCK_N", "BLOCK_M")
-    options = {"num_warps": 8}
     name = "foreign_nearest_kernel"
-    return Build("foreign", name, variant, types, {"JACCARD": jaccard}, options, launched, popcount=True)
+    return Build("foreign", name, variant, types, {"JACCARD": jaccard}, {}, launched, popcount=True)
 
 
 def _forms(kernel: str, variant: str = "any", *launched: str, **constants: Any) -> Build:
@@ -173,7 +202,7 @@ _CODES = {"a_ptr": "*i32", "b_ptr": "*i32", "out_ptr": "*i32"}
 _RASTER = {"words_ptr": "*i32", "right_ptr": "*i32", "down_ptr": "*i32"}
 
 BUILDS = (
-    Build("hamming", "hamming_pairwise_kernel", "64x64", _CODES, {"BLOCK_N": 64, "BLOCK_M": 64}, popcount=True),
+    Build("hamming", "hamming_pairwise_kernel", "tile", _CODES, {}, {}, ("BLOCK_N", "BLOCK_M"), popcount=True),
     Build("hamming", "hamming_aligned_kernel", "16x64", _CODES, {"BLOCK_N": 16, "BLOCK_W": 64}, popcount=True),
     *(
         Build(
@@ -211,9 +240,27 @@ BUILDS = (
     *(_grid("fp64", *case) for case in ((1, True), (2, True), (2, False))),
     *(
         _neighbours(f"neighbours_{kernel}_kernel", jaccard)
-        for kernel in ("minima", "rescan", "within")
+        for kernel in ("minima", "within")
         for jaccard in (False, True)
     ),
+    *(_blocks("blocks_rescan_kernel", "*i32", held, JACCARD=held == "*fp64") for held in ("*i32", "*fp64")),
+    *(
+        _blocks("blocks_choose_kernel", minima, held, WIDE=wide)
+        for minima, held, wide in (("*i16", "*i32", 16), ("*i32", "*i32", 1), ("*fp64", "*fp64", 512))
+    ),
+    _b1("hamming", "b1_pairwise_kernel", "any"),
+    *(
+        _b1("neighbours", "b1_minima_kernel", variant, LONE=lone, BOTH=both, HALF=half)
+        for variant, lone, both, half in (
+            ("rows", 2**15 - 1, False, False),
+            ("rows-long", 2**31 - 1, False, False),
+            ("both", 2**15 - 1, True, False),
+            ("half", 2**15 - 1, True, True),
+            ("half-long", 2**31 - 1, True, True),
+        )
+    ),
+    _b1("neighbours", "b1_within_kernel", "any"),
+    _b1("foreign", "b1_foreign_kernel", "any"),
     *(
         _profiles(kernel, launched, variant, **ones)
         for kernel, launched in (
@@ -247,6 +294,7 @@ def compiled(build: Build, architecture: int, folder: Path) -> Machine:
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
+    from triton.experimental.gluon._runtime import GluonASTSource
 
     module = importlib.import_module(f"polykern_kernels.device.{build.family}")
     kernel = getattr(module, build.kernel)
@@ -254,7 +302,9 @@ def compiled(build: Build, architecture: int, folder: Path) -> Machine:
     known = {**build.types, **dict.fromkeys(constants, "constexpr")}
     signature = {name: known.get(name, "i32") for name in kernel.arg_names}
     aligned = {(i,): [["tt.divisibility", 16]] for i, n in enumerate(kernel.arg_names) if n.endswith("_ptr")}
-    source = ASTSource(kernel, signature=signature, constexprs=constants, attrs=aligned)
+    source = (GluonASTSource if build.gluon else ASTSource)(
+        kernel, signature=signature, constexprs=constants, attrs=aligned
+    )
     made = triton.compile(
         source,
         target=GPUTarget("cuda", architecture, 32),
@@ -266,9 +316,27 @@ def compiled(build: Build, architecture: int, folder: Path) -> Machine:
     usage = _output(tools / "cuobjdump", "-res-usage", cubin)
     sass = _output(tools / "nvdisasm", "-c", cubin)
     found = {key: int(value) for key, value in re.findall(r"\b(REG|STACK|LOCAL):(\d+)", usage)}
-    opcode = re.compile(r"/\*[0-9a-f]{4,5}\*/\s+(?:@!?U?P\w+ )?\s*([A-Z0-9_]+)")
-    counts = collections.Counter(m.group(1) for m in map(opcode.search, sass.splitlines()) if m)
-    return Machine(dict(counts), found["STACK"], found["LOCAL"], found["REG"])
+    counts, loops = _read(sass)
+    return Machine(counts, loops, found["STACK"], found["LOCAL"], found["REG"], made.metadata.shared)
+
+
+def _read(sass: str) -> tuple[dict[str, int], list[dict[str, int]]]:
+    """Opcodes of all instructions, and of those between a label and a branch back to it that is the innermost."""
+    instruction = re.compile(r"/\*[0-9a-f]{4,5}\*/\s+(?:@!?U?P\w+ )?\s*([A-Z0-9_]+)(.*)")
+    opcodes: list[str] = []
+    labels: dict[str, int] = {}
+    loops: list[tuple[int, int]] = []
+    for line in sass.splitlines():
+        if label := re.match(r"\s*(\.L_x_\d+):", line):
+            labels[label[1]] = len(opcodes)
+        if found := instruction.search(line):
+            opcodes.append(found[1])
+            target = re.search(r"\.L_x_\d+", found[2]) if found[1] == "BRA" else None
+            if target and target[0] in labels:
+                loops.append((labels[target[0]], len(opcodes)))
+    inner = [x for x in loops if not any(x[0] <= y[0] and y[1] <= x[1] for y in loops if y != x)]
+    inner.sort(key=lambda x: x[0] - x[1])
+    return dict(collections.Counter(opcodes)), [dict(collections.Counter(opcodes[a:b])) for a, b in inner]
 
 
 def _output(*command: object) -> str:
@@ -281,7 +349,7 @@ def main() -> None:
         machines = {
             f"{build.name}/sm_{architecture}": dataclasses.asdict(compiled(build, architecture, Path(name)))
             for build in BUILDS
-            for architecture in ARCHITECTURES
+            for architecture in build.architectures
         }
     json.dump(machines, sys.stdout)
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.kernels import sass
 
-NAMES = [f"{build.name}/sm_{architecture}" for build in sass.BUILDS for architecture in sass.ARCHITECTURES]
+NAMES = [f"{build.name}/sm_{architecture}" for build in sass.BUILDS for architecture in build.architectures]
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +45,28 @@ def test_counts_with_popc(machines: dict[str, Any], name: str) -> None:
 @pytest.mark.parametrize("architecture", [80, 90])
 def test_convolves_on_the_tensor_cores(machines: dict[str, Any], architecture: int) -> None:
     assert machines[f"forms_convolve_kernel-any/sm_{architecture}"]["opcodes"].get("DMMA", 0) > 0
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n.startswith("b1_")])
+def test_multiplies_bits_on_tensor_cores(machines: dict[str, Any], name: str) -> None:
+    machine = machines[name]
+    hot = next(loop for loop in machine["loops"] if "BMMA" in loop)
+    assert (hot["BMMA"], hot["LDSM"], hot["LDGSTS"]) == (64, 16, 6)  # 64 x 64 counts a warp, 512 bits
+    assert sum(hot.values()) <= 124
+    assert not {"MOV", "IMMA", "POPC", "STS"} & hot.keys()
+    assert machine["opcodes"]["BMMA"] in (64, 128)  # the loop, and its last turn apart
+    assert machine["registers"] <= 255
+    assert machine["shared"] <= 99 << 10  # what a block may have on Ada
+
+
+TILES = ("hamming_pairwise", "neighbours_minima", "neighbours_within", "foreign_nearest")
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n.startswith(TILES)])
+def test_a_population_count_serves_two_words(machines: dict[str, Any], name: str) -> None:
+    hot = next(loop for loop in machines[name]["loops"] if "POPC" in loop)
+    assert hot["POPC"] == 32  # a thread's 32 pairs, two words of each
+    assert hot["LOP3"] <= 4 * 32 + 4
 
 
 def test_every_kernel_is_compiled() -> None:
