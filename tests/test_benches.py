@@ -17,13 +17,14 @@ from polykern_benches._board import Reading
 from polykern_benches._clock import Sample
 from polykern_benches._document import document, read, write
 from polykern_benches._harness import Case, Measured, Setting, Trial
+from polykern_benches.ceilings import NAMES
 from polykern_kernels._cost import Cost
 from polykern_kernels._dispatch import Impl
 from tests.test_house import keys
 
 ROOT = Path(__file__).parents[1]
 TOY = Setting("cpu", small=True)
-HIGH = dict.fromkeys(("copy", "popcount", "float64_gemm", "float32_gemm", "b1_mma"), 1e18)
+HIGH = dict.fromkeys(NAMES, 1e18)
 TIMED = {
     "samples_ms", "throttled", "samples", "median_ms", "p20_ms", "p80_ms", "cv", "added_bytes", "gpu", "told",
     "work", "roofline",
@@ -34,7 +35,7 @@ NAMED = {"case", "params", "dtype", "backend", "peer", "device"}
 @pytest.fixture
 def high(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ceilings that nothing reaches, at no time."""
-    monkeypatch.setattr(_work, "ceilings", lambda device, small: HIGH)
+    monkeypatch.setattr(_work, "measured", lambda device, small, units: HIGH)
 
 
 def toy(operation: str = "toy.case", **more: Any) -> Case:
@@ -76,9 +77,9 @@ def test_every_case_runs_at_toy_size(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert [Path(p).name for p in said["plots"]] == ["roofline.png", "scaling.png"]
     cases = _suite.cases(TOY)
     assert {r["case"] for r in written["results"]} == {c.operation for c in cases}
-    assert len({json.dumps([r[k] for k in ("case", "params", "dtype", "backend")]) for r in written["results"]}) == (
-        len(written["results"])
-    )
+    assert len(
+        {json.dumps([r[k] for k in ("case", "params", "dtype", "backend")]) for r in written["results"]}
+    ) == (len(written["results"]))
     for record in written["results"]:
         assert record.keys() == NAMED | ({"skipped"} if "skipped" in record else TIMED), record
         if "skipped" in record:
@@ -111,7 +112,10 @@ def test_listing_makes_no_data(capsys: pytest.CaptureFixture[str], monkeypatch: 
 
 def test_the_package_is_the_command() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "polykern_benches", "--filter", "no.such"], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "polykern_benches", "--filter", "no.such"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 2
     assert "there is no such case" in done.stderr
@@ -172,7 +176,7 @@ def test_the_gate_sees_one_wrong_bit() -> None:
 
 
 def test_faster_than_light_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_work, "ceilings", lambda device, small: {"copy": 1.0, "popcount": 1.0})
+    monkeypatch.setattr(_work, "measured", lambda device, small, units: {"copy": 1.0, "popcount": 1.0})
     (record,), _ = _suite.run([toy()], TOY, None, lambda *args: None)
     assert "of the ceiling of bytes: the ceiling or the cost is wrong" in record["failed"]
     assert record["samples_ms"]
@@ -180,7 +184,7 @@ def test_faster_than_light_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_ceilings_are_measured_again_before_they_are_blamed(monkeypatch: pytest.MonkeyPatch) -> None:
     found = iter([{"copy": 1.0}, {"copy": 1.0}, {"copy": 2.0}, {"copy": 1e15}])
-    monkeypatch.setattr(_work, "ceilings", lambda device, small: next(found))
+    monkeypatch.setattr(_work, "measured", lambda device, small, units: next(found))
     (record,), ceilings = _suite.run([toy()], TOY, None, lambda *args: None)
     assert ceilings == {"copy": 1e15}
     assert 0 < record["roofline"]["share"] <= 1
@@ -205,7 +209,10 @@ def test_an_error_of_one_way_does_not_end_the_others() -> None:
 def test_a_peer_is_given_the_same_data() -> None:
     peer = Impl("theirs", lambda x: x + 1, lambda *args: None)
     trial = Trial((torch.empty(0),), lambda way: 1, lambda got: got == 1, beside=lambda run: run(0))
-    assert [r["backend"] for r in _measure.records(toy(setup=lambda: trial, peers=(peer,)), TOY)] == ["cpu", "theirs"]
+    assert [r["backend"] for r in _measure.records(toy(setup=lambda: trial, peers=(peer,)), TOY)] == [
+        "cpu",
+        "theirs",
+    ]
 
 
 def test_a_peer_that_is_not_there_says_how_to_get_it() -> None:
@@ -297,14 +304,16 @@ def test_a_peer_is_held_against_the_unit_of_ours() -> None:
     case = toy(ways=(ours,), peers=(peer,))
     trial = case.setup()
     held = [
-        _measure._Run(case, trial, way, peer=way is peer, setting=Setting("cuda", small=True), board=None).held_against()
+        _measure._Run(
+            case, trial, way, peer=way is peer, setting=Setting("cuda", small=True), board=None
+        ).held_against()
         for way in (ours, peer)
     ]
     assert held == ["b1", "b1"]
 
 
 def test_ceilings_are_positive() -> None:
-    assert min(_work.ceilings("cpu", small=True).values()) > 0
+    assert min(_work.measured("cpu", small=True, units=("bytes", "words")).values()) > 0
 
 
 # --- the file --------------------------------------------------------------------------------------
@@ -327,7 +336,13 @@ def test_the_writer_writes_what_the_format_says() -> None:
     record = only(toy())
     _measure.weigh(record, {"popcount": 1e18})
     whole, expected = document(TOY, None, [record], {"popcount": 1e18}), printed()
-    open_ended = (".results[].params.", ".results[].work.", ".ceilings.", ".results[].skipped", ".results[].throttled")
+    open_ended = (
+        ".results[].params.",
+        ".results[].work.",
+        ".ceilings.",
+        ".results[].skipped",
+        ".results[].throttled",
+    )
     found, said = ({k for k in keys(x) if not k.startswith(open_ended)} for x in (whole, expected))
     assert found - {".env.vector"} == said - {".env.vector[]"} or found == said
 
@@ -363,7 +378,9 @@ def test_a_torn_file_and_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 def test_a_way_is_a_record_whatever_the_device() -> None:
     """On a GPU the ways of the CPU are no competitors, nor is Triton's interpreter on a CPU."""
-    ways = tuple(Impl(name, lambda: None, lambda *args: None) for name in ("b1", "triton", "cpu", "torch", "reference"))
+    ways = tuple(
+        Impl(name, lambda: None, lambda *args: None) for name in ("b1", "triton", "cpu", "torch", "reference")
+    )
     case = replace(toy(), ways=ways)
     assert _measure.ways(case, TOY)[0] == ["cpu", "torch"]
     assert _measure.ways(case, Setting("cuda", small=True))[0] == ["b1", "triton", "torch"]

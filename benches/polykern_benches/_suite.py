@@ -61,7 +61,8 @@ def run(
     families, and the highest counts. A share above 100% has them measured again, and if it stays the record is a
     failure.
     """
-    ceilings = _work.ceilings(setting.device, setting.small)
+    units = _counted(wanted, setting)
+    ceilings = _work.measured(setting.device, setting.small, units)
     found: list[dict[str, Any]] = []
     done = 0
     for _, family in groupby(wanted, lambda case: case.operation.partition(".")[0]):
@@ -69,9 +70,20 @@ def run(
             progress(case.operation, done, len(wanted))
             found += _measure.records(case, setting, board)
             done += 1
-        ceilings = higher(ceilings, _work.ceilings(setting.device, setting.small))
+        ceilings = higher(ceilings, _work.measured(setting.device, setting.small, units))
     progress("cases", done, len(wanted))
     return found, _weighed(found, ceilings, setting)
+
+
+def _counted(wanted: Sequence[Case], setting: Setting) -> set[str]:
+    """The units that the work of the cases is counted in."""
+    return {
+        unit
+        for case in wanted
+        if case.cost is not None
+        for way in _measure.ways(case, setting)[0]
+        for unit in _work.amounts(case.cost, way, case.precision)
+    }
 
 
 def _weighed(found: list[dict[str, Any]], ceilings: Rates, setting: Setting) -> Rates:
@@ -79,7 +91,8 @@ def _weighed(found: list[dict[str, Any]], ceilings: Rates, setting: Setting) -> 
     for _ in range(REMEASURED):
         if max(map(lambda r: _measure.weigh(r, ceilings), found), default=0.0) <= 1:
             return ceilings
-        ceilings = higher(ceilings, _work.ceilings(setting.device, setting.small))
+        units = {unit for record in found for unit in record.get("work") or ()}
+        ceilings = higher(ceilings, _work.measured(setting.device, setting.small, units))
     for record in found:
         if (share := _measure.weigh(record, ceilings)) > 1:
             bound = record["roofline"]["bound"]
