@@ -57,11 +57,12 @@ def run(
 ) -> tuple[list[dict[str, Any]], Rates]:
     """The records of the cases, and the ceilings that their shares are of.
 
-    A ceiling is a best case, and one moment may not show it: those of the units met so far are measured after every
-    family, and the highest counts. A share above 100% has them measured again, and if it stays the record is a
+    A ceiling is a best case, and one moment may not show it: they are measured before, between and after the
+    families, and the highest counts. A share above 100% has them measured again, and if it stays the record is a
     failure.
     """
-    ceilings: Rates = {}
+    units = _counted(wanted, setting)
+    ceilings = _work.measured(setting.device, setting.small, units)
     found: list[dict[str, Any]] = []
     done = 0
     for _, family in groupby(wanted, lambda case: case.operation.partition(".")[0]):
@@ -69,9 +70,20 @@ def run(
             progress(case.operation, done, len(wanted))
             found += _measure.records(case, setting, board)
             done += 1
-        ceilings = higher(ceilings, _measured(found, setting))
+        ceilings = higher(ceilings, _work.measured(setting.device, setting.small, units))
     progress("cases", done, len(wanted))
     return found, _weighed(found, ceilings, setting)
+
+
+def _counted(wanted: Sequence[Case], setting: Setting) -> set[str]:
+    """The units that the work of the cases is counted in."""
+    return {
+        unit
+        for case in wanted
+        if case.cost is not None
+        for way in _measure.ways(case, setting)[0]
+        for unit in _work.amounts(case.cost, way, case.precision)
+    }
 
 
 def _weighed(found: list[dict[str, Any]], ceilings: Rates, setting: Setting) -> Rates:
@@ -79,15 +91,10 @@ def _weighed(found: list[dict[str, Any]], ceilings: Rates, setting: Setting) -> 
     for _ in range(REMEASURED):
         if max(map(lambda r: _measure.weigh(r, ceilings), found), default=0.0) <= 1:
             return ceilings
-        ceilings = higher(ceilings, _measured(found, setting))
+        units = {unit for record in found for unit in record.get("work") or ()}
+        ceilings = higher(ceilings, _work.measured(setting.device, setting.small, units))
     for record in found:
         if (share := _measure.weigh(record, ceilings)) > 1:
             bound = record["roofline"]["bound"]
             record["failed"] = f"{share:.0%} of the ceiling of {bound}: the ceiling or the cost is wrong"
     return ceilings
-
-
-def _measured(found: list[dict[str, Any]], setting: Setting) -> Rates:
-    """The ceilings of every unit that the records take."""
-    units = {unit for record in found for unit in record.get("work") or ()}
-    return _work.measured(setting.device, setting.small, units)
