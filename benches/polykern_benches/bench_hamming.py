@@ -3,16 +3,20 @@
 from torch import Tensor
 
 from polykern_benches._harness import Case, Setting, Trial, codes, same
+from polykern_benches.peers import pairwise
 from polykern_kernels import hamming
 
 CHECKED = 16  # rows the reference repeats
+SIZES = [(4096, 96), (20000, 96)]  # codes and words; the distances of the second are 1.6 GB
+AT_ONCE = 1 << 14  # codes that need not be asked for
+PEERS = tuple(peer for peer in pairwise.PEERS if peer.name != "numkong-symmetric")  # half of the pairs
 
 
 def cases(setting: Setting) -> list[Case]:
     """Codes of 3072 bits among each other, and a raster of codes of 25,088 bits."""
     gpu = setting.device == "cuda"
     return [
-        _pairwise(setting, *setting.pick((16384, 96) if gpu else (4096, 96), (9, 3))),
+        *(_pairwise(setting, *size) for size in setting.pick([(16384, 96)] if gpu else SIZES, [(9, 3)])),
         _aligned(setting, *setting.pick((1 << 20, 96) if gpu else (1 << 17, 96), (9, 3))),
         _neighbours(setting, *setting.pick((512, 784) if gpu else (192, 784), (9, 3))),
     ]
@@ -27,6 +31,7 @@ def _pairwise(setting: Setting, n: int, words: int) -> Case:
             holds=lambda got: same(
                 got[-CHECKED:, -CHECKED:], hamming.pairwise(a[-CHECKED:], b[-CHECKED:], backend="reference")
             ),
+            beside=lambda peer: peer(a, b),
         )
 
     return Case(
@@ -36,6 +41,9 @@ def _pairwise(setting: Setting, n: int, words: int) -> Case:
         cost=hamming.cost(n, n, words),
         ways=hamming.IMPLS["pairwise"],
         setup=setup,
+        peers=PEERS,
+        memory=4 * n * n * 3 + 64 * n * words,  # ours, and a peer's with what it is made of
+        heavy=n > AT_ONCE,
     )
 
 

@@ -1,14 +1,11 @@
-"""Exact nearest codes, beside faiss where it is installed.
+"""Exact nearest codes, beside the libraries that find them.
 
 `neighbours.limit` is no operation but what a distance is made of: exclusive or, popcount and addition, over words
 that sit in L1. The popcount roof is one of the three alone: the share of this row is what another row can have.
 """
 
-import importlib
-import importlib.util
 from collections.abc import Callable
 from functools import cache
-from typing import Any
 
 import numba
 import numpy as np
@@ -17,34 +14,41 @@ from torch import Tensor
 
 from polykern_benches._ceilings_cpu import L1_WORDS, PASSES, aligned_words, differences, differing
 from polykern_benches._harness import Case, Setting, Trial, codes, same
+from polykern_benches.peers import nearest
 from polykern_kernels import neighbours
 from polykern_kernels._cost import Cost
 from polykern_kernels._dispatch import Impl, cpu_objection
 
 K = 15
+MANY = 1_000_000  # rows of the largest search
+PEERS = tuple(peer for peer in nearest.PEERS if peer.name != "scikit-learn")  # which takes minutes
+FLAT = tuple(peer for peer in PEERS if peer.name.startswith("faiss"))
+FAISS = FLAT[0]
 CHECKED = 1536  # words of rows that the reference repeats; it unpacks every bit
 
 
 def cases(setting: Setting) -> list[Case]:
     """Random codes of 3,072 and of 36,864 bits, among others and among themselves."""
-    n = setting.pick(65536 if setting.device == "cuda" else 20000, 40)
+    gpu = setting.device == "cuda"
+    n, k = setting.pick(65536 if gpu else 20000, 40), setting.pick(K, 3)
     few = setting.pick(2000, 9)
     short, long = setting.pick(96, 3), setting.pick(1152, 5)
-    found = [_nearest(setting, n, n, short), _nearest(setting, few, n, long)]
-    found += [_self_nearest(setting, n, short), _self_nearest(setting, n, long)]
-    return found if setting.device == "cuda" else [_limit(setting), *found]
+    found = [_nearest(setting, n, n, short, k), _nearest(setting, few, n, long, k)]
+    found += [_self_nearest(setting, n, short, k), _self_nearest(setting, n, long, k)]
+    if not gpu:
+        return [_limit(setting), *found]
+    # all pairs with next to nothing behind them, and the search of a million codes
+    return [_nearest(setting, n, n, short, 1), *found, _self_nearest(setting, setting.pick(MANY, 60), short, 16)]
 
 
-def _nearest(setting: Setting, n: int, m: int, words: int) -> Case:
-    k = setting.pick(K, 3)
-
+def _nearest(setting: Setting, n: int, m: int, words: int, k: int) -> Case:
     def setup() -> Trial:
         a, b = (codes(rows, words, device=setting.device, seed=seed) for rows, seed in ((n, 0), (m, 1)))
 
         @cache
         def truth() -> tuple[Tensor, ...]:
             part = neighbours.nearest(a[-_checked(words) :], b, k, backend="reference")
-            return (*part, _faiss(a, b, k)) if _faiss_objection(a) is None else part
+            return (*part, FAISS.run(a, b, k)) if FAISS.objection(a, b) is None else part
 
         return Trial(
             inputs=(a, b),
@@ -60,13 +64,11 @@ def _nearest(setting: Setting, n: int, m: int, words: int) -> Case:
         cost=neighbours.cost(n, m, words, k),
         ways=neighbours.IMPLS["nearest"],
         setup=setup,
-        peers=(FAISS,),
+        peers=PEERS if words < 1000 else FLAT,
     )
 
 
-def _self_nearest(setting: Setting, n: int, words: int) -> Case:
-    k = setting.pick(K, 3)
-
+def _self_nearest(setting: Setting, n: int, words: int, k: int) -> Case:
     def setup() -> Trial:
         x = codes(n, words, device=setting.device)
 
@@ -77,7 +79,7 @@ def _self_nearest(setting: Setting, n: int, words: int) -> Case:
         def truth() -> tuple[Tensor, ...]:
             own = torch.arange(n, device=x.device)[-_checked(words) :]
             part = neighbours.nearest(x[own], x, k, skip=own, backend="reference")
-            return (*part, *beside(_faiss)) if words < 1000 and _faiss_objection(x) is None else part
+            return (*part, *beside(FAISS.run)) if words < 1000 and FAISS.objection(x) is None else part
 
         return Trial(
             inputs=(x,),
@@ -93,7 +95,7 @@ def _self_nearest(setting: Setting, n: int, words: int) -> Case:
         cost=neighbours.cost_self(n, words, k),
         ways=neighbours.IMPLS["self_nearest"],
         setup=setup,
-        peers=(FAISS,) if words < 1000 else (),
+        peers=FLAT if words < 1000 else (),
     )
 
 
@@ -129,24 +131,3 @@ def _limit(setting: Setting) -> Case:
         ways=(Impl("cpu", run, cpu_objection),),
         setup=lambda: Trial((torch.empty(0),), run, holds),
     )
-
-
-# --- the peer -----------------------------------------------------------------------------------
-
-
-def _faiss_objection(*args: Tensor) -> str | None:
-    """Why faiss cannot run, or None."""
-    return cpu_objection(*args) if importlib.util.find_spec("faiss") else "not installed: pip install faiss-cpu"
-
-
-def _faiss(a: Tensor, b: Tensor, k: int) -> Tensor:
-    """Distances of IndexBinaryFlat, as many threads as ours."""
-    faiss: Any = importlib.import_module("faiss")
-    faiss.omp_set_num_threads(numba.get_num_threads())
-    rows, columns = (np.ascontiguousarray(x.numpy()).view(np.uint8) for x in (a, b))
-    index = faiss.IndexBinaryFlat(8 * columns.shape[1])
-    index.add(columns)
-    return torch.from_numpy(index.search(rows, k)[0])
-
-
-FAISS = Impl("faiss", _faiss, _faiss_objection)

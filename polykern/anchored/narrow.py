@@ -4,8 +4,8 @@ Small differences may fall below the range of float16 and sums of products may l
 power of two on the host. Where rows are written anew (behind an activation, in front of a first product) the unit
 follows the largest entry that the same place had in the first pass (`polykern.arithmetic.Units`): entries then lie
 below 16, with a headroom of 4,000, and keep all of their bits down to 2**-14. What overflows nevertheless becomes
-infinite, is counted by the next activation (`polykern_kernels.narrow`), and its batch is done again with a scale for
-every group.
+infinite, is counted by the next activation (`polykern_kernels.narrow`), and its batch is done again with a scale
+for every group.
 """
 
 from collections.abc import Callable
