@@ -29,6 +29,9 @@ class Build:
     launched   constexpr parameters whose value is the device module's constant of the same name
     options    what the launcher passes to the compiler, beside the device module's OPTIONS
     popcount   whether its work is popcounts
+    multiples  run-time integers that a launch finds to be multiples of 16
+    budget     instructions a pass of its longest loop may take before it waits for them and not for memory;
+               such a kernel loads 16 bytes at a time
     """
 
     family: str
@@ -39,6 +42,8 @@ class Build:
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     launched: tuple[str, ...] = ()
     popcount: bool = False
+    multiples: tuple[str, ...] = ()
+    budget: int = 0
 
     @property
     def name(self) -> str:
@@ -47,20 +52,35 @@ class Build:
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """Machine code of one build: opcode -> how often; bytes of stack and local memory; registers a thread."""
+    """Machine code of one build.
+
+    opcodes    opcode -> how often
+    modified   opcode with its modifiers -> how often
+    loop       instructions of the longest loop
+    stack      bytes of stack
+    local      bytes of local memory
+    registers  of a thread
+    """
 
     opcodes: dict[str, int]
+    modified: dict[str, int]
+    loop: int
     stack: int
     local: int
     registers: int
 
 
-def _signs(element: str, kinks: int, each: bool) -> Build:
+def _signs(element: str, kinks: int, each: bool, aligned: bool) -> Build:
     wide = "*fp32" if element in ("fp16", "bf16") else f"*{element}"
     types = {"x_ptr": f"*{element}", "floor_ptr": wide, "words_ptr": "*i32", "ones_ptr": "*i32", "nans_ptr": "*i64"}
-    constants = {"KINKS": kinks, "EACH": each, "BLOCK_W": 32}
-    variant = f"{element}-{kinks}{'each' if each else ''}"
-    return Build("pack", "pack_signs_kernel", variant, types, constants, popcount=True)
+    constants = {"KINKS": kinks, "EACH": each, "ALIGNED": aligned, "ALONE": aligned}
+    variant = f"{element}-{kinks}{'each' if each else ''}{'' if aligned else '-split'}"
+    launched = ("BLOCK_R", "BLOCK_W")
+    # a processor issues 128 instructions of threads a clock, and its share of 4.3 TB/s is 16.5 bytes: 8 for each;
+    # a pass reads 16 elements a thread and writes a bit for each and each threshold
+    moved = 16 * {"bf16": 2, "fp32": 4, "fp64": 8}[element] + 2 * kinks
+    multiples, budget = (("UNITS", "WORDS", "SPAN"), 8 * moved) if aligned else ((), 0)
+    return Build("pack", "pack_signs_kernel", variant, types, constants, {}, launched, True, multiples, budget)
 
 
 def _grid(element: str, kinks: int, activate: bool) -> Build:
@@ -161,8 +181,9 @@ BUILDS = (
         )
         for variant, ones in (("any-bit", {}), ("second-bit", {"OFFSET": 1, "WORDS": 1, "ROWS": 1}))
     ),
-    *(_signs(element, 1, False) for element in ("bf16", "fp64")),
-    _signs("fp32", 2, True),
+    *(_signs(element, 1, False, True) for element in ("bf16", "fp32", "fp64")),
+    _signs("bf16", 2, False, True),
+    _signs("fp32", 2, True, False),
     Build("pack", "pack_unpack_kernel", "1024", {"words_ptr": "*i32", "out_ptr": "*u8"}, {"BLOCK": 1024}),
     Build("pack", "pack_place_kernel", "256", {"part_ptr": "*i32", "out_ptr": "*i32"}, {"BLOCK": 256}),
     _grid("fp32", 1, True),
@@ -197,7 +218,8 @@ def compiled(build: Build, architecture: int, folder: Path) -> Machine:
     constants = {**build.constants, **{name: getattr(module, name) for name in build.launched}}
     known = {**build.types, **dict.fromkeys(constants, "constexpr")}
     signature = {name: known.get(name, "i32") for name in kernel.arg_names}
-    aligned = {(i,): [["tt.divisibility", 16]] for i, n in enumerate(kernel.arg_names) if n in build.types}
+    known_multiples = {*build.types, *build.multiples}
+    aligned = {(i,): [["tt.divisibility", 16]] for i, n in enumerate(kernel.arg_names) if n in known_multiples}
     source = ASTSource(kernel, signature=signature, constexprs=constants, attrs=aligned)
     made = triton.compile(
         source,
@@ -210,9 +232,28 @@ def compiled(build: Build, architecture: int, folder: Path) -> Machine:
     usage = _output(tools / "cuobjdump", "-res-usage", cubin)
     sass = _output(tools / "nvdisasm", "-c", cubin)
     found = {key: int(value) for key, value in re.findall(r"\b(REG|STACK|LOCAL):(\d+)", usage)}
-    opcode = re.compile(r"/\*[0-9a-f]{4,5}\*/\s+(?:@!?U?P\w+ )?\s*([A-Z0-9_]+)")
-    counts = collections.Counter(m.group(1) for m in map(opcode.search, sass.splitlines()) if m)
-    return Machine(dict(counts), found["STACK"], found["LOCAL"], found["REG"])
+    modified, loop = instructions(sass)
+    opcodes: collections.Counter[str] = collections.Counter()
+    for name, count in modified.items():
+        opcodes[name.split(".")[0]] += count
+    return Machine(dict(opcodes), modified, loop, found["STACK"], found["LOCAL"], found["REG"])
+
+
+def instructions(sass: str) -> tuple[dict[str, int], int]:
+    """Opcodes with their modifiers, and the instructions of the longest way from a label back to it."""
+    opcode = re.compile(r"/\*[0-9a-f]{4,5}\*/\s+(?:@!?U?P\w+ )?\s*([A-Z0-9_.]+)(.*)")
+    counts: collections.Counter[str] = collections.Counter()
+    labels: dict[str, int] = {}
+    loop = 0
+    for line in sass.splitlines():
+        if label := re.match(r"(\.L_x_\d+):", line):
+            labels[label.group(1)] = counts.total()
+        elif found := opcode.search(line):
+            counts[found.group(1)] += 1
+            target = re.search(r"\.L_x_\d+", found.group(2))
+            if found.group(1).startswith("BRA") and target and target.group() in labels:
+                loop = max(loop, counts.total() - labels[target.group()])
+    return dict(counts), loop
 
 
 def _output(*command: object) -> str:

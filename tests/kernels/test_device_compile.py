@@ -42,6 +42,15 @@ def test_counts_with_popc(machines: dict[str, Any], name: str) -> None:
     assert machines[name]["opcodes"].get("POPC", 0) > 0
 
 
+@pytest.mark.parametrize(
+    "name", [n for n in NAMES if any(b.budget and n.startswith(f"{b.name}/") for b in sass.BUILDS)]
+)
+def test_waits_for_memory_alone(machines: dict[str, Any], name: str) -> None:
+    budget = next(b.budget for b in sass.BUILDS if name.startswith(f"{b.name}/"))
+    assert 16 < machines[name]["loop"] <= budget
+    assert any(op.startswith("LDG") and ".128" in op for op in machines[name]["modified"])
+
+
 def test_every_kernel_is_compiled() -> None:
     device = Path(sass.__file__).parents[2] / "kernels/polykern_kernels/device"
     written = {

@@ -81,6 +81,24 @@ def test_takes_views_and_parameters(way: Way, rng: torch.Generator) -> None:
     way.equals_reference(pack.signs, x.T)
 
 
+@pytest.mark.parametrize("programs", [1, 1 << 20])
+@pytest.mark.parametrize("units", [600, 1024])
+def test_rows_of_one_program_and_of_several(
+    way: Way, units: int, programs: int, rng: torch.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if way.backend != "triton":
+        pytest.skip("the loops of the CPU have whole rows")
+    from polykern_kernels.device import pack as device
+
+    monkeypatch.setattr(device, "PROGRAMS", programs)
+    x = numbers(11, units, torch.bfloat16, rng)
+    way.equals_reference(pack.signs, x)
+    way.equals_reference(pack.signs, x, [0.0, 6.0, -1.0])
+    x[10, -1] = x[0, 0] = torch.nan
+    with pytest.raises(ValueError, match=r"x holds 2 NaN"):
+        pack.signs(way.place(x), [0.0, 6.0], backend="triton")
+
+
 @given(st.integers(1, 3), st.integers(1, 80), st.integers(0, 2**31))
 @settings(deadline=None, max_examples=25)
 def test_there_and_back(rows: int, units: int, seed: int) -> None:
