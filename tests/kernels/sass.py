@@ -30,8 +30,8 @@ class Build:
     options    what the launcher passes to the compiler, beside the device module's OPTIONS
     popcount   whether its work is popcounts
     multiples  run-time integers that a launch finds to be multiples of 16
-    budget     instructions a pass of its longest loop may take before it waits for them and not for memory;
-               such a kernel loads 16 bytes at a time
+    budget     instructions a pass of its longest loop may take, or all of them where there is none, before it
+               waits for them and not for memory; such a kernel loads 16 bytes at a time
     """
 
     family: str
@@ -56,7 +56,7 @@ class Machine:
 
     opcodes    opcode -> how often
     modified   opcode with its modifiers -> how often
-    loop       instructions of the longest loop
+    loop       instructions of the longest loop; all where there is none
     stack      bytes of stack
     local      bytes of local memory
     registers  of a thread
@@ -185,6 +185,15 @@ BUILDS = (
     _signs("bf16", 2, False, True),
     _signs("fp32", 2, True, False),
     Build("pack", "pack_unpack_kernel", "1024", {"words_ptr": "*i32", "out_ptr": "*u8"}, {"BLOCK": 1024}),
+    Build(
+        "pack",
+        "pack_transpose_kernel",
+        "8x16",
+        {"words_ptr": "*i32", "out_ptr": "*i32"},
+        {"BLOCK_R": 8, "BLOCK_W": 16},
+        multiples=("WORDS", "SIZE"),
+        budget=8 * 2 * 32 * 4,  # 32 words a thread, read and written
+    ),
     Build("pack", "pack_place_kernel", "256", {"part_ptr": "*i32", "out_ptr": "*i32"}, {"BLOCK": 256}),
     _grid("fp32", 1, True),
     *(_grid("fp64", *case) for case in ((1, True), (2, True), (2, False))),
@@ -253,7 +262,7 @@ def instructions(sass: str) -> tuple[dict[str, int], int]:
             target = re.search(r"\.L_x_\d+", found.group(2))
             if found.group(1).startswith("BRA") and target and target.group() in labels:
                 loop = max(loop, counts.total() - labels[target.group()])
-    return dict(counts), loop
+    return dict(counts), loop if loop > 1 else counts.total()  # a program ends with a branch to itself
 
 
 def _output(*command: object) -> str:

@@ -129,6 +129,45 @@ def pack_place_kernel(
     tl.store(at, tl.load(at, mask=inside, other=0) | word.to(tl.int32, bitcast=True), mask=inside)
 
 
+@triton.jit
+def exchange(x, SHIFT: tl.constexpr, MASK: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_W: tl.constexpr):
+    """In squares of 2 SHIFT bits the blocks beside the diagonal change places: rows of x are registers."""
+    x = tl.reshape(x, (16 // SHIFT, 2, SHIFT, BLOCK_R, BLOCK_W))
+    a, b = tl.split(tl.permute(x, (0, 2, 3, 4, 1)))
+    differing = ((a >> SHIFT) ^ b) & MASK
+    x = tl.permute(tl.join(a ^ (differing << SHIFT), b ^ differing), (0, 4, 1, 2, 3))
+    return tl.reshape(x, (32, BLOCK_R, BLOCK_W))
+
+
+@triton.jit
+def pack_transpose_kernel(
+    words_ptr,  # int32 [ROWS, WORDS]
+    out_ptr,  # int32 [BITS, SIZE]
+    ROWS,
+    WORDS,
+    BITS,
+    SIZE,
+    BLOCK_R: tl.constexpr,  # words of a row of `out`: 32 bytes of memory together
+    BLOCK_W: tl.constexpr,
+):
+    r = tl.program_id(0).to(tl.int64) * BLOCK_R + tl.arange(0, BLOCK_R)
+    w = tl.program_id(1).to(tl.int64) * BLOCK_W + tl.arange(0, BLOCK_W)
+    k = tl.arange(0, 32)
+    row = k[:, None] + 32 * r[None, :]
+    inside = (row < ROWS)[:, :, None] & (w < WORDS)[None, None, :]
+    x = tl.load(words_ptr + row[:, :, None] * WORDS + w[None, None, :], mask=inside, other=0)
+    x = x.to(tl.uint32, bitcast=True)
+    x = exchange(x, 16, 0x0000FFFF, BLOCK_R, BLOCK_W)
+    x = exchange(x, 8, 0x00FF00FF, BLOCK_R, BLOCK_W)
+    x = exchange(x, 4, 0x0F0F0F0F, BLOCK_R, BLOCK_W)
+    x = exchange(x, 2, 0x33333333, BLOCK_R, BLOCK_W)
+    x = exchange(x, 1, 0x55555555, BLOCK_R, BLOCK_W)
+    x = tl.permute(x, (2, 0, 1)).to(tl.int32, bitcast=True)
+    bit = w[:, None] * 32 + k[None, :]
+    held = (bit < BITS)[:, :, None] & (r < SIZE)[None, None, :]
+    tl.store(out_ptr + bit[:, :, None] * SIZE + r[None, None, :], x, mask=held)
+
+
 def signs(x: Tensor, floor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     (rows, units), kinks = x.shape, len(floor)
     words = torch.empty((rows, words_for(kinks * units)), dtype=torch.int32, device=x.device)
@@ -173,4 +212,16 @@ def join(parts: Sequence[Tensor], bits: Sequence[int], *, block: int = 256) -> T
                 part.contiguous(), out, part.shape[1], size, start, BLOCK=block, num_warps=WARPS
             )
         start += count
+    return out
+
+
+def transpose(words: Tensor, bits: int, *, block_r: int = 8, block_w: int = 16) -> Tensor:
+    rows, count = words.shape
+    size = words_for(rows)
+    out = torch.empty((bits, size), dtype=torch.int32, device=words.device)
+    if out.numel():
+        grid = (triton.cdiv(size, block_r), triton.cdiv(count, block_w))
+        pack_transpose_kernel[grid](
+            words.contiguous(), out, rows, count, bits, size, BLOCK_R=block_r, BLOCK_W=block_w, num_warps=WARPS
+        )
     return out
