@@ -1,6 +1,7 @@
 """The kernels: tensors in, tensors out. One module per family of operations."""
 
 from polykern_kernels import census as census
+from polykern_kernels import cooccurrence as cooccurrence
 from polykern_kernels import digest as digest
 from polykern_kernels import euclid as euclid
 from polykern_kernels import extraction as extraction
@@ -21,6 +22,7 @@ from polykern_kernels._dispatch import BackendError as BackendError
 __all__ = [
     "BackendError",
     "census",
+    "cooccurrence",
     "digest",
     "euclid",
     "extraction",
