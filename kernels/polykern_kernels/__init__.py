@@ -2,6 +2,7 @@
 
 from polykern_kernels import census as census
 from polykern_kernels import cooccurrence as cooccurrence
+from polykern_kernels import covariance as covariance
 from polykern_kernels import digest as digest
 from polykern_kernels import euclid as euclid
 from polykern_kernels import extraction as extraction
@@ -23,6 +24,7 @@ __all__ = [
     "BackendError",
     "census",
     "cooccurrence",
+    "covariance",
     "digest",
     "euclid",
     "extraction",

@@ -32,6 +32,7 @@ class Build:
     multiples  run-time integers that a launch finds to be multiples of 16
     budget     instructions a pass of its longest loop may take, or all of them where there is none, before it
                waits for them and not for memory; such a kernel loads 16 bytes at a time
+    least      the least architecture that it is launched on
     """
 
     family: str
@@ -44,6 +45,7 @@ class Build:
     popcount: bool = False
     multiples: tuple[str, ...] = ()
     budget: int = 0
+    least: int = 80
 
     @property
     def name(self) -> str:
@@ -147,6 +149,16 @@ def _profiles(kernel: str, launched: tuple[str, ...], variant: str, **ones: int)
     return Build("profiles", kernel, variant, types, ones, launched=launched)
 
 
+def _covariance(element: str, large: bool, multiples: tuple[str, ...]) -> Build:
+    types = {"x_ptr": f"*{element}", "products_ptr": "*fp64"}
+    constants = {"BLOCK_I": 128, "BLOCK_J": 256 if large else 128, "BLOCK_R": 64 if large else 32}
+    variant = f"{element}-{'large' if large else 'small'}"
+    options = {"num_warps": 8, "num_stages": 3}
+    name = "covariance_products_kernel"
+    least = 90 if large else 80
+    return Build("covariance", name, variant, types, constants, options, ("GROUP",), False, multiples, least=least)
+
+
 _CODES = {"a_ptr": "*i32", "b_ptr": "*i32", "out_ptr": "*i32"}
 _RASTER = {"words_ptr": "*i32", "right_ptr": "*i32", "down_ptr": "*i32"}
 
@@ -210,6 +222,8 @@ BUILDS = (
         )
         for variant, ones in (("any", {}), ("one-bit", {"WORDS": 1, "BITS": 1}))
     ),
+    _covariance("bf16", True, ("COLUMNS", "D")),
+    _covariance("fp16", False, ("COLUMNS",)),
     *(_program(*kernel) for kernel in (("program_run_kernel", 64, 1), ("program_count_kernel", 256, 4))),
 )
 
@@ -276,6 +290,7 @@ def main() -> None:
             f"{build.name}/sm_{architecture}": dataclasses.asdict(compiled(build, architecture, Path(name)))
             for build in BUILDS
             for architecture in ARCHITECTURES
+            if architecture >= build.least
         }
     json.dump(machines, sys.stdout)
 

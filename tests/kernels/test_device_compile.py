@@ -11,7 +11,7 @@ import pytest
 
 from tests.kernels import sass
 
-NAMES = [f"{build.name}/sm_{architecture}" for build in sass.BUILDS for architecture in sass.ARCHITECTURES]
+NAMES = [f"{b.name}/sm_{number}" for b in sass.BUILDS for number in sass.ARCHITECTURES if number >= b.least]
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +49,12 @@ def test_waits_for_memory_alone(machines: dict[str, Any], name: str) -> None:
     budget = next(b.budget for b in sass.BUILDS if name.startswith(f"{b.name}/"))
     assert 16 < machines[name]["loop"] <= budget
     assert any(op.startswith("LDG") and ".128" in op for op in machines[name]["modified"])
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n.startswith("covariance")])
+def test_multiplies_on_the_tensor_cores(machines: dict[str, Any], name: str) -> None:
+    unit = {"sm_80": "HMMA", "sm_90": "HGMMA", "sm_100": "UTCHMMA"}[name.split("/")[1]]
+    assert machines[name]["opcodes"].get(unit, 0) > 0
 
 
 def test_every_kernel_is_compiled() -> None:
