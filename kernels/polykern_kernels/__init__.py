@@ -1,6 +1,8 @@
 """The kernels: tensors in, tensors out. One module per family of operations."""
 
 from polykern_kernels import census as census
+from polykern_kernels import cooccurrence as cooccurrence
+from polykern_kernels import covariance as covariance
 from polykern_kernels import digest as digest
 from polykern_kernels import euclid as euclid
 from polykern_kernels import extraction as extraction
@@ -22,6 +24,8 @@ from polykern_kernels._dispatch import BackendError as BackendError
 __all__ = [
     "BackendError",
     "census",
+    "cooccurrence",
+    "covariance",
     "digest",
     "euclid",
     "extraction",

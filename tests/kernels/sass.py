@@ -29,6 +29,10 @@ class Build:
     launched   constexpr parameters whose value is the device module's constant of the same name
     options    what the launcher passes to the compiler, beside the device module's OPTIONS
     popcount   whether its work is popcounts
+    multiples  run-time integers that a launch finds to be multiples of 16
+    budget     instructions a pass of its longest loop may take, or all of them where there is none, before it
+               waits for them and not for memory; such a kernel loads 16 bytes at a time
+    least      the least architecture that it is launched on
     gluon      whether it is written in Gluon, for 1-bit tensor cores
     """
 
@@ -40,11 +44,15 @@ class Build:
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     launched: tuple[str, ...] = ()
     popcount: bool = False
+    multiples: tuple[str, ...] = ()
+    budget: int = 0
+    least: int = 80
     gluon: bool = False
 
     @property
     def architectures(self) -> tuple[int, ...]:
-        return tuple(a for a in ARCHITECTURES if a <= 90) if self.gluon else ARCHITECTURES
+        """Those that it is launched on."""
+        return tuple(a for a in ARCHITECTURES if a >= self.least and (a <= 90 or not self.gluon))
 
     @property
     def name(self) -> str:
@@ -53,23 +61,39 @@ class Build:
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """Machine code of one build: opcode -> how often, in all and in its innermost loops, the longest first; bytes
-    of stack and local memory; registers a thread; bytes of shared memory."""
+    """Machine code of one build.
+
+    opcodes    opcode -> how often
+    modified   opcode with its modifiers -> how often
+    loops      the same as `opcodes`, of each innermost loop, the longest first
+    loop       instructions of the longest loop, inner ones among them; all where there is none
+    stack      bytes of stack
+    local      bytes of local memory
+    registers  of a thread
+    shared     bytes of shared memory
+    """
 
     opcodes: dict[str, int]
+    modified: dict[str, int]
     loops: list[dict[str, int]]
+    loop: int
     stack: int
     local: int
     registers: int
     shared: int
 
 
-def _signs(element: str, kinks: int, each: bool) -> Build:
+def _signs(element: str, kinks: int, each: bool, aligned: bool) -> Build:
     wide = "*fp32" if element in ("fp16", "bf16") else f"*{element}"
     types = {"x_ptr": f"*{element}", "floor_ptr": wide, "words_ptr": "*i32", "ones_ptr": "*i32", "nans_ptr": "*i64"}
-    constants = {"KINKS": kinks, "EACH": each, "BLOCK_W": 32}
-    variant = f"{element}-{kinks}{'each' if each else ''}"
-    return Build("pack", "pack_signs_kernel", variant, types, constants, popcount=True)
+    constants = {"KINKS": kinks, "EACH": each, "ALIGNED": aligned, "ALONE": aligned}
+    variant = f"{element}-{kinks}{'each' if each else ''}{'' if aligned else '-split'}"
+    launched = ("BLOCK_R", "BLOCK_W")
+    # a processor issues 128 instructions of threads a clock, and its share of 4.3 TB/s is 16.5 bytes: 8 for each;
+    # a pass reads 16 elements a thread and writes a bit for each and each threshold
+    moved = 16 * {"bf16": 2, "fp32": 4, "fp64": 8}[element] + 2 * kinks
+    multiples, budget = (("UNITS", "WORDS", "SPAN"), 8 * moved) if aligned else ((), 0)
+    return Build("pack", "pack_signs_kernel", variant, types, constants, {}, launched, True, multiples, budget)
 
 
 def _grid(element: str, kinks: int, activate: bool) -> Build:
@@ -198,6 +222,16 @@ def _narrow_pool(size: int, **known: int) -> Build:
     return Build("narrow", "narrow_pool_kernel", variant, types, {"SIZE": size, **known}, options, launched)
 
 
+def _covariance(element: str, large: bool, multiples: tuple[str, ...]) -> Build:
+    types = {"x_ptr": f"*{element}", "products_ptr": "*fp64"}
+    constants = {"BLOCK_I": 128, "BLOCK_J": 256 if large else 128, "BLOCK_R": 64 if large else 32}
+    variant = f"{element}-{'large' if large else 'small'}"
+    options = {"num_warps": 8, "num_stages": 3}
+    name = "covariance_products_kernel"
+    least = 90 if large else 80
+    return Build("covariance", name, variant, types, constants, options, ("GROUP",), False, multiples, least=least)
+
+
 _CODES = {"a_ptr": "*i32", "b_ptr": "*i32", "out_ptr": "*i32"}
 _RASTER = {"words_ptr": "*i32", "right_ptr": "*i32", "down_ptr": "*i32"}
 
@@ -232,9 +266,19 @@ BUILDS = (
         )
         for variant, ones in (("any-bit", {}), ("second-bit", {"OFFSET": 1, "WORDS": 1, "ROWS": 1}))
     ),
-    *(_signs(element, 1, False) for element in ("bf16", "fp64")),
-    _signs("fp32", 2, True),
+    *(_signs(element, 1, False, True) for element in ("bf16", "fp32", "fp64")),
+    _signs("bf16", 2, False, True),
+    _signs("fp32", 2, True, False),
     Build("pack", "pack_unpack_kernel", "1024", {"words_ptr": "*i32", "out_ptr": "*u8"}, {"BLOCK": 1024}),
+    Build(
+        "pack",
+        "pack_transpose_kernel",
+        "8x16",
+        {"words_ptr": "*i32", "out_ptr": "*i32"},
+        {"BLOCK_R": 8, "BLOCK_W": 16},
+        multiples=("WORDS", "SIZE"),
+        budget=8 * 2 * 32 * 4,  # 32 words a thread, read and written
+    ),
     Build("pack", "pack_place_kernel", "256", {"part_ptr": "*i32", "out_ptr": "*i32"}, {"BLOCK": 256}),
     _grid("fp32", 1, True),
     *(_grid("fp64", *case) for case in ((1, True), (2, True), (2, False))),
@@ -283,6 +327,8 @@ BUILDS = (
     _narrow_count("far", WIDTH=1),
     *(_narrow_pool(size) for size in (4, 9)),
     _narrow_pool(9, CHANNELS=832),
+    _covariance("bf16", True, ("COLUMNS", "D")),
+    _covariance("fp16", False, ("COLUMNS",)),
     *(_program(*kernel) for kernel in (("program_run_kernel", 64, 1), ("program_count_kernel", 256, 4))),
 )
 
@@ -301,7 +347,8 @@ def compiled(build: Build, architecture: int, folder: Path) -> Machine:
     constants = {**build.constants, **{name: getattr(module, name) for name in build.launched}}
     known = {**build.types, **dict.fromkeys(constants, "constexpr")}
     signature = {name: known.get(name, "i32") for name in kernel.arg_names}
-    aligned = {(i,): [["tt.divisibility", 16]] for i, n in enumerate(kernel.arg_names) if n.endswith("_ptr")}
+    multiples = {*build.multiples, *(n for n in kernel.arg_names if n.endswith("_ptr"))}
+    aligned = {(i,): [["tt.divisibility", 16]] for i, n in enumerate(kernel.arg_names) if n in multiples}
     source = (GluonASTSource if build.gluon else ASTSource)(
         kernel, signature=signature, constexprs=constants, attrs=aligned
     )
@@ -316,27 +363,50 @@ def compiled(build: Build, architecture: int, folder: Path) -> Machine:
     usage = _output(tools / "cuobjdump", "-res-usage", cubin)
     sass = _output(tools / "nvdisasm", "-c", cubin)
     found = {key: int(value) for key, value in re.findall(r"\b(REG|STACK|LOCAL):(\d+)", usage)}
-    counts, loops = _read(sass)
-    return Machine(counts, loops, found["STACK"], found["LOCAL"], found["REG"], made.metadata.shared)
+    modified, loops, longest = _read(sass)
+    return Machine(
+        _plain(modified),
+        modified,
+        loops,
+        longest,
+        found["STACK"],
+        found["LOCAL"],
+        found["REG"],
+        made.metadata.shared,
+    )
 
 
-def _read(sass: str) -> tuple[dict[str, int], list[dict[str, int]]]:
-    """Opcodes of all instructions, and of those between a label and a branch back to it that is the innermost."""
-    instruction = re.compile(r"/\*[0-9a-f]{4,5}\*/\s+(?:@!?U?P\w+ )?\s*([A-Z0-9_]+)(.*)")
-    opcodes: list[str] = []
+def _plain(modified: dict[str, int]) -> dict[str, int]:
+    """Opcodes without their modifiers."""
+    counts: collections.Counter[str] = collections.Counter()
+    for name, count in modified.items():
+        counts[name.split(".")[0]] += count
+    return dict(counts)
+
+
+def _read(sass: str) -> tuple[dict[str, int], list[dict[str, int]], int]:
+    """Opcodes with modifiers of all instructions; opcodes of the innermost loops; instructions of the longest loop.
+
+    A loop is what stands between a label and a branch back to it.
+    """
+    instruction = re.compile(r"/\*[0-9a-f]{4,5}\*/\s+(?:@!?U?P\w+ )?\s*([A-Z0-9_.]+)(.*)")
+    names: list[str] = []
     labels: dict[str, int] = {}
     loops: list[tuple[int, int]] = []
     for line in sass.splitlines():
         if label := re.match(r"\s*(\.L_x_\d+):", line):
-            labels[label[1]] = len(opcodes)
+            labels[label[1]] = len(names)
         if found := instruction.search(line):
-            opcodes.append(found[1])
-            target = re.search(r"\.L_x_\d+", found[2]) if found[1] == "BRA" else None
+            names.append(found[1])
+            target = re.search(r"\.L_x_\d+", found[2]) if found[1].startswith("BRA") else None
             if target and target[0] in labels:
-                loops.append((labels[target[0]], len(opcodes)))
+                loops.append((labels[target[0]], len(names)))
     inner = [x for x in loops if not any(x[0] <= y[0] and y[1] <= x[1] for y in loops if y != x)]
     inner.sort(key=lambda x: x[0] - x[1])
-    return dict(collections.Counter(opcodes)), [dict(collections.Counter(opcodes[a:b])) for a, b in inner]
+    longest = max((b - a for a, b in loops), default=0)
+    counted = [_plain(dict(collections.Counter(names[a:b]))) for a, b in inner]
+    # a program ends with a branch to itself
+    return dict(collections.Counter(names)), counted, longest if longest > 1 else len(names)
 
 
 def _output(*command: object) -> str:

@@ -69,6 +69,21 @@ def test_a_population_count_serves_two_words(machines: dict[str, Any], name: str
     assert hot["LOP3"] <= 4 * 32 + 4
 
 
+@pytest.mark.parametrize(
+    "name", [n for n in NAMES if any(b.budget and n.startswith(f"{b.name}/") for b in sass.BUILDS)]
+)
+def test_waits_for_memory_alone(machines: dict[str, Any], name: str) -> None:
+    budget = next(b.budget for b in sass.BUILDS if name.startswith(f"{b.name}/"))
+    assert 16 < machines[name]["loop"] <= budget
+    assert any(op.startswith("LDG") and ".128" in op for op in machines[name]["modified"])
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n.startswith("covariance")])
+def test_multiplies_on_the_tensor_cores(machines: dict[str, Any], name: str) -> None:
+    unit = {"sm_80": "HMMA", "sm_90": "HGMMA", "sm_100": "UTCHMMA"}[name.split("/")[1]]
+    assert machines[name]["opcodes"].get(unit, 0) > 0
+
+
 def test_every_kernel_is_compiled() -> None:
     device = Path(sass.__file__).parents[2] / "kernels/polykern_kernels/device"
     written = {
