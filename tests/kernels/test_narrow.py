@@ -48,6 +48,7 @@ def stepped(
     _, height, width, positions, _ = shape
     total = GridTotals.zeros(len(anchor), height, width, device)
     thresholds, slopes = KINDS[kind]
+    moved: dict[str, Any] = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in more.items()}
     for bit_offset in (0, 2**32 + 1):  # twice: totals are added to
         out = narrow.step(
             anchor.to(device),
@@ -60,7 +61,7 @@ def stepped(
             bit_offset=bit_offset,
             total=total,
             backend=backend,
-            **{k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in more.items()},
+            **moved,
         )
     return out, total
 
