@@ -6,7 +6,7 @@ low precision is meant for differences of neighbouring points (`polykern.anchore
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -75,6 +75,36 @@ def _readable(owner: Any, name: str) -> bool | None:
         return None
 
 
+class Units:
+    """Powers of two for the places of a pass where differences are rounded to float16.
+
+    The first pass measures at every place; later ones, which take the same way, are given what it found.
+    """
+
+    STEP = 4  # exponents are multiples of it, so that parts that are joined mostly have one unit
+
+    def __init__(self) -> None:
+        self._found: list[float] = []
+        self._at = 0
+
+    def forget(self) -> None:
+        """The next pass is the first."""
+        self._found, self._at = [], 0
+
+    def begin(self) -> None:
+        """A pass begins."""
+        self._at = 0
+
+    def next(self, largest: Callable[[], float]) -> float:
+        """The unit of the next place: entries up to largest(), called in a first pass, lie below 2**STEP in it."""
+        if self._at == len(self._found):
+            peak = largest()
+            exponent = math.frexp(peak)[1] - 1 if 0 < peak < math.inf else 0
+            self._found.append(2.0 ** (self.STEP * (max(-96, min(96, exponent)) // self.STEP)))
+        self._at += 1
+        return self._found[self._at - 1]
+
+
 class Arithmetic:
     """Applies linear operators to rows of differences.
 
@@ -84,14 +114,19 @@ class Arithmetic:
            largest output stay below 2**15. On CUDA the product runs on the tensor cores and its result is
            rounded to the same format; elsewhere the operands are rounded and multiplied in float32.
     model  whose weights are cast once and kept; other weights are cast at every call
+    narrow  of "float16": differences stay float16 between operators, in units of `units`
+            (`polykern.anchored.narrow`); otherwise `units` is None and they are float32
 
     Products with fewer than three terms (gains of BatchNorm, scalings, averages) are always float32.
     """
 
-    def __init__(self, name: str, model: nn.Module | None = None) -> None:
+    def __init__(self, name: str, model: nn.Module | None = None, *, narrow: bool = False) -> None:
         if name not in OPERANDS:
             raise UsageError(f"no arithmetic {name!r}", fix=f"choose one of {', '.join(OPERANDS)}")
         self.name, self.dtype = name, OPERANDS[name]
+        if narrow and self.dtype != torch.float16:
+            raise UsageError(f"differences in {name} are not narrow", fix="take float16")
+        self.units = Units() if narrow else None
         self._model = model  # held, so that the addresses below stay taken
         tensors = [] if model is None else [*model.parameters(), *model.buffers()]
         self._owned = {t.untyped_storage().data_ptr() for t in tensors}
@@ -117,6 +152,16 @@ class Arithmetic:
         out = linear.op(self._rounded(rows * each), weight).float()
         return out * (unit / each).reshape(-1, *(1,) * (out.ndim - 1))
 
+    def narrow_product(self, linear: Linear, rows: Tensor) -> tuple[Tensor, float]:
+        """op(rows, weight) without the bias, rounded to float16, and the unit to multiply it by.
+
+        linear  the operator, with a weight; its bias is left out
+        rows    float16 (n, *units), entries below 2**Units.STEP
+        """
+        assert linear.weight is not None
+        weight, unit = self._cast(linear.weight, torch.float16)
+        return linear.op(self._rounded(rows), weight).half(), unit
+
     def _cast(self, weight: Tensor, dtype: torch.dtype) -> tuple[Tensor, float]:
         """The weight in `dtype`, its largest entry in [1/2, 1) for float16, and the unit to multiply by."""
         if weight.untyped_storage().data_ptr() not in self._owned:
@@ -133,7 +178,10 @@ class Arithmetic:
         if dtype == torch.float16:
             largest = float(weight.abs().max())
             unit = math.ldexp(1.0, math.frexp(largest)[1]) if 0 < largest < math.inf else 1.0
-        return self._rounded(weight / unit, dtype), unit
+        narrow = self._rounded(weight / unit, dtype)
+        if self.units is not None and narrow.ndim == 4:
+            narrow = narrow.contiguous(memory_format=torch.channels_last)
+        return narrow, unit
 
     def _rounded(self, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         narrow = x.to(dtype or self.dtype)

@@ -11,7 +11,7 @@ from polykern.block import Block, BlockMaps
 from polykern.errors import CorruptError, ResourceError, UsageError
 from polykern.layout import Field, Layout
 from polykern.tail import Tail
-from polykern_kernels import digest, grid, pack
+from polykern_kernels import digest, grid, narrow, pack
 
 
 class Counts:
@@ -28,7 +28,7 @@ class Counts:
         self.total = grid.GridTotals.zeros(groups, height, width, device)
         none = self.total.take_counts()
         self._counts = dict.fromkeys(layout.fields, none)
-        self._nans: list[tuple[Field, Tensor]] = []
+        self._nans: list[tuple[Field | None, Tensor]] = []
 
     def step(
         self,
@@ -60,6 +60,50 @@ class Counts:
             )
         return done.delta.view(delta.shape)
 
+    def narrow_step(
+        self,
+        field: Field | None,
+        thresholds: Sequence[float],
+        slopes: Sequence[float],
+        anchor: Tensor,
+        delta: Tensor,
+        *,
+        unit: float,
+        unit_out: float,
+        gain: Tensor | None,
+    ) -> Tensor:
+        """The same for float16 differences, images channels-last; what is not finite is told by `maps`.
+
+        field, thresholds, slopes  as for `step`
+        anchor                     float64 (groups, *units)
+        delta                      float16 (groups, points, *units); may be expanded over the groups
+        unit, unit_out, gain       as for `polykern_kernels.narrow.step`
+        returns                    float16 (groups, points, *units)
+        """
+        images = delta.ndim == 5
+        if images:
+            anchor, delta = anchor.permute(0, 2, 3, 1), delta.permute(0, 1, 3, 4, 2)
+        with self._counted(field, anchor.device) as total:
+            out = narrow.step(
+                anchor.flatten(1),
+                delta.flatten(2),
+                height=self.height,
+                width=self.width,
+                thresholds=thresholds,
+                slopes=slopes,
+                bit_offset=0 if field is None else field.offset,
+                total=total,
+                positions=anchor.shape[1:3].numel() if images else 1,
+                unit=unit,
+                unit_out=unit_out,
+                gain=gain,
+            ).view(delta.shape)
+        return out.permute(0, 1, 4, 2, 3) if images else out
+
+    def require_finite(self, scores: Tensor) -> None:
+        """What is not finite in the output is told by `maps` too: no activation behind it would."""
+        self._nans.append((None, (~scores.isfinite()).sum()[None]))
+
     def tally(self, field: Field, z: Tensor) -> None:
         """Count the bits of pre-activations z, float (groups * points, *units); of one row: the same everywhere.
 
@@ -90,9 +134,10 @@ class Counts:
         classes  int (groups * points), or None
         raises   CorruptError naming the first field with a NaN among its pre-activations
         """
-        for field, so_far in self._nans:
-            if int(so_far):
-                raise CorruptError(_nan(field, int(so_far)))
+        so_far = torch.cat([n for _, n in self._nans]).tolist() if self._nans else []
+        for (field, _), count in zip(self._nans, so_far, strict=True):
+            if count:
+                raise CorruptError(_nan(field, count))
         height, width = self.height - 1, self.width - 1
         raster = (self.groups, self.height, self.width)
         pairs = list(self._counts.values())
@@ -120,11 +165,9 @@ class Counts:
             if int(total.nans):
                 raise CorruptError(_nan(field, int(total.nans))) from None
             raise
-        if field is None:
-            return
-        self._counts[field] = self.total.take_counts()
-        if device.type != "cpu":
-            self._nans.append((field, self.total.nans.clone()))
+        self._nans.append((field, total.nans.clone()))
+        if field is not None:
+            self._counts[field] = self.total.take_counts()
 
 
 def gaps(field: Field, z: Tensor) -> Tensor:

@@ -58,6 +58,10 @@ class Plane:
         uv[1, 0], uv[2, 0], uv[2, 1] = ab.norm(), along, height.norm()
         return cls(points, a, e1, _unit(height), uv)
 
+    def to(self, device: torch.device | str) -> "Plane":
+        """The same plane with its points on another device."""
+        return Plane(*(x.to(device) for x in (self.anchors, self.origin, self.e1, self.e2, self.uv)))
+
     def points(self, uv: Tensor) -> Tensor:
         """float64 (n, *shape): the points at plane coordinates uv (n, 2)."""
         one = (1,) * self.origin.ndim

@@ -1,42 +1,46 @@
-"""The bench of clusters runs at toy size: its gate holds, its processes tell what they measured."""
+"""The clusters' benches: planted codes, plain trees, and a process that tells what it measured."""
 
-import importlib.util
-import json
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from polykern_benches import _planted, bench_hdbscan
+from polykern_benches import _planted, bench_euclidean, bench_hdbscan
+from polykern_benches._child import apart
+from polykern_benches._harness import Setting
 
 
-@pytest.mark.slow
-def test_writes_what_every_process_measured(tmp_path: Path) -> None:
-    path = tmp_path / "toy.json"
-    command = [
-        sys.executable,
-        "-m",
-        "polykern_benches.bench_hdbscan",
-        "--small",
-        "--threads",
-        "1",
-        "--json",
-        str(path),
-    ]
-    root = Path(bench_hdbscan.__file__).parents[2]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    told = json.loads(path.read_text())
-    assert told["schema"] == "polykern-bench/1"
-    assert [row["world"] for row in told["against"]] == list(bench_hdbscan.WORLDS)
-    for row in told["against"]:
-        assert row["ours"]["cpu_s"] > 0
-        assert ("ratio" in row) == (importlib.util.find_spec("hdbscan") is not None)
-    for row in told["growth"]:
-        assert {"neighbours", "tree", "clusters"} == row["stages_s"].keys()
-        assert 0 <= row["passes"] < 2
+def test_a_process_tells_what_it_measured(tmp_path: Path) -> None:
+    words, _ = _planted.flips(320, bench_hdbscan.BITS, clusters=3)
+    np.save(tmp_path / "words.npy", words.numpy())
+    found = apart("bench_hdbscan", "cpu", tmp_path, "cpu", 1)
+    assert found.seconds > 0
+    assert found.told["cpu_s"] > 0
+    assert {"neighbours", "tree", "clusters"} == found.told["stages_s"].keys()
+    assert 0 <= found.told["passes"] < 2
+    assert (found.added is not None) == (sys.platform == "linux")
+    assert np.array_equal(found.result["weights"], bench_hdbscan.plain_tree(words))
+
+
+def test_a_process_that_fails_says_why(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match=r"the process of cpu failed: FileNotFoundError.*words\.npy"):
+        apart("bench_hdbscan", "cpu", tmp_path, "cpu", 1)
+
+
+def test_the_gate_sees_one_wrong_edge() -> None:
+    (case,) = bench_euclidean.cases(Setting("cpu", small=True))
+    rows, truth = bench_euclidean.planted(400, 3)
+    right = {
+        "labels": truth,
+        "weights": bench_euclidean.plain_tree(rows),
+        "warm_weights": bench_euclidean.plain_tree(rows[: bench_euclidean.WARM]),
+    }
+    wrong = {**right, "warm_weights": right["warm_weights"] * (1 + 1e-3)}
+    for found, holds in ((right, True), (wrong, False)):
+        trial = case.setup()
+        assert trial.holds(found) == holds
+        trial.close()
 
 
 @pytest.mark.parametrize("world", bench_hdbscan.WORLDS)

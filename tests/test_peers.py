@@ -95,7 +95,8 @@ def test_who_is_not_here_says_how_to_come() -> None:
 def test_no_peer_is_imported_before_it_runs() -> None:
     code = (
         "import sys; from polykern_benches.peers import clusters, nearest, pairwise, regions;"
-        "print({'faiss', 'numkong', 'usearch', 'simsimd', 'hdbscan', 'fast_hdbscan', 'sklearn', 'regioncam'}"
+        "print({'faiss', 'numkong', 'usearch', 'simsimd', 'hdbscan', 'fast_hdbscan', 'sklearn', 'regioncam',"
+        " 'cuml'}"
         " & {name.split('.')[0] for name in sys.modules})"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

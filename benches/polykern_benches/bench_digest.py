@@ -1,8 +1,6 @@
 """Fingerprints of codes."""
 
-from collections.abc import Sequence
-
-from polykern_benches._harness import Case, Setting, codes, main, same
+from polykern_benches._harness import Case, Setting, Trial, codes, same
 from polykern_kernels import digest
 
 CHECKED = 8  # rows the reference repeats
@@ -16,24 +14,22 @@ def cases(setting: Setting) -> list[Case]:
 
 
 def _fingerprints(setting: Setting, rows: int, size: int) -> Case:
-    words = codes(rows, size, device=setting.device)
     bits = 32 * size
+
+    def setup() -> Trial:
+        words = codes(rows, size, device=setting.device)
+        few = words[-CHECKED:]
+        return Trial(
+            inputs=(words,),
+            run=lambda backend: digest.fingerprints(words, bits, backend=backend),
+            holds=lambda got: same(got[-CHECKED:], digest.fingerprints(few, bits, backend="reference")),
+        )
+
     return Case(
         operation="digest.fingerprints",
-        shape={"rows": rows, "bits": bits},
+        params={"rows": rows, "bits": bits},
         dtype="int32",
         cost=digest.cost(rows, bits),
         ways=digest.IMPLS["fingerprints"],
-        inputs=(words,),
-        run=lambda backend: digest.fingerprints(words, bits, backend=backend),
-        holds=lambda got: same(got[-CHECKED:], digest.fingerprints(words[-CHECKED:], bits, backend="reference")),
+        setup=setup,
     )
-
-
-def bench(argv: Sequence[str] | None = None) -> None:
-    """The command line."""
-    main({"digest": cases}, argv)
-
-
-if __name__ == "__main__":
-    bench()

@@ -1,12 +1,11 @@
 """Exact nearest neighbours of float rows, and nearest foreign ones."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from polykern_benches._harness import Case, Setting, main, same
+from polykern_benches._harness import Case, Setting, Trial, same
 from polykern_kernels import euclid
 
 K = 15
@@ -33,55 +32,54 @@ def _ways(setting: Setting, operation: str) -> list[Any]:
 
 
 def _nearest(setting: Setting, n: int, columns: int, k: int) -> Case:
-    rows = _rows(setting, n, columns)
+    def setup() -> Trial:
+        rows = _rows(setting, n, columns)
 
-    def holds(got: tuple[Tensor, Tensor]) -> bool:
-        everyone = torch.arange(n, device=rows.x.device)
-        for i in range(CHECKED):
-            d = euclid.distances(rows.x, torch.full_like(everyone, i), everyone)
-            d[i] = torch.inf
-            first = d.sort(dim=0, stable=True)
-            if not same((got[0][i], got[1][i]), (first.values[:k], first.indices[:k])):
-                return False
-        return True
+        def holds(got: tuple[Tensor, Tensor]) -> bool:
+            everyone = torch.arange(n, device=rows.x.device)
+            for i in range(CHECKED):
+                d = euclid.distances(rows.x, torch.full_like(everyone, i), everyone)
+                d[i] = torch.inf
+                first = d.sort(dim=0, stable=True)
+                if not same((got[0][i], got[1][i]), (first.values[:k], first.indices[:k])):
+                    return False
+            return True
+
+        return Trial((rows.x,), lambda backend: euclid.nearest(rows, k, backend=backend), holds)
 
     return Case(
         operation="euclid.nearest",
-        shape={"n": n, "columns": columns, "k": k},
+        params={"n": n, "columns": columns, "k": k},
         dtype="float32",
         cost=euclid.cost(n, columns, k),
         ways=_ways(setting, "nearest"),
-        inputs=(rows.x,),
-        run=lambda backend: euclid.nearest(rows, k, backend=backend),
-        holds=holds,
+        setup=setup,
     )
 
 
 def _foreign(setting: Setting, n: int, columns: int) -> Case:
-    rows = _rows(setting, n, columns)
-    device = rows.x.device
-    asking, components = torch.arange(0, n, 8, device=device), torch.arange(n, device=device) % 10
-    cores = torch.zeros(n, dtype=torch.float64, device=device)
-    few = asking[:CHECKED]
+    asked = len(range(0, n, 8))
+
+    def setup() -> Trial:
+        rows = _rows(setting, n, columns)
+        device = rows.x.device
+        asking, components = torch.arange(0, n, 8, device=device), torch.arange(n, device=device) % 10
+        cores = torch.zeros(n, dtype=torch.float64, device=device)
+        few = asking[:CHECKED]
+        return Trial(
+            inputs=(rows.x,),
+            run=lambda backend: euclid.foreign(rows, asking, cores, components, backend=backend),
+            holds=lambda got: same(
+                (got[0][:CHECKED], got[1][:CHECKED]),
+                euclid.foreign(rows, few, cores, components, backend="reference"),
+            ),
+        )
+
     return Case(
         operation="euclid.foreign",
-        shape={"asking": len(asking), "n": n, "columns": columns},
+        params={"asking": asked, "n": n, "columns": columns},
         dtype="float32",
-        cost=euclid.cost_foreign(len(asking), n, columns),
+        cost=euclid.cost_foreign(asked, n, columns),
         ways=_ways(setting, "foreign"),
-        inputs=(rows.x,),
-        run=lambda backend: euclid.foreign(rows, asking, cores, components, backend=backend),
-        holds=lambda got: same(
-            (got[0][:CHECKED], got[1][:CHECKED]),
-            euclid.foreign(rows, few, cores, components, backend="reference"),
-        ),
+        setup=setup,
     )
-
-
-def bench(argv: Sequence[str] | None = None) -> None:
-    """The command line."""
-    main({"euclid": cases}, argv)
-
-
-if __name__ == "__main__":
-    bench()

@@ -1,20 +1,21 @@
-"""The density map, against resolution, against zoom and against dense float32.
+"""The density map, against resolution, against zoom and beside dense float32.
 
-The gate: in three windows of the map every count equals that of dense float64. Times are of the whole map in a
-fresh folder (choice of the tiles, map, census, smoothing, audit), without the pictures. Dense float32 is timed on a
-sample of the same window by plain torch, forward pass only, and scaled to the map.
+Times are of the whole map in a fresh folder (choice of the tiles, map, census, smoothing, audit), without the
+pictures. Dense float32 is timed on a sample of the same window by plain torch, forward pass only, and scaled to the
+map. The gate: in three windows of the map every count equals that of dense float64; the logits of the sample are
+those of float64 to 1e-3.
 """
 
-import argparse
-import json
+import shutil
 import statistics
 import tempfile
 import time
-from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from polykern.block import Block
 from polykern.dense import DenseEngine
@@ -22,113 +23,117 @@ from polykern.heat import prepare
 from polykern.maps.compute import Recipe, compute
 from polykern.maps.result import HeatMap
 from polykern.models import load
-from polykern_benches._harness import describe_machine
+from polykern_benches._harness import Case, Measured, Setting, Trial
+from polykern_benches._memory import Peak
+from polykern_kernels._dispatch import Impl
 
-RESOLUTIONS = (512, 1024, 2048, 4096, 8192)  # and 16384 with --large
-ZOOMS = (1, 10, 100, 1000)
+RESOLUTIONS, ZOOMS = (512, 1024, 2048, 4096, 8192), (10, 100, 1000)
+ZOOMED = 4096  # pixels a side of the maps that are zoomed
+AT_ONCE = 1024  # pixels a side of maps that need not be asked for
+A_PIXEL = 40  # bytes in files and bands that the system may keep in memory
 GATE, SAMPLE = 256, 64  # pixels a side of a gated window, of a window that dense float32 is timed on
-REPETITIONS = 9
+REPETITIONS = 9  # of the sample
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One map."""
-
-    resolution: int
-    zoom: float
-    seconds: float
-    microseconds_a_pixel: float
-    tile: int
-    symbols: float
-    mean_flips: float
-    wrong_bits: int
-    dense_float32_seconds: float
-    speedup: float
+def cases(setting: Setting) -> list[Case]:
+    """The digits network from its pixels, by tile programs on the CPU."""
+    if setting.device != "cpu":
+        return []
+    maps = [(n, 1) for n in RESOLUTIONS] + [(ZOOMED, zoom) for zoom in ZOOMS]
+    return [_map(setting, *size) for size in setting.pick(maps, [(64, 100)])]
 
 
-def gate(recipe: Recipe, result: HeatMap) -> None:
-    """Three windows against dense float64; a wrong count ends the bench without a time."""
+def _map(setting: Setting, resolution: int, zoom: int) -> Case:
+    return Case(
+        operation="heatmap.digits",
+        params={"resolution": resolution, "zoom": zoom},
+        dtype="float64",
+        cost=None,
+        ways=(Impl("cpu", lambda *args: None, lambda *args: None),),
+        setup=lambda: _trial(resolution, zoom),
+        peers=(Impl("torch float32", lambda *args: None, lambda *args: None),),
+        memory=A_PIXEL * resolution**2,
+        heavy=resolution > AT_ONCE,
+        samples=3,
+    )
+
+
+def _trial(resolution: int, zoom: int) -> Trial:
+    recipe = prepare(load("digits"), resolution=resolution, zoom=zoom, engine="tiles")
+    with tempfile.TemporaryDirectory() as warm:  # compiles
+        compute(prepare(load("digits"), resolution=64, zoom=100, engine="tiles"), Path(warm) / "map")
+    folder = tempfile.TemporaryDirectory(prefix="polykern-bench-")
+    place = Path(folder.name) / "map"
+
+    def run(way: str) -> Measured:
+        if way != "cpu":
+            return _dense(recipe)
+        shutil.rmtree(place, ignore_errors=True)
+        return _mapped(recipe, place)
+
+    def holds(got: Any) -> bool:
+        return _counts(recipe, got) if isinstance(got, Path) else _logits(recipe, got)
+
+    return Trial((torch.empty(0),), run, holds, close=folder.cleanup)
+
+
+def _mapped(recipe: Recipe, folder: Path) -> Measured:
+    peak = Peak("cpu")
+    start = time.perf_counter()
+    result = compute(recipe, folder)
+    seconds = time.perf_counter() - start
+    of = result.provenance
+    told = {
+        "stages_s": of["timings"],
+        "tile": of["arithmetic"]["tile"]["side"],
+        "symbols": of["arithmetic"]["tile"]["symbols"],
+        "flips_a_pixel": of["density"]["mean"] * result.step,
+        "wrong_bits": of["audit"]["wrong_bits"],
+    }
+    return Measured(folder, seconds, peak.added(), told)
+
+
+def _counts(recipe: Recipe, folder: Path) -> bool:
+    """Three windows against dense float64, and not one wrong bit in the audit."""
+    result = HeatMap.open(folder)
     side = min(GATE, recipe.grid.resolution - 1)
     room = recipe.grid.resolution - 1 - side
     engine = DenseEngine(recipe.tail, torch.float64, memory_budget=256 << 20, classes=False)
     for row, column in np.random.default_rng(1).integers(0, room + 1, (3, 2)).tolist():
         (true,) = engine.blocks(recipe.grid, [Block(row, column, side, side)])
         area = slice(row, row + side), slice(column, column + side)
-        wrong = int((result.right[area] != true.right.sum(0)).sum() + (result.down[area] != true.down.sum(0)).sum())
-        if wrong:
-            raise SystemExit(f"{wrong} wrong counts at ({row}, {column}), so no time")
+        if (result.right[area] != true.right.sum(0)).any() or (result.down[area] != true.down.sum(0)).any():
+            return False
+    return bool(result.provenance["audit"]["wrong_bits"] == 0)
 
 
-def dense_seconds(recipe: Recipe) -> float:
-    """Plain float32 torch, forward only, for as many points as the map has pixels."""
-    grid = recipe.grid
+# --- beside it: plain torch ---------------------------------------------------------------------
+
+
+def _points(recipe: Recipe) -> Tensor:
     at = torch.arange(SAMPLE)
     rows, columns = (t.flatten() for t in torch.meshgrid(at, at, indexing="ij"))
-    points = grid.points(rows, columns).float()
+    return recipe.grid.points(rows, columns)
+
+
+def _dense(recipe: Recipe) -> Measured:
+    """Plain float32 torch, forward only, as long as it would take for as many points as the map has pixels."""
+    points = _points(recipe).float()
     times = []
     with torch.no_grad():
         for _ in range(REPETITIONS + 1):  # the first warms caches
             start = time.perf_counter()
-            recipe.tail.model(points)
+            logits = recipe.tail.model(points)
             times.append(time.perf_counter() - start)
-    return statistics.median(times[1:]) / len(points) * grid.resolution**2
+    share = len(points) / recipe.grid.resolution**2
+    return Measured(logits, statistics.median(times[1:]) / share, None, {"measured_share": share})
 
 
-def measure(resolution: int, zoom: float, gated: bool) -> Row:
-    """One map of the digits network in a fresh folder."""
-    recipe = prepare(load("digits"), resolution=resolution, zoom=zoom, engine="tiles")
-    with tempfile.TemporaryDirectory() as folder:
-        start = time.perf_counter()
-        result = compute(recipe, Path(folder) / "map")
-        seconds = time.perf_counter() - start
-        if gated:
-            gate(recipe, result)
-        found = result.provenance
-        dense = dense_seconds(recipe)
-        return Row(
-            resolution=resolution,
-            zoom=zoom,
-            seconds=seconds,
-            microseconds_a_pixel=seconds / resolution**2 * 1e6,
-            tile=found["arithmetic"]["tile"]["side"],
-            symbols=found["arithmetic"]["tile"]["symbols"],
-            mean_flips=found["density"]["mean"] * result.step,
-            wrong_bits=found["audit"]["wrong_bits"],
-            dense_float32_seconds=dense,
-            speedup=dense / seconds,
-        )
-
-
-def main() -> None:
-    """Print the tables; with --json also write them."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path, help="write the rows here")
-    parser.add_argument("--small", action="store_true", help="toy sizes: does it run?")
-    parser.add_argument("--large", action="store_true", help="also 16384: minutes, and 4 GB of disk")
-    parser.add_argument("--device", default="cpu", help="accepted for symmetry; the programs run on the CPU")
-    given = parser.parse_args()
-    resolutions = (64, 128) if given.small else (*RESOLUTIONS, 16384) if given.large else RESOLUTIONS
-    zooms = (1, 100) if given.small else ZOOMS
-    measure(64, 100, False)  # compiles
-    shown = (
-        "resolution     zoom   seconds    us/pixel   tile  symbols  flips/pixel  wrong bits  dense float32   ratio"
-    )
-    print(shown)
-    rows = []
-    largest = 4096 if not given.small else resolutions[-1]
-    for resolution, zoom in [*((largest, z) for z in zooms[1:]), *((r, 1) for r in resolutions)]:
-        row = measure(resolution, zoom, gated=True)
-        rows.append(row)
-        print(
-            f"{row.resolution:10} {row.zoom:8g} {row.seconds:9.2f} {row.microseconds_a_pixel:11.3f} {row.tile:6} "
-            f"{row.symbols:8.0f} {row.mean_flips:12.3f} {row.wrong_bits:11} {row.dense_float32_seconds:12.1f} s "
-            f"{row.speedup:7.1f}",
-            flush=True,
-        )
-        if given.json:
-            report = {"schema": "polykern-bench/1", **describe_machine(), "heatmap": [asdict(r) for r in rows]}
-            given.json.write_text(json.dumps(report, indent=1) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+def _logits(recipe: Recipe, got: Tensor) -> bool:
+    with torch.no_grad():
+        model = recipe.tail.model.double()
+        try:
+            true = model(_points(recipe).double())
+        finally:
+            model.float()
+    return torch.allclose(got.double(), true, rtol=1e-3, atol=1e-3)

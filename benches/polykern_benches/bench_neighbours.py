@@ -1,14 +1,11 @@
-"""Exact nearest codes, beside faiss where it is installed.
+"""Exact nearest codes, beside the libraries that find them.
 
 `neighbours.limit` is no operation but what a distance is made of: exclusive or, popcount and addition, over words
 that sit in L1. The popcount roof is one of the three alone: the share of this row is what another row can have.
 """
 
-import importlib
-import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable
 from functools import cache
-from typing import Any
 
 import numba
 import numpy as np
@@ -16,75 +13,89 @@ import torch
 from torch import Tensor
 
 from polykern_benches._ceilings_cpu import L1_WORDS, PASSES, aligned_words, differences, differing
-from polykern_benches._harness import Case, Setting, codes, main, same
+from polykern_benches._harness import Case, Setting, Trial, codes, same
+from polykern_benches.peers import nearest
 from polykern_kernels import neighbours
 from polykern_kernels._cost import Cost
 from polykern_kernels._dispatch import Impl, cpu_objection
 
 K = 15
+MANY = 1_000_000  # rows of the largest search
+PEERS = tuple(peer for peer in nearest.PEERS if peer.name != "scikit-learn")  # which takes minutes
+FLAT = tuple(peer for peer in PEERS if peer.name.startswith("faiss"))
+FAISS = FLAT[0]
 CHECKED = 1536  # words of rows that the reference repeats; it unpacks every bit
 
 
 def cases(setting: Setting) -> list[Case]:
     """Random codes of 3,072 and of 36,864 bits, among others and among themselves."""
-    n = setting.pick(65536 if setting.device == "cuda" else 20000, 40)
+    gpu = setting.device == "cuda"
+    n, k = setting.pick(65536 if gpu else 20000, 40), setting.pick(K, 3)
     few = setting.pick(2000, 9)
     short, long = setting.pick(96, 3), setting.pick(1152, 5)
-    found = [_nearest(setting, n, n, short), _nearest(setting, few, n, long)]
-    found += [_self_nearest(setting, n, short), _self_nearest(setting, n, long)]
-    return found if setting.device == "cuda" else [_limit(setting), *found]
+    found = [_nearest(setting, n, n, short, k), _nearest(setting, few, n, long, k)]
+    found += [_self_nearest(setting, n, short, k), _self_nearest(setting, n, long, k)]
+    if not gpu:
+        return [_limit(setting), *found]
+    # all pairs with next to nothing behind them, and the search of a million codes
+    return [_nearest(setting, n, n, short, 1), *found, _self_nearest(setting, setting.pick(MANY, 60), short, 16)]
 
 
-def _nearest(setting: Setting, n: int, m: int, words: int) -> Case:
-    a, b = (codes(rows, words, device=setting.device, seed=seed) for rows, seed in ((n, 0), (m, 1)))
-    k = setting.pick(K, 3)
+def _nearest(setting: Setting, n: int, m: int, words: int, k: int) -> Case:
+    def setup() -> Trial:
+        a, b = (codes(rows, words, device=setting.device, seed=seed) for rows, seed in ((n, 0), (m, 1)))
 
-    def run(backend: str) -> tuple[Tensor, ...]:
-        if backend == "faiss":
-            return (_faiss(a, b, k),)
-        return neighbours.nearest(a, b, k, backend=backend)
+        @cache
+        def truth() -> tuple[Tensor, ...]:
+            part = neighbours.nearest(a[-_checked(words) :], b, k, backend="reference")
+            return (*part, FAISS.run(a, b, k)) if FAISS.objection(a, b) is None else part
 
-    @cache
-    def truth() -> tuple[Tensor, ...]:
-        part = neighbours.nearest(a[-_checked(words) :], b, k, backend="reference")
-        return (*part, _faiss(a, b, k)) if _faiss_objection(a) is None else part
+        return Trial(
+            inputs=(a, b),
+            run=lambda backend: neighbours.nearest(a, b, k, backend=backend),
+            holds=lambda got: _holds(got, truth()),
+            beside=lambda peer: (peer(a, b, k),),
+        )
 
     return Case(
         operation="neighbours.nearest",
-        shape={"n": n, "m": m, "words": words, "k": k},
+        params={"n": n, "m": m, "words": words, "k": k},
         dtype="int32",
         cost=neighbours.cost(n, m, words, k),
-        ways=(*neighbours.IMPLS["nearest"], FAISS),
-        inputs=(a, b),
-        run=run,
-        holds=lambda got: _holds(got, truth()),
+        ways=neighbours.IMPLS["nearest"],
+        setup=setup,
+        peers=PEERS if words < 1000 else FLAT,
     )
 
 
-def _self_nearest(setting: Setting, n: int, words: int) -> Case:
-    x = codes(n, words, device=setting.device)
-    k = setting.pick(K, 3)
+def _self_nearest(setting: Setting, n: int, words: int, k: int) -> Case:
+    def setup() -> Trial:
+        x = codes(n, words, device=setting.device)
 
-    def run(backend: str) -> tuple[Tensor, ...]:
-        if backend == "faiss":
-            return (_faiss(x, x, k + 1)[:, 1:],)  # the row itself is the first
-        return neighbours.self_nearest(x, k, backend=backend)
+        def beside(peer: Callable[..., Tensor]) -> tuple[Tensor]:
+            return (peer(x, x, k + 1)[:, 1:],)  # the row itself is the first
 
-    @cache
-    def truth() -> tuple[Tensor, ...]:
-        own = torch.arange(n, device=x.device)[-_checked(words) :]
-        part = neighbours.nearest(x[own], x, k, skip=own, backend="reference")
-        return (*part, run("faiss")[0]) if words < 1000 and _faiss_objection(x) is None else part
+        @cache
+        def truth() -> tuple[Tensor, ...]:
+            own = torch.arange(n, device=x.device)[-_checked(words) :]
+            part = neighbours.nearest(x[own], x, k, skip=own, backend="reference")
+            return (*part, *beside(FAISS.run)) if words < 1000 and FAISS.objection(x) is None else part
+
+        return Trial(
+            inputs=(x,),
+            run=lambda backend: neighbours.self_nearest(x, k, backend=backend),
+            holds=lambda got: _holds(got, truth()),
+            beside=beside,
+        )
 
     return Case(
         operation="neighbours.self_nearest",
-        shape={"n": n, "words": words, "k": k},
+        params={"n": n, "words": words, "k": k},
         dtype="int32",
         cost=neighbours.cost_self(n, words, k),
-        ways=(*neighbours.IMPLS["self_nearest"], FAISS) if words < 1000 else neighbours.IMPLS["self_nearest"],
-        inputs=(x,),
-        run=run,
-        holds=lambda got: _holds(got, truth()),
+        ways=neighbours.IMPLS["self_nearest"],
+        setup=setup,
+        peers=FLAT if words < 1000 else (),
     )
 
 
@@ -102,8 +113,7 @@ def _holds(got: tuple[Tensor, ...], truth: tuple[Tensor, ...]) -> bool:
 
 def _limit(setting: Setting) -> Case:
     words = aligned_words()[:L1_WORDS]
-    passes = setting.pick(PASSES, 10)
-    tasks = numba.get_num_threads()
+    passes, tasks = setting.pick(PASSES, 10), numba.get_num_threads()
 
     def run(backend: str) -> Tensor:
         sums = np.zeros(tasks, np.uint64)
@@ -115,41 +125,9 @@ def _limit(setting: Setting) -> Case:
 
     return Case(
         operation="neighbours.limit",
-        shape={"threads": tasks, "words": 2 * len(words), "passes": passes},
+        params={"threads": tasks, "words": 2 * len(words), "passes": passes},
         dtype="int32",
         cost=Cost(bytes=8 * tasks, popcounts=2 * tasks * passes * len(words)),
         ways=(Impl("cpu", run, cpu_objection),),
-        inputs=(torch.empty(0),),
-        run=run,
-        holds=holds,
+        setup=lambda: Trial((torch.empty(0),), run, holds),
     )
-
-
-# --- the peer -----------------------------------------------------------------------------------
-
-
-def _faiss_objection(*args: Tensor) -> str | None:
-    """Why faiss cannot run, or None."""
-    return cpu_objection(*args) if importlib.util.find_spec("faiss") else "faiss-cpu is not installed"
-
-
-def _faiss(a: Tensor, b: Tensor, k: int) -> Tensor:
-    """Distances of IndexBinaryFlat, as many threads as ours."""
-    faiss: Any = importlib.import_module("faiss")
-    faiss.omp_set_num_threads(numba.get_num_threads())
-    rows, columns = (np.ascontiguousarray(x.numpy()).view(np.uint8) for x in (a, b))
-    index = faiss.IndexBinaryFlat(8 * columns.shape[1])
-    index.add(columns)
-    return torch.from_numpy(index.search(rows, k)[0])
-
-
-FAISS = Impl("faiss", _faiss, _faiss_objection)
-
-
-def bench(argv: Sequence[str] | None = None) -> None:
-    """The command line."""
-    main({"neighbours": cases}, argv)
-
-
-if __name__ == "__main__":
-    bench()

@@ -1,11 +1,9 @@
 """Counts of bits by group, and sums against them."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
-from polykern_benches._harness import Case, Setting, codes, main, same
+from polykern_benches._harness import Case, Setting, Trial, codes, same
 from polykern_kernels import profiles
 from polykern_kernels._bits import WORD_BITS
 
@@ -29,48 +27,51 @@ def _grouped(setting: Setting, n: int, words: int, each: int) -> tuple[Tensor, T
 
 
 def _counts(setting: Setting, n: int, words: int, each: int) -> Case:
-    packed, rows, starts = _grouped(setting, n, words, each)
-    bits = WORD_BITS * words
-    few = starts[: CHECKED + 1]
-    some = rows[: int(few[-1])]
+    bits, groups = WORD_BITS * words, -(-n // each)
+
+    def setup() -> Trial:
+        packed, rows, starts = _grouped(setting, n, words, each)
+        few = starts[: CHECKED + 1]
+        some = rows[: int(few[-1])]
+        return Trial(
+            inputs=(packed, rows, starts),
+            run=lambda backend: profiles.counts(packed, rows, starts, bits, backend=backend),
+            holds=lambda got: same(got[:CHECKED], profiles.counts(packed, some, few, bits, backend="reference")),
+        )
+
     return Case(
         operation="profiles.counts",
-        shape={"n": n, "words": words, "groups": len(starts) - 1},
+        params={"n": n, "words": words, "groups": groups},
         dtype="int32",
-        cost=profiles.cost_counts(n, len(starts) - 1, bits),
+        cost=profiles.cost_counts(n, groups, bits),
         ways=profiles.IMPLS["counts"],
-        inputs=(packed, rows, starts),
-        run=lambda backend: profiles.counts(packed, rows, starts, bits, backend=backend),
-        holds=lambda got: same(got[:CHECKED], profiles.counts(packed, some, few, bits, backend="reference")),
+        setup=setup,
     )
 
 
 def _sums(setting: Setting, n: int, words: int, each: int) -> Case:
-    packed, rows, starts = _grouped(setting, n, words, each)
-    bits = WORD_BITS * words
-    weights = starts.diff().to(torch.int32)[:, None] - 2 * profiles.counts(packed, rows, starts, bits)
-    few = starts[: CHECKED + 1]
-    some = rows[: int(few[-1])]
+    bits, groups = WORD_BITS * words, -(-n // each)
 
-    def holds(got: Tensor) -> bool:
-        return same(got[: len(some)], profiles.sums(packed, some, few, weights[:CHECKED], backend="reference"))
+    def setup() -> Trial:
+        packed, rows, starts = _grouped(setting, n, words, each)
+        weights = starts.diff().to(torch.int32)[:, None] - 2 * profiles.counts(packed, rows, starts, bits)
+        few = starts[: CHECKED + 1]
+        some = rows[: int(few[-1])]
+
+        def holds(got: Tensor) -> bool:
+            return same(got[: len(some)], profiles.sums(packed, some, few, weights[:CHECKED], backend="reference"))
+
+        return Trial(
+            inputs=(packed, rows, starts, weights),
+            run=lambda backend: profiles.sums(packed, rows, starts, weights, backend=backend),
+            holds=holds,
+        )
 
     return Case(
         operation="profiles.sums",
-        shape={"n": n, "words": words, "groups": len(starts) - 1},
+        params={"n": n, "words": words, "groups": groups},
         dtype="int32",
-        cost=profiles.cost_sums(n, len(starts) - 1, bits),
+        cost=profiles.cost_sums(n, groups, bits),
         ways=profiles.IMPLS["sums"],
-        inputs=(packed, rows, starts, weights),
-        run=lambda backend: profiles.sums(packed, rows, starts, weights, backend=backend),
-        holds=holds,
+        setup=setup,
     )
-
-
-def bench(argv: Sequence[str] | None = None) -> None:
-    """The command line."""
-    main({"profiles": cases}, argv)
-
-
-if __name__ == "__main__":
-    bench()

@@ -1,12 +1,11 @@
 """Tile programs, float64 multiply-adds against the best matrix product."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
-from polykern_benches._harness import Case, Setting, main, same
+from polykern_benches._harness import Case, Setting, Trial, same
 from polykern_kernels import program
+from polykern_kernels._cost import Cost
 from polykern_kernels.program import FOLD, IMPLS, KINK, Outcome, Programs
 
 SIDE = 64  # pixels of a tile
@@ -20,17 +19,24 @@ def cases(setting: Setting) -> list[Case]:
 
 def _run(setting: Setting, tiles: int, kinks: int) -> Case:
     side = setting.pick(SIDE, 5)
-    programs = triangular(tiles, kinks).to(setting.device)
-    alone = first(programs, kinks)
+
+    def setup() -> Trial:
+        programs = triangular(tiles, kinks).to(setting.device)
+        alone = first(programs, kinks)
+        return Trial(
+            inputs=(programs.coefficient,),
+            run=lambda backend: program.run(programs, side, side, 1, backend=backend),
+            holds=lambda got: same(_bits(got), _bits(program.run(alone, side, side, 1, backend="reference"))),
+        )
+
+    one = program.cost(triangular(1, kinks), side, side, 1)
     return Case(
         operation="program.run",
-        shape={"tiles": tiles, "side": side, "kinks": kinks},
+        params={"tiles": tiles, "side": side, "kinks": kinks},
         dtype="float64",
-        cost=program.cost(programs, side, side, 1),
+        cost=Cost(bytes=tiles * one.bytes, flops=tiles * one.flops),
         ways=IMPLS,
-        inputs=(programs.coefficient,),
-        run=lambda backend: program.run(programs, side, side, 1, backend=backend),
-        holds=lambda got: same(_bits(got), _bits(program.run(alone, side, side, 1, backend="reference"))),
+        setup=setup,
     )
 
 
@@ -79,12 +85,3 @@ def first(p: Programs, kinks: int) -> Programs:
         **dict.fromkeys(("symbols", "scale", "digest", "margin", "winner"), 1),
     }
     return Programs(**{name: getattr(p, name)[:size] for name, size in cut.items()})
-
-
-def bench(argv: Sequence[str] | None = None) -> None:
-    """The command line."""
-    main({"program": cases}, argv)
-
-
-if __name__ == "__main__":
-    bench()

@@ -1,10 +1,8 @@
 """Flips of a GPT-2 MLP's units on a plane, without visiting every pixel."""
 
-from collections.abc import Sequence
-
 import torch
 
-from polykern_benches._harness import Case, Setting, main, same
+from polykern_benches._harness import Case, Setting, Trial, same
 from polykern_kernels import scanline
 from polykern_kernels.scanline import IMPLS, Curves, Lattice
 
@@ -20,37 +18,33 @@ def cases(setting: Setting) -> list[Case]:
 
 
 def _crossings(bits: int, side: int, bent: bool) -> Case:
-    rng = torch.Generator().manual_seed(0)
-    axis = (torch.arange(side + 1, dtype=torch.float64) + 0.5) * 4 / side - 2
-    radius = (1 + bent * (axis.square() + axis.square()[:, None])).sqrt()
-    at = Lattice(axis, axis, radius, 1e-15)
-    curves = Curves(
-        torch.randn((bits, 3), generator=rng, dtype=torch.float64),
-        torch.randn(bits, generator=rng, dtype=torch.float64) * bent,
-        torch.randint(-(2**63), 2**63 - 1, (bits, 2), generator=rng),
-        torch.zeros(bits, dtype=torch.int32),
-        torch.zeros(bits, dtype=torch.float64),
-    )
-    few = Lattice(axis, axis[: CHECKED + 1], radius[: CHECKED + 1], 1e-15)
+    def setup() -> Trial:
+        rng = torch.Generator().manual_seed(0)
+        axis = (torch.arange(side + 1, dtype=torch.float64) + 0.5) * 4 / side - 2
+        radius = (1 + bent * (axis.square() + axis.square()[:, None])).sqrt()
+        at = Lattice(axis, axis, radius, 1e-15)
+        curves = Curves(
+            torch.randn((bits, 3), generator=rng, dtype=torch.float64),
+            torch.randn(bits, generator=rng, dtype=torch.float64) * bent,
+            torch.randint(-(2**63), 2**63 - 1, (bits, 2), generator=rng),
+            torch.zeros(bits, dtype=torch.int32),
+            torch.zeros(bits, dtype=torch.float64),
+        )
+        few = Lattice(axis, axis[: CHECKED + 1], radius[: CHECKED + 1], 1e-15)
+        return Trial(
+            inputs=(curves.coefficient,),
+            run=lambda backend: scanline.crossings(curves, at, 1, backend=backend),
+            holds=lambda got: same(
+                [got[0][:, :CHECKED], got[1][:, :CHECKED], got[2][:CHECKED]],
+                scanline.crossings(curves, few, 1, backend="reference"),
+            ),
+        )
+
     return Case(
         operation="scanline.crossings",
-        shape={"bits": bits, "height": side, "width": side, "bent": int(bent)},
+        params={"kind": "conics" if bent else "lines", "bits": bits, "height": side, "width": side},
         dtype="float64",
         cost=scanline.cost(bits, side, side, 1),
         ways=IMPLS["crossings"],
-        inputs=(curves.coefficient,),
-        run=lambda backend: scanline.crossings(curves, at, 1, backend=backend),
-        holds=lambda got: same(
-            [got[0][:, :CHECKED], got[1][:, :CHECKED], got[2][:CHECKED]],
-            scanline.crossings(curves, few, 1, backend="reference"),
-        ),
+        setup=setup,
     )
-
-
-def bench(argv: Sequence[str] | None = None) -> None:
-    """The command line."""
-    main({"scanline": cases}, argv)
-
-
-if __name__ == "__main__":
-    bench()

@@ -1,6 +1,8 @@
 """The kernels: tensors in, tensors out. One module per family of operations."""
 
 from polykern_kernels import census as census
+from polykern_kernels import cooccurrence as cooccurrence
+from polykern_kernels import covariance as covariance
 from polykern_kernels import digest as digest
 from polykern_kernels import euclid as euclid
 from polykern_kernels import extraction as extraction
@@ -10,6 +12,7 @@ from polykern_kernels import forms as forms
 from polykern_kernels import grid as grid
 from polykern_kernels import hamming as hamming
 from polykern_kernels import hierarchy as hierarchy
+from polykern_kernels import narrow as narrow
 from polykern_kernels import neighbours as neighbours
 from polykern_kernels import pack as pack
 from polykern_kernels import profiles as profiles
@@ -21,6 +24,8 @@ from polykern_kernels._dispatch import BackendError as BackendError
 __all__ = [
     "BackendError",
     "census",
+    "cooccurrence",
+    "covariance",
     "digest",
     "euclid",
     "extraction",
@@ -30,6 +35,7 @@ __all__ = [
     "grid",
     "hamming",
     "hierarchy",
+    "narrow",
     "neighbours",
     "pack",
     "profiles",

@@ -1,10 +1,12 @@
 """Choosing who runs an operation: the first implementation that has no objection."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+import torch
 from torch import Tensor
 
 
@@ -21,8 +23,8 @@ class Impl:
     objection: Callable[..., str | None]
 
 
-def choose(op: str, impls: Sequence[Impl], wanted: str | None, *args: Tensor) -> Impl:
-    """The implementation called `wanted`, or the first in order that has no objection.
+def choose(op: str, impls: Sequence[Impl], wanted: str | None, *args: Tensor, **kind: str) -> Impl:
+    """The implementation called `wanted`, or the first in order that has no objection to the tensors of this kind.
 
     On CPU tensors Triton is its interpreter, made for tests: unless it is named it comes last.
     """
@@ -34,7 +36,7 @@ def choose(op: str, impls: Sequence[Impl], wanted: str | None, *args: Tensor) ->
     for impl in sorted(impls, key=lambda i: interpreted and i.name == "triton"):
         if wanted not in (None, impl.name):
             continue
-        reason = impl.objection(*args)
+        reason = impl.objection(*args, **kind)
         if reason is None:
             return impl
         objections.append(f"  {impl.name}: {reason}")
@@ -42,31 +44,47 @@ def choose(op: str, impls: Sequence[Impl], wanted: str | None, *args: Tensor) ->
     raise BackendError("\n".join([f"{op}: nothing can run ({shown})", *objections]))
 
 
-def backends(family: str, name: str, *, cpu: Callable[..., Any], reference: Callable[..., Any]) -> tuple[Impl, ...]:
+def backends(
+    family: str, name: str, *, cpu: Callable[..., Any], reference: Callable[..., Any], b1: bool = False
+) -> tuple[Impl, ...]:
     """The ways to run one operation, in order of preference.
 
     family     stem of the family; its Triton code is `device.FAMILY`, imported on first use
     name       name of the operation, here and there
     cpu        runs it on CPU tensors
     reference  runs it anywhere
+    b1         whether `device.b1_FAMILY` has it for 1-bit tensor cores
     """
-
-    def triton(*args: Any, **kwargs: Any) -> Any:
-        module = import_module(f"polykern_kernels.device.{family}")
-        return getattr(module, name)(*args, **kwargs)
-
-    def triton_objection(*args: Tensor) -> str | None:
-        objection: Callable[..., str | None] = import_module("polykern_kernels.device").objection
-        return objection(*args)
-
+    tensor_cores = Impl("b1", _launcher(f"b1_{family}", name), _objection("b1_objection"))
     return (
-        Impl("triton", triton, triton_objection),
+        *((tensor_cores,) if b1 else ()),
+        Impl("triton", _launcher(family, name), _objection("objection")),
         Impl("cpu", cpu, cpu_objection),
-        Impl("reference", reference, lambda *args: None),
+        Impl("reference", reference, lambda *args, **kind: None),
     )
 
 
-def cpu_objection(*args: Tensor) -> str | None:
+def _launcher(module: str, name: str) -> Callable[..., Any]:
+    """Runs a function of a device module, on the device of its tensors."""
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        launch = getattr(import_module(f"polykern_kernels.device.{module}"), name)
+        device = next((a.device for a in args if isinstance(a, Tensor)), None)
+        with nullcontext() if device is None or device.type != "cuda" else torch.cuda.device(device):
+            return launch(*args, **kwargs)
+
+    return run
+
+
+def _objection(name: str) -> Callable[..., str | None]:
+    def objection(*args: Tensor, **kind: str) -> str | None:
+        found: Callable[..., str | None] = getattr(import_module("polykern_kernels.device"), name)
+        return found(*args, **kind)
+
+    return objection
+
+
+def cpu_objection(*args: Tensor, **kind: str) -> str | None:
     """Why the CPU implementation cannot take these tensors, or None."""
     elsewhere = next((a for a in args if a.device.type != "cpu"), None)
     return None if elsewhere is None else f"needs CPU tensors, got {elsewhere.device}"

@@ -48,7 +48,7 @@ def nearest(
     components  int64 (n)          names of the components
     bound       None | cores' dtype (r)   only weights below it are of interest; it may save work
     metric      "hamming" | "jaccard"
-    backend     "triton" | "cpu" | "reference"; None takes the first that can run
+    backend     "b1" | "triton" | "cpu" | "reference"; None takes the first that can run
     progress    called now and then with the work done and all of it; the last time they are equal
     returns     weights cores' dtype (r)
                 indices int64 (r)   row of the least (weight, row) in another component. Where there is none, or
@@ -72,7 +72,7 @@ def nearest(
     _check.same_device(op, words=words, rows=rows, cores=cores, components=components, bound=bound)
     if len(rows) and not (int(rows.min()) >= 0 and int(rows.max()) < n):
         _check.fail(op, "rows", f"rows of words (0 <= row < {n})", rows)
-    chosen = choose(op, IMPLS["nearest"], backend, words)
+    chosen = choose(op, IMPLS["nearest"], backend, words, metric=metric)
     return chosen.run(words, rows, cores, components, bound, metric, progress or _silent)  # type: ignore[no-any-return]
 
 
@@ -171,4 +171,4 @@ def _turn(turn: int, blocks: int) -> Numbers:
     return np.stack([x[x <= y], y[x <= y]], 1)
 
 
-IMPLS = {"nearest": backends("foreign", "nearest", cpu=_cpu, reference=_reference)}
+IMPLS = {"nearest": backends("foreign", "nearest", cpu=_cpu, reference=_reference, b1=True)}

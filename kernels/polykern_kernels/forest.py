@@ -3,10 +3,12 @@
     spanning(n, i, j, w)   Kruskal: edges by (w, place), each kept that joins two trees
     join(c, i, j)          Boruvka: edges in order, each kept that joins two components
 
-Weights are int32 or float64 and compared as they are, so that everything here is exact. Work of the host: O(m log
-m) for a sort and a union-find with path halving; the tensors are CPU tensors. Order of edges of equal weight: the
-row's neighbour with the smaller index, then the smaller pair. Kruskal 1956; Boruvka 1926, after Nesetril, Milkova,
-Nesetrilova 2001, "Otakar Boruvka on minimum spanning tree problem".
+Weights are int32 or float64 and compared as they are, so that everything here is exact. Order of edges of equal
+weight: the row's neighbour with the smaller index, then the smaller pair. On the host it is O(m log m) for a sort
+and a union-find with path halving. The rounds of Boruvka also run where the codes are, as a few operations on whole
+tensors: least edges by scattered minima, components by hooking and pointer jumping. Kruskal 1956; Boruvka 1926,
+after Nesetril, Milkova, Nesetrilova 2001, "Otakar Boruvka on minimum spanning tree problem"; Shiloach, Vishkin
+1982, "An O(log n) parallel connectivity algorithm".
 """
 
 from typing import Any
@@ -54,7 +56,7 @@ def join(
     components  int64 (n)      component of each point, 0 .. n - 1
     source      int64 (m)      one end of each edge
     target      int64 (m)      the other end
-    backend     "cpu" | "reference"; None takes the first that can run
+    backend     "cpu" | "torch" | "reference"; None takes the first that can run
     returns     bool (m)       whether the edge joined two components when its turn came
                 int64 (n)      components after all edges, numbered by their first points
 
@@ -73,7 +75,7 @@ def least(components: Tensor, weights: Tensor, indices: Tensor, *, backend: str 
     components  int64 (n)           component of each point, 0 .. n - 1
     weights     int32|float64 (n)   weight of one edge of each row
     indices     int64 (n)           its other end; -1 where a row has none
-    backend     "cpu" | "reference"; None takes the first that can run
+    backend     "cpu" | "torch" | "reference"; None takes the first that can run
     returns     int64 (n)           for component c the row of its least (weight, smaller end, larger end), then of
                                     the smaller row; -1 where c has no edge
 
@@ -98,7 +100,7 @@ def listed(
     indices     int64 (n, k)           which points these are
     cores       distances' dtype (n)   core distances
     components  int64 (n)
-    backend     "cpu" | "reference"; None takes the first that can run
+    backend     "cpu" | "torch" | "reference"; None takes the first that can run
     returns     distances' dtype (n)   least max(core of the row, core of the neighbour, distance)
                 int64 (n)              neighbour of the least (weight, index); -1 where all are of its component
 
@@ -223,9 +225,102 @@ def _listed_cpu(distances: Tensor, indices: Tensor, cores: Tensor, components: T
     return weights, neighbours
 
 
+# --- torch: whole tensors, on any device ------------------------------------------------------------
+
+_ROWS = 1 << 20  # of lists looked at together
+
+
+def _join_torch(components: Tensor, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """The forest of the edges with their places as weights: no two are equal, so it is the one that turns make."""
+    n, m, device = len(components), len(source), components.device
+    root = torch.arange(n, device=device)  # of each component
+    kept = torch.zeros(m, dtype=torch.bool, device=device)
+    a, b = components[source], components[target]
+    edge = torch.arange(m, device=device)
+    while True:
+        apart = root[a] != root[b]
+        a, b, edge = a[apart], b[apart], edge[apart]
+        if not len(edge):
+            break
+        ends = torch.cat([root[a], root[b]])
+        first = torch.full((n,), m, device=device).scatter_reduce(0, ends, edge.repeat(2), "amin")
+        asking = (first < m).nonzero()[:, 0]
+        taken = first[asking]
+        kept[taken] = True
+        i, j = root[components[source[taken]]], root[components[target[taken]]]
+        other = torch.where(i == asking, j, i)
+        # of two that take the same edge the smaller stays a root: there is no longer cycle
+        parent = torch.arange(n, device=device)
+        parent[asking] = torch.where((first[other] == taken) & (asking < other), asking, other)
+        root = _roots(parent)[root]
+    mine = root[components]
+    places = torch.arange(n, device=device)
+    earliest = torch.full_like(places, n).scatter_reduce(0, mine, places, "amin")[mine]
+    return kept, torch.unique(earliest, return_inverse=True)[1]
+
+
+def _roots(parent: Tensor) -> Tensor:
+    """Pointer jumping: the root of every node of a forest."""
+    while True:
+        above = parent[parent]
+        if torch.equal(above, parent):
+            return parent
+        parent = above
+
+
+def _least_torch(components: Tensor, weights: Tensor, indices: Tensor) -> Tensor:
+    n = len(components)
+    i = (indices >= 0).nonzero()[:, 0]
+    c, j = components[i], indices[i]
+    edges = [weights[i], torch.minimum(i, j), torch.maximum(i, j), i]
+    for k in range(len(edges)):  # one criterion after the other, among the rows that are least by those before
+        most = torch.full((n,), _beyond(edges[k].dtype), dtype=edges[k].dtype, device=c.device)
+        equal = most.scatter_reduce(0, c, edges[k], "amin")[c] == edges[k]
+        c, edges = c[equal], [x[equal] for x in edges]
+    return torch.full_like(components, -1).index_put((c,), edges[-1])
+
+
+def _beyond(dtype: torch.dtype) -> float:
+    """No number of the dtype is greater."""
+    return float("inf") if dtype.is_floating_point else torch.iinfo(dtype).max
+
+
+def _listed_torch(distances: Tensor, indices: Tensor, cores: Tensor, components: Tensor) -> tuple[Tensor, Tensor]:
+    weights, neighbours = torch.empty_like(cores), torch.empty_like(components)
+    n, k = distances.shape
+    if not k:
+        return cores.clone(), neighbours.fill_(-1)
+    for first in range(0, n, _ROWS):
+        part = slice(first, first + _ROWS)
+        near = indices[part]
+        reach = torch.maximum(torch.maximum(distances[part], cores[part, None]), cores[near])
+        foreign = components[near] != components[part, None]
+        least = reach.masked_fill(~foreign, _beyond(reach.dtype)).amin(1)
+        found = near.masked_fill(~foreign | (reach != least[:, None]), n).amin(1)
+        weights[part], neighbours[part] = least, found.masked_fill(found == n, -1)
+    return weights, neighbours
+
+
+def _anywhere(*args: Tensor) -> None:
+    """Whole tensors have no objection."""
+    return None
+
+
 IMPLS = {
     "spanning": (Impl("cpu", _spanning_cpu, cpu_objection), Impl("reference", _spanning_reference, cpu_objection)),
-    "join": (Impl("cpu", _join_cpu, cpu_objection), Impl("reference", _join_reference, cpu_objection)),
-    "least": (Impl("cpu", _least_cpu, cpu_objection), Impl("reference", _least_reference, cpu_objection)),
-    "listed": (Impl("cpu", _listed_cpu, cpu_objection), Impl("reference", _listed_reference, cpu_objection)),
+    "join": (
+        Impl("cpu", _join_cpu, cpu_objection),
+        Impl("torch", _join_torch, _anywhere),
+        Impl("reference", _join_reference, cpu_objection),
+    ),
+    "least": (
+        Impl("cpu", _least_cpu, cpu_objection),
+        Impl("torch", _least_torch, _anywhere),
+        Impl("reference", _least_reference, cpu_objection),
+    ),
+    "listed": (
+        Impl("cpu", _listed_cpu, cpu_objection),
+        Impl("torch", _listed_torch, _anywhere),
+        Impl("reference", _listed_reference, cpu_objection),
+    ),
 }

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from polykern_kernels._cost import Cost
-from polykern_kernels._dispatch import Impl, choose, cpu_objection, describe
+from polykern_kernels._dispatch import backends, choose, describe
 
 # --- contract -----------------------------------------------------------------------------------
 
@@ -29,7 +29,7 @@ def ranges(
     rows      float64 (rows, units)   coefficients
     ptr       int64 (tiles + 1)       first row of each tile; a tile without rows has the range [0, 0]
     low, high float64 (rows)          interval of each row's symbol
-    backend   "cpu" | "reference"
+    backend   "triton" | "cpu" | "reference"; None takes the first that can run
     returns   low, high, size, each float64 (tiles, units); size = sum |coefficient| max |symbol|
     """
     _check("ranges", rows, ptr, low, high)
@@ -312,14 +312,10 @@ def _convolve_cpu(
     return out
 
 
-def _only_first(rows: Tensor, *rest: Any) -> str | None:
-    return cpu_objection(rows)
-
-
-RANGES = (Impl("cpu", _ranges_cpu, _only_first), Impl("reference", _ranges_reference, lambda *a: None))
-RESCALE = (Impl("cpu", _rescale_cpu, _only_first), Impl("reference", _rescale_reference, lambda *a: None))
-POOL = (Impl("cpu", _pool_cpu, _only_first), Impl("reference", _pool_reference, lambda *a: None))
-COLUMNS = (Impl("cpu", _columns_cpu, _only_first), Impl("reference", _columns_reference, lambda *a: None))
-CONVOLVE = (Impl("cpu", _convolve_cpu, _only_first), Impl("reference", _convolve_reference, lambda *a: None))
-SURVIVING = (Impl("cpu", _surviving_cpu, _only_first), Impl("reference", _surviving_reference, lambda *a: None))
-KEY_SUMS = (Impl("cpu", _key_sums_cpu, _only_first), Impl("reference", _key_sums_reference, lambda *a: None))
+RANGES = backends("forms", "ranges", cpu=_ranges_cpu, reference=_ranges_reference)
+RESCALE = backends("forms", "rescale", cpu=_rescale_cpu, reference=_rescale_reference)
+POOL = backends("forms", "pool_rivals", cpu=_pool_cpu, reference=_pool_reference)
+COLUMNS = backends("forms", "columns", cpu=_columns_cpu, reference=_columns_reference)
+CONVOLVE = backends("forms", "convolve", cpu=_convolve_cpu, reference=_convolve_reference)
+SURVIVING = backends("forms", "surviving", cpu=_surviving_cpu, reference=_surviving_reference)
+KEY_SUMS = backends("forms", "key_sums", cpu=_key_sums_cpu, reference=_key_sums_reference)

@@ -132,7 +132,7 @@ def step(
     if len(slopes) != len(thresholds) + 1:
         raise ValueError(f"{op}: slopes must be one more than thresholds, got {len(slopes)} and {len(thresholds)}")
     kinks = _kinks(op, thresholds, anchor.dtype)
-    _check_total(op, total, anchor, height, width, bit_offset)
+    check_total(op, total, anchor, height, width, bit_offset)
     _check.same_device(op, anchor=anchor, delta=delta)
     tilts = torch.tensor(list(slopes), dtype=anchor.dtype)
     out = torch.empty(delta.shape, dtype=delta.dtype, device=delta.device) if out is None else out
@@ -175,7 +175,7 @@ def tally(
     _check.tensor(op, "z", z, FLOATS, "groups", "height * width", "units")
     _check.sized(op, "z", z, z.dtype, z.shape[0], height * width, z.shape[2])
     kinks = _kinks(op, thresholds, z.dtype)
-    _check_total(op, total, z, height, width, bit_offset)
+    check_total(op, total, z, height, width, bit_offset)
     chosen = choose(op, IMPLS["tally"], backend, z)
     words = chosen.run(z.detach(), height, width, kinks, bit_offset, total, emit)
     if z.device.type == "cpu":
@@ -212,7 +212,8 @@ def _kinks(op: str, thresholds: Sequence[float], dtype: torch.dtype) -> Tensor:
     return pack.round_down(torch.tensor(list(thresholds), dtype=torch.float64), dtype)
 
 
-def _check_total(op: str, total: GridTotals, x: Tensor, height: int, width: int, bit_offset: int) -> None:
+def check_total(op: str, total: GridTotals, x: Tensor, height: int, width: int, bit_offset: int) -> None:
+    """Accumulators of rasters of x (groups, ...) must be those of height x width points, on its device."""
     groups = x.shape[0]
     if height < 1 or width < 1 or bit_offset < 0:
         given = f"{height}, {width}, {bit_offset}"
@@ -262,19 +263,23 @@ def _step_reference(
 def _tally_reference(
     z: Tensor, height: int, width: int, kinks: Tensor, bit_offset: int, total: GridTotals, emit: bool
 ) -> Tensor:
-    groups, points, units = z.shape
     t = kinks.to(z.device)[:, None]
-    on = (z[:, :, None, :] > t).flatten(2)
-    raster = on.view(groups, height, width, on.shape[2])
-    total.right += (raster[:, :, 1:] != raster[:, :, :-1]).sum(3, dtype=torch.int32)
-    total.down += (raster[:, 1:] != raster[:, :-1]).sum(3, dtype=torch.int32)
-    if units:
+    if z.shape[2]:
         gap = (z[:, :, None, :] - t).abs().flatten(2).amin(2)
         torch.minimum(total.margin, gap.float(), out=total.margin)
-    words = pack.words_of(on.flatten(0, 1))
-    prints = digest.fingerprints(words, on.shape[2], offset=bit_offset, backend="reference")
-    total.digest += prints.view(groups, points, digest.LANES)
     total.nans += z.isnan().sum()
+    return add_bits((z[:, :, None, :] > t).flatten(2), height, width, bit_offset, total)
+
+
+def add_bits(on: Tensor, height: int, width: int, bit_offset: int, total: GridTotals) -> Tensor:
+    """Bits bool (groups, height * width, bits) added to counts and fingerprints; their words."""
+    groups, points, bits = on.shape
+    raster = on.view(groups, height, width, bits)
+    total.right += (raster[:, :, 1:] != raster[:, :, :-1]).sum(3, dtype=torch.int32)
+    total.down += (raster[:, 1:] != raster[:, :-1]).sum(3, dtype=torch.int32)
+    words = pack.words_of(on.flatten(0, 1))
+    prints = digest.fingerprints(words, bits, offset=bit_offset, backend="reference")
+    total.digest += prints.view(groups, points, digest.LANES)
     return words.view(groups, points, words.shape[1])
 
 

@@ -45,7 +45,7 @@ def nearest(
     k         neighbours a row, at most m; at most m - 1 with `skip`
     skip      int64 (n)          row of b that a row of a must not find, -1 for none; None for no row
     metric    "hamming" | "jaccard"
-    backend   "triton" | "cpu" | "reference"; None takes the first that can run
+    backend   "b1" | "triton" | "cpu" | "reference"; None takes the first that can run
     progress  called now and then with the work done and all of it, in rows; the last time they are equal
     returns   distances int32 (n, k) for Hamming, float64 (n, k) for Jaccard
               indices   int64 (n, k)   rows of b
@@ -59,7 +59,7 @@ def nearest(
         _check_skip(op, skip, len(a), len(b))
         _check.same_device(op, a=a, skip=skip)
     _check_k(op, k, len(b) - (skip is not None))
-    chosen = choose(op, IMPLS["nearest"], backend, a, b)
+    chosen = choose(op, IMPLS["nearest"], backend, a, b, metric=metric)
     return chosen.run(a, b, k, skip, metric, progress or _silent)  # type: ignore[no-any-return]
 
 
@@ -76,7 +76,7 @@ def self_nearest(
     words     int32 (n, words)   packed codes
     k         neighbours a row, at most n - 1
     metric    "hamming" | "jaccard"
-    backend   "triton" | "cpu" | "reference"; None takes the first that can run
+    backend   "b1" | "triton" | "cpu" | "reference"; None takes the first that can run
     progress  called now and then with the work done and all of it; the last time they are equal
     returns   distances int32 (n, k) for Hamming, float64 (n, k) for Jaccard
               indices   int64 (n, k)   other rows
@@ -87,7 +87,7 @@ def self_nearest(
     op = "neighbours.self_nearest"
     _check_two(op, words, words, metric)
     _check_k(op, k, max(len(words) - 1, 0))
-    chosen = choose(op, IMPLS["self_nearest"], backend, words)
+    chosen = choose(op, IMPLS["self_nearest"], backend, words, metric=metric)
     return chosen.run(words, k, metric, progress or _silent)  # type: ignore[no-any-return]
 
 
@@ -100,7 +100,7 @@ def within(
     b        int32 (m, words)   packed codes, on a's device
     radii    numbers; a distance equal to the radius is within it
     metric   "hamming" | "jaccard"
-    backend  "triton" | "cpu" | "reference"; None takes the first that can run
+    backend  "b1" | "triton" | "cpu" | "reference"; None takes the first that can run
     returns  int64 (n, radii)   rows of b
 
     Exact, and the same on every backend. Raises ValueError when the arguments do not fit.
@@ -115,7 +115,7 @@ def within(
         bounds = torch.tensor([math.floor(min(max(r, -1.0), 2.0**31 - 1)) for r in given], dtype=torch.int32)
     else:
         bounds = torch.tensor(given, dtype=torch.float64)
-    return choose(op, IMPLS["within"], backend, a, b).run(a, b, bounds.to(a.device), metric)  # type: ignore[no-any-return]
+    return choose(op, IMPLS["within"], backend, a, b, metric=metric).run(a, b, bounds.to(a.device), metric)  # type: ignore[no-any-return]
 
 
 def cost(n: int, m: int, words: int, k: int, *, distance_bytes: int = 4) -> Cost:
@@ -291,9 +291,9 @@ def _within_cpu(a: Tensor, b: Tensor, radii: Tensor, metric: str) -> Tensor:
 
 
 IMPLS = {
-    "nearest": backends("neighbours", "nearest", cpu=_nearest_cpu, reference=_nearest_reference),
+    "nearest": backends("neighbours", "nearest", cpu=_nearest_cpu, reference=_nearest_reference, b1=True),
     "self_nearest": backends(
-        "neighbours", "self_nearest", cpu=_self_nearest_cpu, reference=_self_nearest_reference
+        "neighbours", "self_nearest", cpu=_self_nearest_cpu, reference=_self_nearest_reference, b1=True
     ),
-    "within": backends("neighbours", "within", cpu=_within_cpu, reference=_within_reference),
+    "within": backends("neighbours", "within", cpu=_within_cpu, reference=_within_reference, b1=True),
 }

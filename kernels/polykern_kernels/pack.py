@@ -1,4 +1,4 @@
-"""Packing: pre-activations to packed spline codes, and back.
+"""Packing: pre-activations to packed spline codes, and back; codes of rows to rows of neurons.
 
     bit[k * units + u] = x[u] > threshold[k]        (threshold-major)
 
@@ -82,6 +82,20 @@ def join(parts: Sequence[Tensor], bits: Sequence[int], *, backend: str | None = 
     return choose(op, IMPLS["join"], backend, *parts).run(parts, bits)  # type: ignore[no-any-return]
 
 
+def transpose(words: Tensor, bits: int, *, backend: str | None = None) -> Tensor:
+    """Neuron-major bits: for every bit of the codes the rows that have it.
+
+    words    int32 (rows, words)   packed codes
+    bits     bits of a code
+    backend  "triton" | "cpu" | "reference"; None takes the first that can run
+    returns  int32 (bits, words for rows)   bit r of row j is bit j of code r; padding bits are zero
+
+    Exact, and its own inverse. Raises ValueError when `words` does not hold `bits` bits.
+    """
+    _check_words("pack.transpose", "words", words, bits)
+    return choose("pack.transpose", IMPLS["transpose"], backend, words).run(words, bits)  # type: ignore[no-any-return]
+
+
 def round_down(values: Tensor, dtype: torch.dtype) -> Tensor:
     """The largest numbers of a float dtype that are not above `values`; zeros are +0.
 
@@ -123,6 +137,11 @@ def cost_unpack(rows: int, bits: int) -> Cost:
 def cost_join(rows: int, bits: Sequence[int]) -> Cost:
     """`join`: read every part once, write the code once."""
     return Cost(bytes=4 * rows * (sum(map(words_for, bits)) + words_for(sum(bits))))
+
+
+def cost_transpose(rows: int, bits: int) -> Cost:
+    """`transpose`: read the words once, write the words of the transposed once."""
+    return Cost(bytes=4 * (rows * words_for(bits) + bits * words_for(rows)))
 
 
 _PATTERN = {
@@ -179,6 +198,10 @@ def _join_reference(parts: Sequence[Tensor], bits: Sequence[int]) -> Tensor:
     return words_of(torch.cat(fields, 1))
 
 
+def _transpose_reference(words: Tensor, bits: int) -> Tensor:
+    return words_of(_unpack_reference(words, bits).T)
+
+
 # --- cpu: numba, `_numba.pack` -----------------------------------------------------------------------
 
 
@@ -215,8 +238,17 @@ def _join_cpu(parts: Sequence[Tensor], bits: Sequence[int]) -> Tensor:
     return out
 
 
+def _transpose_cpu(words: Tensor, bits: int) -> Tensor:
+    from polykern_kernels._numba import pack as loops
+
+    out = torch.empty((bits, words_for(len(words))), dtype=torch.int32)
+    loops.transpose(words.contiguous().numpy().view(np.uint32), out.numpy().view(np.uint32))
+    return out
+
+
 IMPLS = {
     "signs": backends("pack", "signs", cpu=_signs_cpu, reference=_signs_reference),
     "unpack": backends("pack", "unpack", cpu=_unpack_cpu, reference=_unpack_reference),
     "join": backends("pack", "join", cpu=_join_cpu, reference=_join_reference),
+    "transpose": backends("pack", "transpose", cpu=_transpose_cpu, reference=_transpose_reference),
 }

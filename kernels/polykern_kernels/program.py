@@ -93,6 +93,12 @@ class Outcome:
     uncertain: Tensor
     signs: Tensor | None
 
+    def of(self, tiles: Tensor) -> "Outcome":
+        """Of some of the tiles, int64 numbers, without signs."""
+        maps = (self.right, self.down, self.classes, self.margin, self.digest, self.uncertain)
+        right, down, classes, margin, digest, uncertain = (x[tiles] for x in maps)
+        return Outcome(right, down, classes, margin, digest, uncertain, None)
+
 
 # --- contract -----------------------------------------------------------------------------------
 
@@ -210,7 +216,7 @@ def _jitted() -> Callable[..., None]:
 def _cpu(p: Programs, height: int, width: int, fields: int, keep: bool) -> Outcome:
     out = _blank(p, height, width, fields, keep)
     signs = out.signs if out.signs is not None else torch.zeros((1, 1, 1), dtype=torch.bool)
-    given = (*(getattr(p, name) for name in Programs.__slots__),)
+    given = (getattr(p, name) for name in Programs.__slots__)
     wanted = (out.right, out.down, out.classes, out.margin, out.digest, out.uncertain, signs)
     _jitted()(*(x.numpy() for x in given), height, width, *(x.numpy() for x in wanted), keep)
     return out

@@ -6,12 +6,13 @@ import torch
 from torch import Tensor
 
 from polykern.activations import Activation
+from polykern.anchored.narrow import Narrow
 from polykern.anchored.points import Anchored
 from polykern.arithmetic import Arithmetic, ieee
 from polykern.block import Block, BlockMaps, blank, paste
 from polykern.carrier import NotCarried
 from polykern.counting import Counts, Footprint, has_classes, placed, points_within
-from polykern.errors import UsageError
+from polykern.errors import CorruptError, UsageError
 from polykern.plane import Grid
 from polykern.tail import Meeting, Tail
 
@@ -57,16 +58,19 @@ class AnchoredEngine:
         self._device, self._budget, self.tile = torch.device(device), memory_budget, tile
         self.tail = placed(tail, torch.float64, device)
         chosen = arithmetic or ("float16" if self._device.type == "cuda" else "float32")
-        self.arithmetic = Arithmetic(chosen, self.tail.model)
+        narrow = chosen == "float16" and self._device.type == "cuda"
+        self.arithmetic = Arithmetic(chosen, self.tail.model, narrow=narrow)
         self.dtype = f"{chosen} differences about float64 anchors"
         self.classes = has_classes(tail) if classes is None else classes
         self._each: int | None = None
+        self._measured: Grid | None = None  # the grid that the units of narrow differences belong to
 
     def blocks(self, grid: Grid, blocks: Sequence[Block]) -> list[BlockMaps]:
         """The maps of `blocks`, in order; tiles of all blocks run together, as many as the budget allows."""
         maps = [blank(b, len(self.tail.layout.fields), self.classes) for b in blocks]
         jobs = [(k, tile) for k, block in enumerate(blocks) for tile in _cut(block, self.tile)]
         size = self.batch(grid)
+        self._measure(grid)
         for first in range(0, len(jobs), size):
             batch = jobs[first : first + size]
             for (k, tile), done in zip(batch, self._run(grid, [t for _, t in batch], self.tile), strict=True):
@@ -84,13 +88,25 @@ class AnchoredEngine:
         return points_within(self._budget, self._each, points, what, self._device) // points
 
     def _run(self, grid: Grid, tiles: Sequence[Block], side: int, seen: Footprint | None = None) -> list[BlockMaps]:
-        points = self._points(grid, tiles, side)
+        try:
+            return self._pass(self.arithmetic, grid, tiles, side, seen)
+        except CorruptError:
+            if self.arithmetic.units is None:
+                raise
+        return self._pass(Arithmetic(self.arithmetic.name, self.tail.model), grid, tiles, side, seen)
+
+    def _pass(
+        self, arithmetic: Arithmetic, grid: Grid, tiles: Sequence[Block], side: int, seen: Footprint | None
+    ) -> list[BlockMaps]:
+        points = self._points(arithmetic, grid, tiles, side)
         counts = Counts(self.tail.layout, len(tiles), side + 1, side + 1, self._device)
+        if arithmetic.units is not None:
+            arithmetic.units.begin()
 
         def reach(meeting: Meeting) -> Anchored | Tensor:
             out = met(meeting, counts)
             if seen is not None:
-                seen.see(*(x.delta if isinstance(x, Anchored) else x for x in (meeting.z, out)))
+                seen.see(*(x.held if isinstance(x, Anchored) else x for x in (meeting.z, out)))
             return out
 
         try:
@@ -103,16 +119,26 @@ class AnchoredEngine:
         if not self.classes:
             return counts.maps(None)
         scores = out.full() if isinstance(out, Anchored) else out.expand(len(points), -1)
+        if arithmetic.units is not None:
+            counts.require_finite(scores)
         return counts.maps(scores.argmax(1))
 
-    def _points(self, grid: Grid, tiles: Sequence[Block], side: int) -> Anchored:
+    def _measure(self, grid: Grid) -> None:
+        """Let one tile in the middle of the grid find the units of narrow differences."""
+        units = self.arithmetic.units
+        if units is not None and self._measured is not grid:
+            units.forget()
+            self._run(grid, [Block(grid.resolution // 2, grid.resolution // 2, self.tile, self.tile)], self.tile)
+            self._measured = grid
+
+    def _points(self, arithmetic: Arithmetic, grid: Grid, tiles: Sequence[Block], side: int) -> Anchored:
         corner = torch.tensor([[t.row, t.column] for t in tiles], dtype=torch.float64)
         centres = grid.points(corner[:, 0] + side / 2, corner[:, 1] + side / 2)
         axes = torch.stack([grid.plane.e1, grid.plane.e2])
         reach = (torch.arange(side + 1, dtype=torch.float64) - side / 2) * grid.step
         at = torch.stack([reach.repeat(side + 1), reach.repeat_interleave(side + 1)], 1)
         centres, axes, at = (t.to(self._device) for t in (centres, axes, at))
-        return Anchored.along(centres, axes, at, self.arithmetic)
+        return Anchored.along(centres, axes, at, arithmetic)
 
 
 def met(meeting: Meeting, counts: Counts) -> Anchored | Tensor:
@@ -124,12 +150,28 @@ def met(meeting: Meeting, counts: Counts) -> Anchored | Tensor:
     field, activation, z = meeting.field, meeting.activation, meeting.z
     slopes = _numbers(activation)
     if isinstance(z, Anchored) and slopes is not None:
+        if z.arithmetic.units is not None:
+            return z.beside_narrow(_at(activation, slopes, z.anchor), _narrow(meeting, slopes, z, counts))
         delta = counts.step(field, activation.thresholds, slopes, z.anchor, z.delta)
         return z.beside(_at(activation, slopes, z.anchor), delta)
     if field is not None:
         counts.tally(field, z.full() if isinstance(z, Anchored) else z)
     out: Anchored | Tensor = meeting.proceed()
     return out
+
+
+def _narrow(meeting: Meeting, slopes: Sequence[float], z: Anchored, counts: Counts) -> Narrow:
+    """Differences in float16 behind a piecewise-linear activation, its bits counted."""
+    units, x = z.arithmetic.units, z.narrow
+    assert units is not None
+    steepest = max(abs(s) for s in slopes)
+    unit = units.next(lambda: x.largest() * steepest)
+    x = x if x.rows.ndim in (3, 5) else x.plain()
+    thresholds = meeting.activation.thresholds
+    rows = counts.narrow_step(
+        meeting.field, thresholds, slopes, z.anchor, x.rows, unit=x.unit, unit_out=unit, gain=x.gain
+    )
+    return Narrow(rows, unit)
 
 
 def _numbers(activation: Activation) -> list[float] | None:

@@ -7,7 +7,8 @@ exact difference f(anchor + delta) - f(anchor). The weights are shared by all gr
 through one product.
 
 Up to the first nonlinearity the deltas are combinations of a few axes (the two of a plane) that all groups
-share, and only those axes are carried, in float64.
+share, and only those axes are carried, in float64. Behind it they are float32, or float16 where the arithmetic is
+narrow (`polykern.anchored.narrow`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +19,8 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from polykern.anchored.alone import require
-from polykern.anchored.pools import PLANES, max_pool2d
+from polykern.anchored.narrow import SUMMED, Narrow
+from polykern.anchored.pools import PLANES, max_pool2d, narrow_pool2d
 from polykern.arithmetic import Arithmetic
 from polykern.carrier import Carrier, Linear, NotCarried
 
@@ -45,6 +47,7 @@ class Anchored(Carrier):
         self._delta: Tensor | None = delta
         self._axes: Tensor | None = None
         self._at: Tensor | None = None
+        self._narrow: Narrow | None = None
         self.points = len(delta) // len(anchor)
 
     @classmethod
@@ -72,11 +75,36 @@ class Anchored(Carrier):
     def delta(self) -> Tensor:
         """float32 (groups * points, *units): the differences, cast once from float64 axes."""
         if self._delta is None:
-            assert self._axes is not None
-            assert self._at is not None
-            one = (self._at @ self._axes.flatten(1)).float().reshape(self.points, *self.shape[1:])
-            self._delta = one.repeat(len(self.anchor), *(1,) * (one.ndim - 1))
+            if self._narrow is not None:
+                self._delta = self._narrow.wide()
+            else:
+                one = self._along().float()
+                self._delta = one.repeat(len(self.anchor), *(1,) * (one.ndim - 1))
         return self._delta
+
+    @property
+    def narrow(self) -> Narrow:
+        """The differences in float16, rounded once; of axes those of one group, for all."""
+        if self._narrow is None:
+            units = self.arithmetic.units
+            assert units is not None
+            if self._axes is None:
+                self._narrow = Narrow.of(self.grouped(self.delta), units)
+            else:
+                one = Narrow.of(self._along()[None], units)
+                self._narrow = Narrow(one.rows.expand(len(self.anchor), *one.rows.shape[1:]), one.unit)
+        return self._narrow
+
+    def _along(self) -> Tensor:
+        """float64 (points, *units): the differences of points along axes, the same in every group."""
+        assert self._axes is not None
+        assert self._at is not None
+        return (self._at @ self._axes.flatten(1)).reshape(self.points, *self.shape[1:])
+
+    @property
+    def held(self) -> Tensor:
+        """The differences as they are held."""
+        return self.delta if self.arithmetic.units is None else self.narrow.rows
 
     @property
     def shape(self) -> torch.Size:
@@ -105,6 +133,12 @@ class Anchored(Carrier):
         """Other values of the same points."""
         return Anchored(anchor, delta, self.arithmetic, wide=self.wide)
 
+    def beside_narrow(self, anchor: Tensor, narrow: Narrow) -> "Anchored":
+        """Other values of the same points, in float16."""
+        made = Anchored(anchor, anchor[:0].float(), self.arithmetic, wide=self.wide)
+        made._delta, made._narrow, made.points = None, narrow, self.points
+        return made
+
     def beside_axes(self, anchor: Tensor, axes: Tensor) -> "Anchored":
         """Other values of the same points, still along axes."""
         assert self._at is not None
@@ -118,7 +152,27 @@ class Anchored(Carrier):
             anchor = anchor + linear.bias.to(dtype)
         if self._axes is not None:
             return self.beside_axes(anchor, linear.op(self._axes.to(dtype), weight))
+        narrow = self._narrowed(linear)
+        if narrow is not None:
+            return self.beside_narrow(anchor, narrow)
         return self.beside(anchor, self.arithmetic.product(linear, self.delta, len(self.anchor)))
+
+    def _narrowed(self, linear: Linear) -> Narrow | None:
+        """The differences behind a linear operator in float16, or None where that is not narrow."""
+        units = self.arithmetic.units
+        if units is None or (self._narrow is None and linear.terms < 3):
+            return None
+        if linear.weight is None:
+            if linear.terms == 1 or linear.terms > SUMMED:
+                return None  # a factor may be anything
+            x = self.narrow.plain()
+            rows = self.grouped(linear.op(x.flat, None))
+            return Narrow(rows, x.unit, settled=x.settled and linear.terms == 0)
+        if linear.terms < 3:
+            return self.narrow.times(linear.weight) if linear.op is torch.mul else None
+        x = self.narrow.operand(units)
+        flat, unit = self.arithmetic.narrow_product(linear, x.flat)
+        return Narrow(self.grouped(flat), x.unit * unit, settled=False)
 
     @classmethod
     def combine(
@@ -133,6 +187,12 @@ class Anchored(Carrier):
         if first._axes is not None and all(p._axes is not None and p._at is first._at for p in carried):
             axes = [p._axes if isinstance(p, Anchored) else _zeros(p, len(first._axes), dtype) for p in parts]
             return first.beside_axes(anchor, op([a for a in axes if a is not None]))
+        if terms == 0 and all(isinstance(p, Anchored) and p._narrow is not None for p in parts):
+            narrow = [p.narrow.plain() for p in carried]
+            unit = max(x.unit for x in narrow)
+            together = op([x.flat if x.unit == unit else x.flat * (x.unit / unit) for x in narrow])
+            settled = all(x.settled for x in narrow)
+            return first.beside_narrow(anchor, Narrow(first.grouped(together), unit, settled=settled))
         rows = first.shape[0]
         deltas = [p.delta if isinstance(p, Anchored) else _zeros(p, rows, torch.float32) for p in parts]
         return first.beside(anchor, op(deltas))
@@ -148,6 +208,10 @@ class Anchored(Carrier):
                 raise NotCarried(f"{name} with a constant that differs from point to point")
         if func in PLANES and self.ndim == 4:
             given = args[1:] if args else ()
+            if self.arithmetic.units is not None:
+                pooled = narrow_pool2d(self.anchor, self.narrow, given, kwargs)
+                if pooled is not None:
+                    return self.beside_narrow(*pooled)
             return self.beside(*max_pool2d(self.anchor, self.delta, given, kwargs))
         return self.difference(lambda t: func(*t[0], **t[1]), tree, name)
 

@@ -4,15 +4,20 @@
 
 Where c_j + max_p |delta_j| stays below the worst the anchor's winner can do, for every other j of a window, its
 winner holds at every point of the group and delta' is the winner's delta. Nothing is added to an anchor, so
-nothing cancels, and the points are never held in float64.
+nothing cancels, and the points are never held in float64. Differences in float16 take the maximum itself, in one
+pass (`polykern_kernels.narrow.pool`).
 """
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from polykern.anchored.narrow import Narrow
+from polykern_kernels import narrow
 
 AT_ONCE = 1 << 26  # numbers of unsure windows that a device holds together
 PLANES = (F.max_pool2d, torch.max_pool2d)
@@ -48,6 +53,34 @@ def max_pool2d(
     chosen = _at_once if delta.is_cuda else _by_group
     out = chosen(rows, own, gap, places, unsure)
     return pooled, out.view(groups * points, channels, *shape)
+
+
+def narrow_pool2d(
+    anchor: Tensor, x: Narrow, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> tuple[Tensor, Narrow] | None:
+    """The same for differences in float16; None for windows of more elements than the kernel takes."""
+    options = _options(args, kwargs)
+    pooled, plain = F.max_pool2d(anchor, **options), x.plain()
+    rivals = _rivals(anchor.shape[2:], pooled.shape[2:], _hashable(options), anchor.device)
+    if rivals.shape[1] > narrow.LARGEST_WINDOW:
+        return None
+    places = plain.rows.permute(0, 1, 3, 4, 2).flatten(2, 3)
+    own, largest = (t.permute(0, 2, 3, 1).flatten(1, 2) for t in (anchor, pooled))
+    rows = narrow.pool(own, largest, places, rivals, unit=plain.unit)
+    rows = rows.unflatten(2, pooled.shape[2:]).permute(0, 1, 4, 2, 3)
+    return pooled, Narrow(rows, plain.unit, settled=plain.settled)
+
+
+@lru_cache(maxsize=64)
+def _rivals(
+    size: torch.Size, out: torch.Size, options: tuple[tuple[str, Any], ...], device: torch.device
+) -> Tensor:
+    """int32 (windows, size of a window), as `_windows` gives them; few pools and many calls."""
+    return _windows(size, out, dict(options)).to(device, torch.int32)
+
+
+def _hashable(options: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    return tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in options.items())
 
 
 def _by_group(rows: Tensor, own: Tensor, gap: Tensor, places: Tensor, unsure: Tensor) -> Tensor:

@@ -6,7 +6,20 @@ from typing import Annotated
 
 import typer
 
-from polykern.cli import capture, cluster, doctor, heatmap, info, layers, report, score, verify, view
+from polykern.cli import (
+    bench,
+    capture,
+    cluster,
+    doctor,
+    explore,
+    heatmap,
+    info,
+    layers,
+    report,
+    score,
+    verify,
+    view,
+)
 from polykern.cli.failures import exit_code, watched
 from polykern.cli.talk import Talk
 
@@ -31,7 +44,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Example: polykern heatmap --model digits --resolution 1024 --out demo",
 )
-for _module in (heatmap, capture, cluster, report, score, layers, info, verify, doctor, view):
+for _module in (heatmap, explore, capture, cluster, report, score, layers, info, verify, bench, doctor, view):
     _name = _module.__name__.rpartition(".")[2]
     app.command(_name, help=_flowing(_module.command.__doc__), epilog=_module.EXAMPLE)(_module.command)
 

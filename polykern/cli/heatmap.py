@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from polykern.cli import options, values
+from polykern.cli import asked, options, values
 from polykern.cli.pace import spelled
 from polykern.cli.talk import Talk
 from polykern.errors import UsageError
@@ -14,8 +14,6 @@ from polykern.errors import UsageError
 if TYPE_CHECKING:
     from polykern.maps.compute import Recipe
     from polykern.maps.result import HeatMap
-    from polykern.models import Subject
-    from polykern.plane import Window
 
 RESULT, PLAN = "polykern-heatmap-result/1", "polykern-heatmap-plan/1"
 EXAMPLE = "Example: polykern heatmap --model digits --indices 0 1 2 --resolution 2048 --zoom 4 --out demo"
@@ -66,15 +64,16 @@ def command(
     if out is None and not dry_run:
         raise UsageError("no folder for the result", fix="--out DIR, or --dry-run to see what it would take")
     budget, where = values.size(memory_budget), values.device(device, backend)
-    _require(engine, arithmetic, resolution, zoom, sigma)
-    square, inputs = _window(window, centre), _inputs(images, indices)
+    asked.require_engine(engine, arithmetic)
+    _require(resolution, zoom, sigma)
+    square, inputs = asked.window(window, centre), asked.inputs(images, indices)
 
     from polykern.heat import prepare
 
     recipe = prepare(
-        _subject(talk, model, seed), inputs, start=start, stop=stop, select=select or "*", resolution=resolution,
-        window=square, zoom=zoom if centre is None else 1.0, sigma=sigma, engine=engine, arithmetic=arithmetic,
-        device=where, seed=seed, classes=classes,
+        asked.subject(talk, model, seed), inputs, start=start, stop=stop, select=select or "*",
+        resolution=resolution, window=square, zoom=zoom if centre is None else 1.0, sigma=sigma, engine=engine,
+        arithmetic=arithmetic, device=where, seed=seed, classes=classes,
     )  # fmt: skip
     recipe = _fitted(_centred(recipe, zoom, centre), budget)
     if out is None or dry_run:
@@ -84,14 +83,8 @@ def command(
     _say(talk, result, _drawn(talk, result, figures=figures, viewer=viewer))
 
 
-def _require(engine: str, arithmetic: str | None, resolution: int, zoom: float, sigma: float | None) -> None:
+def _require(resolution: int, zoom: float, sigma: float | None) -> None:
     """Refuse what cannot be, before a network is loaded."""
-    from polykern.arithmetic import OPERANDS
-    from polykern.maps.choose import ENGINES
-
-    values.one_of("--engine", engine, ENGINES)
-    if arithmetic is not None:
-        values.one_of("--arithmetic", arithmetic, tuple(OPERANDS))
     if not 2 <= resolution <= MAX_RESOLUTION:
         raise UsageError(f"--resolution must be within 2 .. {MAX_RESOLUTION}, got {resolution}")
     values.positive("--zoom", zoom)
@@ -99,35 +92,6 @@ def _require(engine: str, arithmetic: str | None, resolution: int, zoom: float, 
         values.finite("--sigma", sigma)
         if sigma < 0:
             raise UsageError(f"--sigma must not be negative, got {sigma:g}")
-
-
-def _window(window: tuple[float, float, float] | None, centre: tuple[float, float] | None) -> "Window | None":
-    from polykern.plane import Window
-
-    values.finite("--centre", *(centre or ()))
-    if window is None:
-        return None
-    values.finite("--window", *window)
-    values.positive("the side of --window", window[2])
-    return Window(*window)
-
-
-def _inputs(
-    images: tuple[str, str, str] | None, indices: tuple[int, int, int] | None
-) -> tuple[str, str, str] | tuple[int, int, int] | None:
-    if images is not None and indices is not None:
-        raise UsageError("--images and --indices are two ways to say the same", fix="leave one of the two out")
-    return images or indices
-
-
-def _subject(talk: Talk, model: str, seed: int) -> "Subject":
-    """The network, introduced; one that is not trained with a warning."""
-    from polykern.models import load
-
-    subject = load(model, seed=seed)
-    trained = "not a trained network" not in subject.note.lower()
-    talk.say(f"{subject.name}: {subject.note}", "info" if trained else "warning")
-    return subject
 
 
 def _centred(recipe: "Recipe", zoom: float, centre: tuple[float, float] | None) -> "Recipe":

@@ -112,6 +112,7 @@ DryRun = Annotated[
     bool,
     option("--dry-run", metavar="", help="Say what it would take (rows, disk, memory, time) and write nothing."),
 ]
+Port = Annotated[int, option("--port", metavar="N", min=0, max=65535, help="Port; 0 takes a free one.")]
 Viewer = Annotated[
     bool, option("--viewer/--no-viewer", metavar="", panel=SAID, help="Write DIR/viewer, a page to explore.")
 ]

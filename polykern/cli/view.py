@@ -19,7 +19,7 @@ def command(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="Folder of a finished heat map, or of clusters with a report.")
     ],
-    port: Annotated[int, typer.Option(metavar="N", min=0, max=65535, help="Port; 0 takes a free one.")] = 0,
+    port: options.Port = 0,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = 0,

@@ -97,7 +97,7 @@ def minimum_spanning_tree(
 
 
 class _Boruvka:
-    """What is known between the rounds; everything but the search is on the CPU.
+    """What is known between the rounds, where the lists are.
 
     left        components
     components  int64 (n)      numbered by their first points
@@ -112,14 +112,14 @@ class _Boruvka:
             raise UsageError(f"lists of {n} points and {len(cores)} core distances for {space.n} points")
         if n == 0:
             raise UsageError("a tree needs at least one point")
-        self.space, self.left, self.components = space, n, torch.arange(n)
-        self.distances, self.indices, self.cores = distances.cpu(), indices.cpu(), cores.cpu()
-        self.asked = cores  # where the search is
+        device = distances.device
+        self.space, self.left, self.components = space, n, torch.arange(n, device=device)
+        self.distances, self.indices, self.cores = distances, indices, cores
         self.never = never(cores.dtype)
         self.floor = torch.maximum(self.cores, self.distances[:, -1]) if k else self.cores.clone()
         if k >= n - 1:
             self.floor.fill_(self.never)
-        self.known, self.reach = torch.full((n,), -1), torch.zeros_like(self.cores)
+        self.known, self.reach = torch.full((n,), -1, device=device), torch.zeros_like(cores)
         self.edges: list[tuple[Tensor, Tensor, Tensor]] = []
         self.rounds = self.searched = 0
 
@@ -136,7 +136,7 @@ class _Boruvka:
             self._search(rows)
             weights, points = self._candidates()
             first = forest.least(self.components, weights, points)
-        first = first[(first >= 0) & (torch.arange(len(first)) != passing)]
+        first = first[(first >= 0) & (torch.arange(len(first), device=first.device) != passing)]
         kept, self.components = forest.join(self.components, first, points[first])
         chosen = first[kept]
         self.edges.append((chosen, points[chosen], weights[chosen]))
@@ -146,7 +146,7 @@ class _Boruvka:
     def tree(self) -> SpanningTree:
         """The edges of all rounds, ascending by weight."""
         empty = self.known[:0], self.known[:0], self.cores[:0]
-        source, target, weight = (torch.cat(parts) for parts in zip(empty, *self.edges, strict=True))
+        source, target, weight = (torch.cat(parts).cpu() for parts in zip(empty, *self.edges, strict=True))
         order = weight.sort(stable=True).indices
         return SpanningTree(source[order], target[order], weight[order], self.rounds, self.searched)
 
@@ -164,9 +164,7 @@ class _Boruvka:
         return int(component) if int(most) else -1
 
     def _search(self, rows: Tensor) -> None:
-        device = self.asked.device
-        found = self.space.foreign(rows.to(device), self.asked, self.components.to(device))
-        reach, point = (x.cpu() for x in found)
+        reach, point = self.space.foreign(rows, self.cores, self.components)
         self.reach[rows], self.known[rows] = reach, point
         self.floor[rows] = torch.maximum(self.floor[rows], reach)
         self.searched += len(rows)

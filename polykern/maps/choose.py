@@ -17,8 +17,8 @@ from polykern.tail import Tail
 from polykern.tiles import Choice, TileEngine
 
 ENGINES = ("auto", "tiles", "anchored", "scanline", "float32", "float64")
-PROBES = 3  # blocks of PROBE x PROBE pixels that other engines are timed on
-PROBE = 32
+PROBES = 3  # blocks of pixels that engines are timed on
+PROBE = {"cpu": 32, "cuda": 256}  # a GPU is not busy with less
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ def choose(
         return replace(anchored, reason="; ".join([*reasons, f"tiles: {no.what}"]))
     if tile is None:
         return replace(anchored, reason="too many kinks even in a small tile for tile programs to pay")
-    ours, theirs = (_seconds(engine, grid, seed) for engine in (tiles, anchored.engine))
+    ours, theirs = (_seconds(engine, grid, seed, device) for engine in (tiles, anchored.engine))
     told = f"tiles of {tile.side} pixels with {tile.symbols:.0f} symbols take {ours * 1e6:.3g} us a pixel"
     against = f"{theirs * 1e6:.3g} us anchored"
     if ours <= theirs:
@@ -101,9 +101,10 @@ def _settings(name: str, given: dict[str, Any], tile: Choice | None) -> dict[str
     return {"name": name, **given, "tile": shown}
 
 
-def _seconds(engine: Engine, grid: Grid, seed: int) -> float:
+def _seconds(engine: Engine, grid: Grid, seed: int, device: str) -> float:
     """Seconds a pixel, on a few blocks at random places."""
-    side = min(grid.resolution, max(PROBE, engine.choice.side if isinstance(engine, TileEngine) else PROBE))
+    side = PROBE[torch.device(device).type]
+    side = min(grid.resolution, max(side, engine.choice.side) if isinstance(engine, TileEngine) else side)
     corners = np.random.default_rng(seed).integers(0, grid.resolution - side + 1, (PROBES, 2))
     blocks = [Block(int(r), int(c), side, side) for r, c in corners]
     engine.blocks(grid, blocks[:1])  # compiles, and warms caches

@@ -21,7 +21,7 @@ from polykern.maps.provenance import provenance
 from polykern.maps.result import HeatMap
 from polykern.plane import Grid
 from polykern.tail import Tail
-from polykern.tiles import TileEngine
+from polykern.tiles import BANDS, TileEngine
 
 BAND = 128  # rows that are computed, written and recorded together
 
@@ -153,8 +153,13 @@ def band_rows(engine: Engine) -> int:
     """Rows of a band: whole tiles of the engine; scanlines, which pay for columns, want twice as many."""
     if engine.name == "scanline":
         return 2 * BAND
-    side = engine.choice.side if isinstance(engine, TileEngine) else 1
-    return max(side, BAND // side * side)
+    return engine.band if isinstance(engine, TileEngine) else BAND
+
+
+def most_rows(recipe: Recipe) -> int:
+    """Rows of the tallest band that an engine of this recipe may want."""
+    tiled = recipe.engine in ("auto", "tiles")
+    return max(BAND, BANDS[torch.device(recipe.device).type]) if tiled else BAND
 
 
 def _note(out: NDArray[np.int64], spot: Block, band: Block, digest: NDArray[np.int64]) -> None:

@@ -22,7 +22,7 @@ from polykern.counting import Footprint
 from polykern.errors import ResourceError
 from polykern.maps import census
 from polykern.maps.audit import SIDE
-from polykern.maps.compute import BAND, Recipe, band_rows, chosen_for
+from polykern.maps.compute import Recipe, band_rows, chosen_for, most_rows
 from polykern.maps.density import STRIPE, TRUNCATE
 from polykern.tail import Meeting
 
@@ -128,10 +128,10 @@ def fitted(recipe: Recipe, budget: int) -> Recipe:
     return replace(recipe, memory=memory(recipe).left(budget))
 
 
-def memory(recipe: Recipe, rows: int = BAND) -> Memory:
-    """Bytes that a map takes with bands of `rows` rows."""
+def memory(recipe: Recipe, rows: int | None = None) -> Memory:
+    """Bytes that a map takes with bands of `rows` rows; None: the tallest that an engine may want."""
     n, fields = recipe.grid.resolution, len(recipe.tail.layout.fields)
-    height = min(rows, n)
+    height = min(rows or most_rows(recipe), n)
     kept = 8 * fields + 28  # bytes a pixel of the maps, of their sums, of the band's census
     written, united = 4 * fields + 16, 96
     halo = 2 * int(TRUNCATE * recipe.sigma + 0.5)

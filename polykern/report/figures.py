@@ -1,4 +1,4 @@
-"""PNG figures of a heat map; the one module that draws with matplotlib.
+"""PNG figures of a heat map, and plots of others; the one module that draws with matplotlib.
 
 A figure is laid out in pixels of a 1600-pixel sheet: the map in the middle, the anchors' thumbnails in the side
 margins joined to their points, a colour bar or legend below, provenance in the title and the footer.
@@ -7,6 +7,7 @@ margins joined to their points, a colour bar or legend below, provenance in the 
 import math
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,30 +39,52 @@ def write(result: HeatMap, folder: Path) -> list[Path]:
         wanted.append(("classes.png", _classes))
     if result.margin is not None:
         wanted.append(("margin.png", _margin))
+    return [_saved(folder / name, partial(draw, result)) for name, draw in wanted]
+
+
+def plot(path: Path, width: int, height: int, draw: Callable[[Any], None]) -> Path:
+    """A PNG of width x height px that `draw` fills: it is given an empty matplotlib figure of 100 px an inch.
+
+    path  replaced when it is there; its folder is made
+
+    Returns the file written. The user's matplotlib settings have no influence.
+    """
+
+    def drawn() -> Any:
+        figure = _blank(width, height)
+        draw(figure)
+        return figure
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return _saved(path, drawn)
+
+
+def _saved(path: Path, draw: Callable[[], Any]) -> Path:
     import matplotlib
 
-    written = []
     with matplotlib.rc_context(), warnings.catch_warnings():
         matplotlib.rcdefaults()
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
-        for name, draw in wanted:
-            path = folder / name
-            draw(result).savefig(path, format="png", metadata={"Software": "polykern"})
-            written.append(path)
-    return written
+        draw().savefig(path, format="png", metadata={"Software": "polykern"})
+    return path
+
+
+def _blank(width: int, height: int) -> Any:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width / 100, height / 100), dpi=100)
+    FigureCanvasAgg(figure)
+    return figure
 
 
 class _Sheet:
     """A figure with title, footer, map axes and the marks every map carries."""
 
     def __init__(self, result: HeatMap, title: str, legend_height: int) -> None:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
         self.result = result
         self.height = HEAD + SIDE + 24 + legend_height + 66
-        self.figure: Any = Figure(figsize=(WIDTH / 100, self.height / 100), dpi=100)
-        FigureCanvasAgg(self.figure)
+        self.figure = _blank(WIDTH, self.height)
         self.map = self.axes(MARGIN, HEAD, SIDE, SIDE)
         cells = result.resolution - 1
         self.map.set(xlim=(0, cells), ylim=(cells, 0), xticks=[], yticks=[])

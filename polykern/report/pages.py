@@ -12,27 +12,33 @@ from typing import Any
 PAGE = "index.html"
 
 
-def render(folder: Path, package: str, scripts: Sequence[str], style: str, data: str, **values: Any) -> None:
-    """Write index.html and what it loads into a folder.
+def files(
+    packages: Sequence[str], scripts: Sequence[str], styles: Sequence[str], data: str, **values: Any
+) -> dict[str, bytes]:
+    """The files of a page by name: index.html and what it loads.
 
-    package  whose `assets` hold index.html.j2, the scripts and the style
-    scripts  names of files, in the order the page loads them
-    style    name of a file
-    data     of `json_for_script`; the page holds it in a script element
-    values   of the template; they are escaped
+    packages  whose `assets` hold index.html.j2, the scripts and the styles; the first that has a file gives it
+    scripts   names of files, in the order the page loads them
+    styles    names of files, likewise
+    data      of `json_for_script`; the page holds it in a script element
+    values    of the template; they are escaped
     """
     from jinja2 import Environment, StrictUndefined
 
-    assets = resources.files(package) / "assets"
-    for name in (*scripts, style):
-        (folder / name).write_bytes((assets / name).read_bytes())
+    found = {name: _asset(packages, name) for name in (*scripts, *styles)}
     template = Environment(autoescape=True, undefined=StrictUndefined).from_string(
-        (assets / f"{PAGE}.j2").read_text(encoding="utf-8")
+        _asset(packages, f"{PAGE}.j2").decode("utf-8")
     )
     # no text in the page can hold a digest of the page it is in
     nonce = hashlib.sha256(data.encode()).hexdigest()[:32]
     page = template.render(scripts=scripts, nonce=nonce, data=data, **values)
-    (folder / PAGE).write_text(page, encoding="utf-8", errors="replace")
+    return found | {PAGE: page.encode("utf-8", errors="replace")}
+
+
+def render(folder: Path, package: str, scripts: Sequence[str], style: str, data: str, **values: Any) -> None:
+    """Write index.html and what it loads into a folder; arguments as for `files`, of one package with one style."""
+    for name, content in files([package], scripts, [style], data, **values).items():
+        (folder / name).write_bytes(content)
 
 
 def replace(target: Path, prefix: str, fill: Callable[[Path], None]) -> Path:
@@ -56,3 +62,8 @@ def replace(target: Path, prefix: str, fill: Callable[[Path], None]) -> Path:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     return target / PAGE
+
+
+def _asset(packages: Sequence[str], name: str) -> bytes:
+    places = (resources.files(package) / "assets" / name for package in packages)
+    return next(place for place in places if place.is_file()).read_bytes()

@@ -4,6 +4,8 @@ Nothing here knows a plotting library. A picture's element (i, j) covers the map
 (i+1) block) x [j block, (j+1) block); at the lower and right edge it covers those that exist.
 """
 
+import base64
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -173,6 +175,16 @@ def thumbnail(path: Path | None, pixels: int) -> NDArray[np.uint8] | None:
             return np.asarray(small)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning):
         return None
+
+
+def embedded(picture: NDArray[np.uint8], pixels: int) -> str:
+    """A data: URI of a picture uint8 (h, w, 3), at most `pixels` a side, encoded anew: only pixels come along."""
+    from PIL import Image
+
+    small, out = Image.fromarray(picture), io.BytesIO()
+    small.thumbnail((pixels, pixels))
+    small.save(out, format="PNG")
+    return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode("ascii")
 
 
 def _labels(winner: NDArray[np.intp], names: list[str], block: int) -> Iterator[tuple[float, float, str]]:

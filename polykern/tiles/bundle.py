@@ -1,12 +1,12 @@
-"""What the tiles of one compression share: their symbols, the instructions written so far, the constant bits."""
+"""What the tiles of one compression share: their symbols, the instructions written so far, the constant bits.
+
+Everything is a tensor on the device that compresses; sizes that the host must know are asked for once a layer.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from polykern_kernels import digest
@@ -28,15 +28,15 @@ def gamma(terms: int) -> float:
 class Instructions:
     """Instructions of many tiles, ordered by tile; columns as in `Programs`."""
 
-    tile: NDArray[np.int64]
-    kind: NDArray[np.int8]
-    target: NDArray[np.int32]
-    field: NDArray[np.int32]
-    key: NDArray[np.int64]
-    tolerance: NDArray[np.float64]
-    first: NDArray[np.int64]
-    term: NDArray[np.int32]
-    coefficient: NDArray[np.float64]
+    tile: Tensor
+    kind: Tensor
+    target: Tensor
+    field: Tensor
+    key: Tensor
+    tolerance: Tensor
+    first: Tensor
+    term: Tensor
+    coefficient: Tensor
 
 
 @dataclass(slots=True)
@@ -45,10 +45,15 @@ class Bundle:
 
     tiles         how many
     limit         symbols beyond which a tile is given up (too loose at this size)
-    keys          int64 (bits, 2) fingerprint keys of the code
-    count         symbols of each tile so far
-    low, high     interval of every symbol, (tiles, capacity)
-    alive         tiles that have not been given up
+    half          (u, v): half the extent of a tile, pixels
+    keys          int64 (bits, 2)           fingerprint keys of the code; its device is the bundle's
+    count         int64 (tiles)             symbols of each tile so far
+    low, high     float64 (tiles, capacity) interval of every symbol
+    alive         bool (tiles)              tiles that have not been given up
+    digest        int64 (tiles, 2)          fingerprint of the constant bits
+    margin        float64 (tiles)           certified distance of the constant bits to their thresholds
+    winner        int32 (tiles)             class at the centre, -1 without classes
+    scale         int32 (tiles)             the norm symbol, or -1
     coefficients  how many went through an activation: what compression costs
     """
 
@@ -56,100 +61,107 @@ class Bundle:
     limit: int
     half: tuple[float, float]
     keys: Tensor
-    count: NDArray[np.int64] = field(init=False)
-    low: NDArray[np.float64] = field(init=False)
-    high: NDArray[np.float64] = field(init=False)
-    alive: NDArray[np.bool_] = field(init=False)
-    digest: NDArray[np.int64] = field(init=False)
-    margin: NDArray[np.float64] = field(init=False)
-    winner: NDArray[np.int32] = field(init=False)
-    scale: NDArray[np.int32] = field(init=False)
+    count: Tensor = field(init=False)
+    low: Tensor = field(init=False)
+    high: Tensor = field(init=False)
+    alive: Tensor = field(init=False)
+    digest: Tensor = field(init=False)
+    margin: Tensor = field(init=False)
+    winner: Tensor = field(init=False)
+    scale: Tensor = field(init=False)
     coefficients: int = 0
     written: list[Instructions] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        n = self.tiles
-        self.count = np.full(n, 3, np.int64)
-        self.low = np.zeros((n, self.limit + 4))
-        self.high = np.zeros((n, self.limit + 4))
-        self.low[:, ONE] = self.high[:, ONE] = 1.0
+        n, device = self.tiles, self.device
+        self.count = torch.full((n,), 3, dtype=torch.int64, device=device)
+        self.low = torch.zeros((n, self.limit + 4), dtype=torch.float64, device=device)
+        self.low[:, ONE] = 1.0
+        self.high = self.low.clone()
         for symbol, half in ((U, self.half[0]), (V, self.half[1])):
             self.low[:, symbol], self.high[:, symbol] = -half, half
-        self.alive = np.ones(n, bool)
-        self.digest = np.zeros((n, 2), np.int64)
-        self.margin = np.full(n, np.inf)
-        self.winner = np.full(n, -1, np.int32)
-        self.scale = np.full(n, -1, np.int32)
+        self.alive = torch.ones(n, dtype=torch.bool, device=device)
+        self.digest = torch.zeros((n, 2), dtype=torch.int64, device=device)
+        self.margin = torch.full((n,), torch.inf, dtype=torch.float64, device=device)
+        self.winner = torch.full((n,), -1, dtype=torch.int32, device=device)
+        self.scale = self.winner.clone()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the state and the forms are."""
+        return self.keys.device
 
     @property
     def rounding(self) -> float:
         """Relative rounding error of a form's sum; the same whatever other tiles are in the batch."""
         return gamma(self.limit + 1)
 
-    def new_symbols(
-        self, tile: NDArray[np.int64], high: NDArray[np.float64], slot: NDArray[np.int64] | None = None
-    ) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    def numbers(self) -> Tensor:
+        """int64 (tiles): 0, 1, ..."""
+        return torch.arange(self.tiles, device=self.device)
+
+    def edges(self, tile: Tensor) -> Tensor:
+        """int64 (tiles + 1): where each tile begins in the sorted numbers `tile`."""
+        return torch.searchsorted(tile, torch.arange(self.tiles + 1, device=self.device))
+
+    def new_symbols(self, tile: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """Give numbers to new symbols with intervals [0, high]; tiles that outgrow the limit are given up.
 
-        tile is sorted; returns which entries survive and, for those, the symbols' numbers.
+        tile     int64 (n), sorted
+        high     float64 (n)
+        returns  int64: the entries that survive, and the numbers of their symbols
         """
-        wanted = np.bincount(tile, minlength=self.tiles)
+        edges = self.edges(tile)
+        wanted = edges.diff()
         self.alive &= self.count + wanted <= self.limit
-        kept = self.alive[tile]
+        kept = self.alive[tile].nonzero()[:, 0]
         mine = tile[kept]
-        first = np.searchsorted(mine, mine)  # first entry of the same tile
-        number = self.count[mine] + np.arange(len(mine)) - first
+        number = self.count[mine] + kept - edges[mine]  # a tile's entries survive together
         self.high[mine, number] = high[kept]
-        self.count += np.where(self.alive, wanted, 0)
+        self.count += torch.where(self.alive, wanted, 0)
         return kept, number
 
     def programs(self) -> Programs:
         """The finished programs; tiles that were given up have none."""
         parts = self.written
-        tile = _joined([p.tile for p in parts], np.int64)
-        keep = self.alive[tile]
-        order = np.flatnonzero(keep)[np.argsort(tile[keep], kind="stable")]
-        lengths = _joined([np.diff(p.first) for p in parts], np.int64)
-        starts = np.concatenate([[0], np.cumsum(lengths)])
-        term = _joined([p.term for p in parts], np.int32)
-        coefficient = _joined([p.coefficient for p in parts], np.float64)
-        picked = _ranges(starts[order], lengths[order])
-        columns = {
-            name: torch.from_numpy(_joined([getattr(p, name) for p in parts], dtype)[order])
-            for name, dtype in (
-                ("kind", np.int8),
-                ("target", np.int32),
-                ("field", np.int32),
-                ("tolerance", np.float64),
-            )
-        }
-        key = np.concatenate([p.key for p in parts])[order] if parts else np.zeros((0, 2), np.int64)
+        tile = self._joined([p.tile for p in parts], torch.int64)
+        order = self.alive[tile].nonzero()[:, 0]
+        order = order[torch.sort(tile[order], stable=True).indices]
+        lengths = self._joined([p.first.diff() for p in parts], torch.int64)
+        picked = ranges(lengths.cumsum(0)[order] - lengths[order], lengths[order])
         return Programs(
-            first=torch.from_numpy(np.searchsorted(tile[order], np.arange(self.tiles + 1))),
-            key=torch.from_numpy(key),
-            start=torch.from_numpy(np.concatenate([[0], np.cumsum(lengths[order])])),
-            term=torch.from_numpy(term[picked]),
-            coefficient=torch.from_numpy(coefficient[picked]),
-            symbols=torch.from_numpy(self.count.astype(np.int32)),
-            scale=torch.from_numpy(self.scale),
-            digest=torch.from_numpy(self.digest),
-            margin=torch.from_numpy(self.margin),
-            winner=torch.from_numpy(self.winner),
-            **columns,
+            first=self.edges(tile[order]),
+            kind=self._joined([p.kind for p in parts], torch.int8)[order],
+            target=self._joined([p.target for p in parts], torch.int32)[order],
+            field=self._joined([p.field for p in parts], torch.int32)[order],
+            key=(torch.cat([p.key for p in parts]) if parts else self.keys[:0])[order],
+            tolerance=self._joined([p.tolerance for p in parts], torch.float64)[order],
+            start=starts(lengths[order]),
+            term=self._joined([p.term for p in parts], torch.int32)[picked],
+            coefficient=self._joined([p.coefficient for p in parts], torch.float64)[picked],
+            symbols=self.count.int(),
+            scale=self.scale,
+            digest=self.digest,
+            margin=self.margin,
+            winner=self.winner,
         )
 
+    def _joined(self, parts: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
+        return torch.cat(list(parts)) if parts else torch.zeros(0, dtype=dtype, device=self.device)
 
-def bundle_of(tiles: int, half: tuple[float, float], limit: int, bits: int) -> Bundle:
+
+def bundle_of(tiles: int, half: tuple[float, float], limit: int, bits: int, device: torch.device) -> Bundle:
     """A fresh bundle for a code of `bits` bits."""
-    return Bundle(tiles, limit, half, digest.keys(bits))
+    return Bundle(tiles, limit, half, digest.keys(bits, device=device))
 
 
-def _joined(parts: Sequence[NDArray[Any]], dtype: type) -> NDArray[Any]:
-    return np.concatenate(parts) if parts else np.zeros(0, dtype)
+def starts(lengths: Tensor) -> Tensor:
+    """int64 (n + 1): 0 and the sums of the first 1, 2, ... lengths."""
+    return torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
 
 
-def _ranges(first: NDArray[np.int64], length: NDArray[np.int64]) -> NDArray[np.int64]:
+def ranges(first: Tensor, length: Tensor) -> Tensor:
     """first[0] .. first[0] + length[0], then first[1] .. and so on."""
-    ends = np.cumsum(length)
-    total = int(ends[-1]) if len(ends) else 0
-    return np.repeat(first - np.concatenate([[0], ends[:-1]]), length) + np.arange(total)
+    shift = first - (length.cumsum(0) - length)
+    repeated = torch.repeat_interleave(shift, length)
+    return repeated + torch.arange(len(repeated), device=repeated.device)

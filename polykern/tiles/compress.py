@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,8 +17,8 @@ def compress(
 ) -> Bundle:
     """Send tiles of a plane through a network as affine forms.
 
-    tail     float64 (`tail.to(torch.float64)`)
-    centres  float64 (tiles, *input_shape)   the tiles' centre points
+    tail     float64 (`tail.to(torch.float64, device)`)
+    centres  float64 (tiles, *input_shape)   the tiles' centre points, on the device that compresses
     du, dv   float64 (*input_shape)          one pixel along u and along v
     half     (u, v): half the extent of a tile, pixels
     limit    symbols beyond which a tile is given up
@@ -28,7 +27,7 @@ def compress(
     errors   NotCarried names the first operator that is not piecewise linear
     """
     tiles = len(centres)
-    bundle = bundle_of(tiles, half, limit, tail.layout.bits)
+    bundle = bundle_of(tiles, half, limit, tail.layout.bits, centres.device)
     forms = _entrance(bundle, centres, du, dv)
     index = {f: i for i, f in enumerate(tail.layout.fields)}
 
@@ -50,8 +49,7 @@ def compress(
 
 def _entrance(bundle: Bundle, centres: Tensor, du: Tensor, dv: Tensor) -> Forms:
     """1, u, v: the forms of the points themselves."""
-    tiles = bundle.tiles
     rows = torch.stack([centres, du.expand_as(centres), dv.expand_as(centres)], 1).flatten(0, 1)
-    key = (np.arange(tiles)[:, None] * SYMBOLS + np.arange(3)).reshape(-1)
+    key = (bundle.numbers()[:, None] * SYMBOLS + torch.arange(3, device=bundle.device)).flatten()
     size = centres.abs() + bundle.half[0] * du.abs() + bundle.half[1] * dv.abs()
     return Forms(bundle, rows.contiguous(), key, gamma(4) * size, size)

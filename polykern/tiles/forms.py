@@ -8,11 +8,10 @@ gamma(n) * size bounds a rounding error. Both are carried through |weight|.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from polykern.activations import ADAPTIVE_POOLS, POOLS
@@ -27,6 +26,7 @@ class Forms(Carrier):
     """One affine form a unit and tile.
 
     rows    float64 (rows, *units)    coefficients, sorted by (tile, symbol); the first of a tile is the constant
+    key     int64 (rows)              tile * SYMBOLS + symbol of each row
     tile    int64 (rows)              tile of each row
     symbol  int64 (rows)              symbol of each row
     error, size     float64 (tiles, *units)
@@ -38,7 +38,7 @@ class Forms(Carrier):
         self,
         bundle: Bundle,
         rows: Tensor,
-        key: NDArray[np.int64],
+        key: Tensor,
         error: Tensor,
         size: Tensor,
         *,
@@ -53,21 +53,34 @@ class Forms(Carrier):
     def shape(self) -> torch.Size:
         return torch.Size((self.bundle.tiles, *self.rows.shape[1:]))
 
-    @property
-    def ptr(self) -> NDArray[np.int64]:
+    @cached_property
+    def ptr(self) -> Tensor:
         """int64 (tiles + 1): first row of each tile."""
-        return np.searchsorted(self.tile, np.arange(self.bundle.tiles + 1))
+        return self.bundle.edges(self.tile)
 
     @property
     def bounds(self) -> tuple[Tensor, Tensor]:
         """float64 (rows) each: interval of every row's symbol."""
-        low, high = self.bundle.low, self.bundle.high
-        return torch.from_numpy(low[self.tile, self.symbol]), torch.from_numpy(high[self.tile, self.symbol])
+        at = self.tile, self.symbol
+        return self.bundle.low[at], self.bundle.high[at]
 
+    @property
+    def centre(self) -> Tensor:
+        """float64 (tiles, units): values at the tiles' centres, 0 in tiles without rows."""
+        alive = self.bundle.alive
+        rows = self.rows.flatten(1)
+        first = self.ptr[:-1].clamp(max=max(0, len(rows) - 1))
+        return (
+            torch.where(alive[:, None], rows[first], 0.0)
+            if len(rows)
+            else rows.new_zeros((len(alive), *rows.shape[1:]))
+        )
+
+    @cached_property
     def constants(self) -> Tensor:
         """int64: the rows of the symbol a bias multiplies: 1, or the norm behind a LayerNorm."""
         wanted = self.bundle.scale[self.tile] if self.scaled else ONE
-        return torch.from_numpy(np.flatnonzero(self.symbol == wanted))
+        return (self.symbol == wanted).nonzero()[:, 0]
 
     def like(self, rows: Tensor, error: Tensor, size: Tensor) -> "Forms":
         """Forms of the same symbols."""
@@ -81,17 +94,16 @@ class Forms(Carrier):
         error, size = _through(linear, spread, weight).abs().chunk(2)
         if linear.bias is not None:
             rows = rows.clone() if rows.data_ptr() == self.rows.data_ptr() else rows
-            at = self.constants()
-            rows.index_add_(0, at, linear.bias.to(rows.dtype).expand(len(at), *rows.shape[1:]))
-            size = size + linear.bias.abs() * self._reach_of_bias()
+            at, bias = self.constants, linear.bias.to(rows)
+            rows.index_add_(0, at, bias.expand(len(at), *rows.shape[1:]))
+            size = size + bias.abs() * self._reach_of_bias()
             error = error + gamma(2) * size
         return self.like(rows, error, size)
 
     def _reach_of_bias(self) -> float:
         if not self.scaled:
             return 1.0
-        tiles = np.arange(self.bundle.tiles)
-        return float(self.bundle.high[tiles, self.bundle.scale].max())
+        return float(self.bundle.high[self.bundle.numbers(), self.bundle.scale].max())
 
     @classmethod
     def combine(cls, parts: Sequence[Any], op: Callable[[list[Tensor]], Tensor], terms: int) -> "Carrier":
@@ -101,7 +113,7 @@ class Forms(Carrier):
             raise NotCarried("a sum of normalised and plain values (a residual around a LayerNorm)")
         key = first.key
         for f in forms[1:]:
-            key = key if f.key is key or np.array_equal(f.key, key) else np.union1d(key, f.key)
+            key = key if _same(f.key, key) else torch.unique(torch.cat([key, f.key]))
         rows, errors, sizes = [], [], []
         for p in parts:
             if isinstance(p, Forms):
@@ -109,27 +121,27 @@ class Forms(Carrier):
                 errors.append(p.error)
                 sizes.append(p.size_)
             else:
-                rows.append(_constant(p, key))
-                errors.append(torch.zeros_like(p).expand(first.bundle.tiles, *p.shape[1:]))
-                sizes.append(p.abs().expand(first.bundle.tiles, *p.shape[1:]))
+                value = p.to(first.rows)
+                rows.append(_constant(value, key))
+                errors.append(torch.zeros_like(value).expand(first.bundle.tiles, *p.shape[1:]))
+                sizes.append(value.abs().expand(first.bundle.tiles, *p.shape[1:]))
         size = _alone(op, sizes)
         error = _alone(op, errors) + (gamma(terms) * size if terms else 0)
         return cls(first.bundle, op(rows), key, error, size, scaled=first.scaled)
 
-    def aligned(self, key: NDArray[np.int64]) -> Tensor:
+    def aligned(self, key: Tensor) -> Tensor:
         """The rows at the symbols `key`, zero where this form has none."""
-        if key is self.key or np.array_equal(key, self.key):
+        if _same(key, self.key):
             return self.rows
         out = self.rows.new_zeros((len(key), *self.rows.shape[1:]))
-        out[torch.from_numpy(np.searchsorted(key, self.key))] = self.rows
-        return out
+        return out.index_copy_(0, torch.searchsorted(key, self.key), self.rows)
 
     def without_dead(self) -> "Forms":
         """The same forms, without the rows of tiles that were given up."""
         kept = self.bundle.alive[self.tile]
         if kept.all():
             return self
-        rows, key = self.rows[torch.from_numpy(kept)], self.key[kept]
+        rows, key = self.rows[kept], self.key[kept]
         return Forms(self.bundle, rows, key, self.error, self.size_, interval=self.interval, scaled=self.scaled)
 
     def other(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -172,13 +184,17 @@ def _through(linear: Linear, rows: Tensor, weight: Tensor | None) -> Tensor:
     return kernels.convolve(rows, weight, *linear.convolution)
 
 
-def _constant(value: Tensor, key: NDArray[np.int64]) -> Tensor:
+def _constant(value: Tensor, key: Tensor) -> Tensor:
     """A constant tensor (1, *units) as rows: itself at every tile's first row."""
     if value.shape[0] != 1:
         raise NotCarried("a constant that differs from tile to tile")
-    out = value.new_zeros((len(key), *value.shape[1:]), dtype=torch.float64)
-    out[torch.from_numpy(np.flatnonzero(key % SYMBOLS == ONE))] = value[0].to(torch.float64)
+    out = value.new_zeros((len(key), *value.shape[1:]))
+    out[key % SYMBOLS == ONE] = value[0]
     return out
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return a is b or torch.equal(a, b)
 
 
 def _alone(op: Callable[[list[Tensor]], Tensor], parts: Sequence[Tensor]) -> Tensor:

@@ -7,15 +7,13 @@ identically zero unless the tile straddles the kink.
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from polykern.activations import Activation
 from polykern.carrier import Carrier, NotCarried
 from polykern.layout import Field
-from polykern.tiles.bundle import Bundle, Instructions
+from polykern.tiles.bundle import ONE, Bundle, Instructions
 from polykern.tiles.forms import SYMBOLS, Forms, Spent
 from polykern_kernels import forms as kernels
 from polykern_kernels.program import FOLD, KINK
@@ -40,33 +38,32 @@ def activate(x: Forms, activation: Activation, field: Field | None, index: int) 
     x = x.without_dead()
     if x.scaled and activation.thresholds != (0.0,):
         raise NotCarried(f"{activation.kind} behind a LayerNorm has thresholds other than 0")
-    rows, ptr = x.rows.flatten(1), torch.from_numpy(x.ptr)
+    rows, ptr = x.rows.flatten(1), x.ptr
     x.bundle.coefficients += rows.numel()
     low, high, size = kernels.ranges(rows, ptr, *x.bounds)
     tolerance = x.error.flatten(1) + x.bundle.rounding * size
     slack = tolerance + x.bundle.rounding * size  # the bounds were rounded too
-    centre = torch.zeros_like(low)
-    alive = torch.from_numpy(x.bundle.alive)
-    centre[alive] = rows[ptr[:-1][alive]]
+    alive = x.bundle.alive
+    centre = x.centre
     kinks = [_kink(t, centre, low, high, slack, alive) for t in activation.thresholds]
     if field is not None:
         _note_constant_bits(x, kinks, field)
     if activation.slopes is None:
         for k, kink in enumerate(kinks):
-            _write(x.bundle, _entries(kink, low, high, slack, k), kink, x, rows, ptr, tolerance, field, index)
+            _write(_entries(kink, low, high, slack, k), kink, x, rows, tolerance, field, index)
         return Spent(x.shape, activation.kind)
     slopes = [_slope(m, x) for m in activation.slopes]
     shape = low.shape
     slope = slopes[0].expand(shape).clone()
-    shift = torch.full(shape, activation.value) - slopes[0] * activation.thresholds[0]
+    shift = torch.full_like(low, activation.value) - slopes[0] * activation.thresholds[0]
     fresh = []
     for k, kink in enumerate(kinks):
         jump = slopes[k + 1] - slopes[k]
         slope += jump * kink.on
         shift -= jump * kink.threshold * kink.on
         entry = _entries(kink, low, high, slack, k)
-        written = _write(x.bundle, entry, kink, x, rows, ptr, tolerance, field, index)
-        fresh.append((*written, jump.expand(shape[1:])))
+        tile, unit, number = _write(entry, kink, x, rows, tolerance, field, index)
+        fresh.append(_Fresh(tile, unit, number, jump[unit]))
     return _behind(x, rows, activation, kinks, slopes, slope, shift, fresh, (low, high, slack, size))
 
 
@@ -81,25 +78,25 @@ def _kink(threshold: float, centre: Tensor, low: Tensor, high: Tensor, slack: Te
 
 def _note_constant_bits(x: Forms, kinks: list[Kink], field: Field) -> None:
     bundle = x.bundle
-    longest = bundle.high[np.arange(bundle.tiles), bundle.scale] if x.scaled else 1.0  # of the norm symbol
+    longest = bundle.high[bundle.numbers(), bundle.scale] if x.scaled else 1.0  # of the norm symbol
     for k, kink in enumerate(kinks):
         offset = field.offset + k * field.units
         keys = bundle.keys[offset : offset + field.units]
-        bundle.digest += kernels.key_sums(kink.sure_on, keys).numpy()
-        np.minimum(bundle.margin, kink.distance.amin(1).numpy() / longest, out=bundle.margin)
+        bundle.digest += kernels.key_sums(kink.sure_on, keys)
+        bundle.margin = torch.minimum(bundle.margin, kink.distance.amin(1) / longest)
 
 
 def note_constants(bundle: Bundle, z: Tensor, field: Field) -> None:
     """Enter a field whose pre-activations z (units) do not depend on the points."""
     for k, threshold in enumerate(field.thresholds):
         first = field.offset + k * field.units
-        bundle.digest += bundle.keys[first : first + field.units][z > threshold].sum(0).numpy()
-        np.minimum(bundle.margin, float((z - threshold).abs().min()), out=bundle.margin)
+        bundle.digest += bundle.keys[first : first + field.units][z > threshold].sum(0)
+        bundle.margin = torch.minimum(bundle.margin, (z - threshold).abs().min())
 
 
 def _slope(slope: float | Tensor, x: Forms) -> Tensor:
     """float64 (units): a slope for every unit."""
-    value = torch.as_tensor(slope, dtype=torch.float64)
+    value = torch.as_tensor(slope, dtype=torch.float64, device=x.rows.device)
     return value.expand(x.rows.shape[1:]).reshape(-1)
 
 
@@ -107,66 +104,63 @@ def _slope(slope: float | Tensor, x: Forms) -> Tensor:
 class _Entries:
     """Loose (tile, unit) pairs, by tile, and how far their symbols can reach."""
 
-    tile: NDArray[np.int64]
-    unit: NDArray[np.int64]
-    reach: NDArray[np.float64]
-    over: NDArray[np.bool_]  # on at the centre: the symbol is relu(threshold - z)
+    tile: Tensor  # int64
+    unit: Tensor  # int64
+    reach: Tensor  # float64
+    over: Tensor  # bool: on at the centre, the symbol is relu(threshold - z)
     number: int  # which threshold
 
 
 def _entries(kink: Kink, low: Tensor, high: Tensor, slack: Tensor, number: int) -> _Entries:
-    at = kink.loose.nonzero()
-    tile, unit = at[:, 0], at[:, 1]
+    tile, unit = kink.loose.nonzero().unbind(1)
     over = kink.on[tile, unit]
     above = high[tile, unit] - kink.threshold
     below = kink.threshold - low[tile, unit]
     reach = (torch.where(over, below, above) + slack[tile, unit]).clamp(min=0)
-    return _Entries(tile.numpy(), unit.numpy(), reach.numpy(), over.numpy(), number)
+    return _Entries(tile.contiguous(), unit.contiguous(), reach, over, number)
+
+
+@dataclass(slots=True)
+class _Fresh:
+    """Symbols that an activation made, by tile: int64 tile, unit and number; float64 coefficient at the unit."""
+
+    tile: Tensor
+    unit: Tensor
+    number: Tensor
+    jump: Tensor
 
 
 def _write(
-    bundle: Bundle,
-    entry: _Entries,
-    kink: Kink,
-    x: Forms,
-    rows: Tensor,
-    ptr: Tensor,
-    tolerance: Tensor,
-    field: Field | None,
-    index: int,
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    entry: _Entries, kink: Kink, x: Forms, rows: Tensor, tolerance: Tensor, field: Field | None, index: int
+) -> tuple[Tensor, Tensor, Tensor]:
     """Write the kinks' instructions; gives tile, unit and number of the symbols that were made."""
+    bundle = x.bundle
     kept, number = bundle.new_symbols(entry.tile, entry.reach)
     tile, unit = entry.tile[kept], entry.unit[kept]
-    at = torch.from_numpy(tile), torch.from_numpy(unit)
-    terms = _columns(rows, ptr, x, kink.threshold, *at)
+    first, term, coefficient = _columns(rows, x, kink.threshold, tile, unit)
     bit = 0 if field is None else field.offset + entry.number * field.units
-    key = np.zeros((len(tile), 2), np.int64) if field is None else bundle.keys.numpy()[bit + unit]
     bundle.written.append(
         Instructions(
             tile=tile,
-            kind=np.where(entry.over[kept], FOLD, KINK).astype(np.int8),
-            target=number.astype(np.int32),
-            field=np.full(len(tile), index, np.int32),
-            key=key,
-            tolerance=tolerance[at].numpy(),
-            first=terms[0].numpy(),
-            term=terms[1].numpy(),
-            coefficient=terms[2].numpy(),
+            kind=torch.where(entry.over[kept], FOLD, KINK).to(torch.int8),
+            target=number.int(),
+            field=torch.full_like(number, index, dtype=torch.int32),
+            key=bundle.keys.new_zeros((len(tile), 2)) if field is None else bundle.keys[bit + unit],
+            tolerance=tolerance[tile, unit],
+            first=first,
+            term=term,
+            coefficient=coefficient,
         )
     )
     return tile, unit, number
 
 
-def _columns(
-    rows: Tensor, ptr: Tensor, x: Forms, threshold: float, tile: Tensor, unit: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def _columns(rows: Tensor, x: Forms, threshold: float, tile: Tensor, unit: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Terms of V - threshold at the chosen units."""
     if threshold:
         rows = rows.clone()
-        rows[x.constants()] -= threshold
-    symbol = torch.from_numpy(x.symbol.astype(np.int32))
-    return kernels.columns(rows, ptr, symbol, tile, unit, torch.full_like(tile, -1))
+        rows[x.constants] -= threshold
+    return kernels.columns(rows, x.ptr, x.symbol.int(), tile, unit, torch.full_like(tile, -1))
 
 
 def _behind(
@@ -177,35 +171,22 @@ def _behind(
     slopes: list[Tensor],
     slope: Tensor,
     shift: Tensor,
-    fresh: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], Tensor]],
+    fresh: list[_Fresh],
     known: tuple[Tensor, Tensor, Tensor, Tensor],
 ) -> Forms:
     """Assemble the output: old rows times slopes without those that vanish, then the new symbols."""
     low, high, slack, size = known
     bundle, units = x.bundle, x.rows.shape[1:]
-    kept = _nonzero(rows, slope, x)
-    new_tile = np.concatenate([f[0] for f in fresh])
-    new_unit = np.concatenate([f[1] for f in fresh])
-    new_key = new_tile * SYMBOLS + np.concatenate([f[2] for f in fresh])
-    new_jump = np.concatenate([f[3].numpy()[f[1]] for f in fresh])
-    key, source, order = _merged(x.key, kept, new_key)
-    out = kernels.rescale(
-        rows,
-        torch.from_numpy(source),
-        torch.from_numpy(key // SYMBOLS),
-        slope,
-        torch.from_numpy(new_unit[order]),
-        torch.from_numpy(new_jump[order]),
-    )
+    kept = kernels.surviving(rows, x.tile, slope) | (x.symbol == ONE)  # every tile keeps its constant
+    new = _Fresh(*(torch.cat([getattr(f, name) for f in fresh]) for name in _Fresh.__slots__))
+    key, source, order = merged(x, kept, new.tile * SYMBOLS + new.number)
+    out = kernels.rescale(rows, source, key // SYMBOLS, slope, new.unit[order], new.jump[order])
     loose = torch.stack([k.loose for k in kinks]).any(0)
     steepest = torch.stack([m.abs() for m in slopes]).amax(0)
     error = torch.where(loose, steepest, slope.abs()) * x.error.flatten(1) + torch.where(loose, slack, 0.0)
     size = slope.abs() * size + shift.abs()
-    size.index_put_(
-        (torch.from_numpy(new_tile), torch.from_numpy(new_unit)),
-        torch.from_numpy(np.abs(new_jump) * bundle.high[new_tile, new_key % SYMBOLS]),
-        accumulate=True,
-    )
+    for f in fresh:  # a unit has one symbol a threshold, so no two entries meet and the order of adding is fixed
+        size[f.tile, f.unit] += f.jump.abs() * bundle.high[f.tile, f.number]
     result = Forms(
         bundle,
         out.unflatten(1, units),
@@ -215,29 +196,23 @@ def _behind(
         interval=_interval(activation, kinks, slopes, low, high, slack, units),
         scaled=x.scaled,
     )
-    if shift.any():
-        at = result.constants()
-        out.index_add_(0, at, shift[torch.from_numpy(result.tile)[at]])
+    if activation.value or any(activation.thresholds):
+        at = result.constants
+        out.index_add_(0, at, shift[result.tile[at]])
     return result
 
 
-def _nonzero(rows: Tensor, slope: Tensor, x: Forms) -> NDArray[np.bool_]:
-    """Rows that do not vanish behind the slopes; every tile keeps its first row."""
-    kept: NDArray[np.bool_] = kernels.surviving(rows, torch.from_numpy(x.tile), slope).numpy()
-    kept[np.isin(np.arange(len(rows)), x.ptr[:-1])] = True
-    return kept & x.bundle.alive[x.tile]
+def merged(x: Forms, kept: Tensor, new: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Output rows behind a nonlinearity: the kept ones of tiles that are alive, and those of new symbols.
 
-
-def _merged(
-    key: NDArray[np.int64], kept: NDArray[np.bool_], new: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Keys of the output rows, where each comes from (-1: new), and the order of the new ones among them."""
-    old = np.flatnonzero(kept)
-    both = np.concatenate([key[old], new])
-    source = np.concatenate([old, np.full(len(new), -1)])
-    order = np.argsort(both, kind="stable")
-    place = order[order >= len(old)] - len(old)
-    return both[order], source[order], place
+    kept     bool (rows)
+    new      int64 keys of new symbols
+    returns  int64 keys of the output rows; where each comes from (-1: new); the order of the new ones among them
+    """
+    old = (kept & x.bundle.alive[x.tile]).nonzero()[:, 0]
+    key, order = torch.sort(torch.cat([x.key[old], new]))
+    source = torch.cat([old, torch.full_like(new, -1)])[order]
+    return key, source, order[source < 0] - len(old)
 
 
 def _interval(

@@ -8,7 +8,6 @@ norm every value is  (affine + bias s) / s  with  s = sqrt(Q / d + eps) > 0: the
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -38,24 +37,23 @@ def normalise(x: Forms, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any
     low, high = _norm_symbol(x, rows, float(eps))
     bundle, tiles = x.bundle, x.bundle.tiles
     symbol = int(bundle.count[0])
-    bundle.low[:, symbol], bundle.high[:, symbol] = low.numpy(), high.numpy()
-    bundle.scale[:] = symbol
+    bundle.low[:, symbol], bundle.high[:, symbol] = low, high
+    bundle.scale.fill_(symbol)
     bundle.count += 1
     dims = rows.shape[1]
     size = x.size_.flatten(1) + x.size_.flatten(1).mean(1, keepdim=True)
     error = x.error.flatten(1) + x.error.flatten(1).mean(1, keepdim=True) + gamma(dims) * size
-    gain = torch.ones(dims, dtype=torch.float64) if weight is None else weight.detach().double().flatten()
-    last = torch.zeros(dims, dtype=torch.float64) if bias is None else bias.detach().double().flatten()
-    key = np.concatenate([x.key, np.arange(tiles) * SYMBOLS + symbol])
-    order = np.argsort(key, kind="stable")
-    stacked = torch.cat([rows * gain, last.expand(tiles, -1)])[torch.from_numpy(order)]
+    gain = rows.new_ones(dims) if weight is None else weight.detach().double().flatten()
+    last = rows.new_zeros(dims) if bias is None else bias.detach().double().flatten()
+    key, order = torch.sort(torch.cat([x.key, bundle.numbers() * SYMBOLS + symbol]))
+    stacked = torch.cat([rows * gain, last.expand(tiles, -1)])[order]
     bound = last.abs() * high[:, None]
     size, error = size * gain.abs() + bound, error * gain.abs() + gamma(2 * dims) * (size * gain.abs() + bound)
     units = x.rows.shape[1:]
     return Forms(
         bundle,
         stacked.unflatten(1, units),
-        key[order],
+        key,
         error.unflatten(1, units),
         size.unflatten(1, units),
         scaled=True,
@@ -65,10 +63,10 @@ def normalise(x: Forms, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any
 def _norm_symbol(x: Forms, rows: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """Write s = sqrt(Q(u, v) / d + eps) for every tile; gives its certified interval."""
     tiles, dims = x.bundle.tiles, rows.shape[1]
-    basis = [torch.zeros(tiles, dims, dtype=torch.float64) for _ in range(3)]
+    basis = [rows.new_zeros((tiles, dims)) for _ in range(3)]
     for symbol in (ONE, U, V):
-        here = np.flatnonzero(x.symbol == symbol)
-        basis[symbol][torch.from_numpy(x.tile[here])] = rows[torch.from_numpy(here)]
+        here = x.symbol == symbol
+        basis[symbol][x.tile[here]] = rows[here]
     one, u, v = basis
     products = [one * one, 2 * one * u, 2 * one * v, u * u, 2 * u * v, v * v]
     terms = torch.stack([p.sum(1) / dims for p in products], 1)
@@ -78,17 +76,18 @@ def _norm_symbol(x: Forms, rows: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     step = (half_u * u.norm(dim=1) + half_v * v.norm(dim=1)) / dims**0.5
     centre = terms[:, 0].sqrt()
     slack = gamma(8 * dims) * (centre + step)
-    x.bundle.written.append(
+    bundle = x.bundle
+    bundle.written.append(
         Instructions(
-            tile=np.arange(tiles),
-            kind=np.full(tiles, NORM, np.int8),
-            target=np.full(tiles, x.bundle.count[0], np.int32),
-            field=np.full(tiles, -1, np.int32),
-            key=np.zeros((tiles, 2), np.int64),
-            tolerance=np.zeros(tiles),
-            first=np.arange(tiles + 1) * 6,
-            term=np.tile(np.arange(6, dtype=np.int32), tiles),
-            coefficient=terms.flatten().numpy(),
+            tile=bundle.numbers(),
+            kind=torch.full_like(bundle.scale, NORM, dtype=torch.int8),
+            target=bundle.count.int(),
+            field=torch.full_like(bundle.scale, -1),
+            key=torch.zeros_like(bundle.digest),
+            tolerance=torch.zeros_like(bundle.margin),
+            first=torch.arange(tiles + 1, device=rows.device) * 6,
+            term=torch.arange(6, dtype=torch.int32, device=rows.device).repeat(tiles),
+            coefficient=terms.flatten(),
         )
     )
     return (centre - step - slack).clamp(min=eps**0.5 * (1 - 1e-12)), centre + step + slack

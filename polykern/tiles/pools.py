@@ -5,14 +5,13 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from polykern.carrier import NotCarried
-from polykern.tiles.bundle import Instructions
+from polykern.tiles.bundle import ONE, Instructions
 from polykern.tiles.forms import SYMBOLS, Forms
-from polykern.tiles.kinks import _merged
+from polykern.tiles.kinks import merged
 from polykern_kernels import forms as kernels
 from polykern_kernels.program import CLASS, RIVAL
 
@@ -48,9 +47,10 @@ def _adaptive_line(size: int, outputs: int) -> Tensor:
 
 def _pooled(x: Forms, members: Tensor, shape: torch.Size) -> Forms:
     x = x.without_dead()
-    rows, ptr = x.rows.flatten(1).contiguous(), torch.from_numpy(x.ptr)
+    members = members.to(x.rows.device)
+    rows, ptr = x.rows.flatten(1).contiguous(), x.ptr
     low, high = x.bounds
-    floor, ceiling = _interval(x, rows, ptr)
+    floor, ceiling = _interval(x, rows)
     winner, rise = kernels.pool_rivals(rows, ptr, low, high, members, floor, ceiling)
     size, error = x.size_.flatten(1), x.error.flatten(1)
     inside = members.clamp(min=0).flatten()
@@ -60,23 +60,16 @@ def _pooled(x: Forms, members: Tensor, shape: torch.Size) -> Forms:
     undecided = loose.any(2).nonzero()
     tile, window = undecided.unbind(1)
     reach = torch.where(loose, rise + slack, 0.0).amax(2)[tile, window]
-    survives, number = x.bundle.new_symbols(tile.numpy(), reach.numpy())
-    kept = torch.from_numpy(survives)
+    kept, number = x.bundle.new_symbols(tile.contiguous(), reach)
     tile, window = tile[kept], window[kept]
-    _write(x, rows, ptr, RIVAL, loose, members, winner, tile, window, number)
+    _write(x, rows, RIVAL, loose, members, winner, tile, window, number)
 
-    best = rows.gather(1, winner[torch.from_numpy(x.tile)])
-    alive = x.bundle.alive[x.tile]
-    nonzero = best.any(1).numpy()
-    nonzero[x.ptr[:-1][x.bundle.alive]] = True
-    key, source, order = _merged(x.key, nonzero & alive, tile.numpy() * SYMBOLS + number)
+    best = rows.gather(1, winner[x.tile])
+    nonzero = best.any(1) | (x.symbol == ONE)  # every tile keeps its constant
+    key, source, order = merged(x, nonzero, tile * SYMBOLS + number)
+    one = torch.ones_like(winner, dtype=torch.float64)
     out = kernels.rescale(
-        best,
-        torch.from_numpy(source),
-        torch.from_numpy(key // SYMBOLS),
-        torch.ones_like(winner, dtype=torch.float64),
-        window[torch.from_numpy(order)],
-        torch.ones(len(order), dtype=torch.float64),
+        best, source, key // SYMBOLS, one, window[order], torch.ones_like(window[order], dtype=torch.float64)
     )
     member_error = torch.where(members >= 0, error[:, inside].reshape(count), 0.0).amax(2)
     new_size = size.gather(1, winner)
@@ -102,22 +95,22 @@ def _pooled(x: Forms, members: Tensor, shape: torch.Size) -> Forms:
 def classify(x: Forms) -> None:
     """Write the argmax of the output into the bundle: the winner at each centre and its rivals."""
     x = x.without_dead()
-    rows, ptr = x.rows.flatten(1).contiguous(), torch.from_numpy(x.ptr)
+    rows, ptr = x.rows.flatten(1).contiguous(), x.ptr
     low, high = x.bounds
-    floor, ceiling = _interval(x, rows, ptr)
-    members = torch.arange(rows.shape[1])[None]
+    floor, ceiling = _interval(x, rows)
+    members = torch.arange(rows.shape[1], device=rows.device)[None]
     winner, rise = kernels.pool_rivals(rows, ptr, low, high, members, floor, ceiling)
-    x.bundle.winner[:] = winner[:, 0].numpy()
-    loose = (rise >= 0) & torch.from_numpy(x.bundle.alive)[:, None, None]
+    x.bundle.winner = winner[:, 0].int()
+    loose = (rise >= 0) & x.bundle.alive[:, None, None]
     tile = loose.any(2).nonzero()[:, 0]
-    none = np.full(len(tile), -1)
-    _write(x, rows, ptr, CLASS, loose, members, winner, tile, torch.zeros_like(tile), none)
+    none = torch.full_like(tile, -1)
+    _write(x, rows, CLASS, loose, members, winner, tile, torch.zeros_like(tile), none)
 
 
-def _interval(x: Forms, rows: Tensor, ptr: Tensor) -> tuple[Tensor, Tensor]:
+def _interval(x: Forms, rows: Tensor) -> tuple[Tensor, Tensor]:
     if x.interval is not None:
         return x.interval[0].flatten(1), x.interval[1].flatten(1)
-    low, high, size = kernels.ranges(rows, ptr, *x.bounds)
+    low, high, size = kernels.ranges(rows, x.ptr, *x.bounds)
     slack = x.bundle.rounding * size
     return low - slack, high + slack
 
@@ -125,35 +118,32 @@ def _interval(x: Forms, rows: Tensor, ptr: Tensor) -> tuple[Tensor, Tensor]:
 def _write(
     x: Forms,
     rows: Tensor,
-    ptr: Tensor,
     kind: int,
     loose: Tensor,
     members: Tensor,
     winner: Tensor,
     tile: Tensor,
     window: Tensor,
-    number: Any,
+    number: Tensor,
 ) -> None:
     """One instruction for every loose rival of the windows (tile, window); `number` is their symbol."""
     mine = loose[tile, window]  # bool [windows, k]
     which, member = mine.nonzero().unbind(1)
     unit = members[window[which], member]
     at = tile[which]
-    symbol = torch.from_numpy(x.symbol.astype(np.int32))
-    terms = kernels.columns(rows, ptr, symbol, at, unit, winner[at, window[which]])
-    target = unit.numpy() if kind == CLASS else number[which.numpy()]
-    n = len(at)
+    first, term, coefficient = kernels.columns(rows, x.ptr, x.symbol.int(), at, unit, winner[at, window[which]])
+    target = unit if kind == CLASS else number[which]
     x.bundle.written.append(
         Instructions(
-            tile=at.numpy(),
-            kind=np.full(n, kind, np.int8),
-            target=target.astype(np.int32),
-            field=np.full(n, -1, np.int32),
-            key=np.zeros((n, 2), np.int64),
-            tolerance=np.zeros(n),
-            first=terms[0].numpy(),
-            term=terms[1].numpy(),
-            coefficient=terms[2].numpy(),
+            tile=at,
+            kind=torch.full_like(at, kind, dtype=torch.int8),
+            target=target.int(),
+            field=torch.full_like(at, -1, dtype=torch.int32),
+            key=at.new_zeros((len(at), 2)),
+            tolerance=torch.zeros_like(at, dtype=torch.float64),
+            first=first,
+            term=term,
+            coefficient=coefficient,
         )
     )
 

@@ -4,8 +4,6 @@ Text of strangers (model, class and anchor names) reaches the page as JSON throu
 jinja2's escaping, and is shown as text only.
 """
 
-import base64
-import io
 import math
 from functools import partial
 from pathlib import Path
@@ -20,7 +18,10 @@ from polykern.report import colours, pages, pictures, wording
 from polykern.report.script import json_for_script, visible_all
 from polykern.viewer import tiles
 
-SCRIPTS = ("tiles.js", "paint.js", "map.js", "profile.js", "viewer.js")
+SCRIPTS = tuple(
+    f"{name}.js"
+    for name in ("numbers", "tiles", "colours", "marks", "paint", "map", "profile", "gestures", "viewer")
+)
 ARRAYS = ("right", "down", "layers", "smoothed", "classes", "margin")
 THUMBNAIL = 128  # px
 
@@ -174,15 +175,9 @@ def _anchor(result: HeatMap, a: Anchor) -> dict[str, Any]:
 
 
 def _thumbnail(path: Path | None) -> str | None:
-    """A data: URI, encoded anew so that only pixels come along; None where there is no readable PNG."""
-    from PIL import Image
-
+    """A data: URI; None where there is no readable PNG."""
     pixels = pictures.thumbnail(path, THUMBNAIL)
-    if pixels is None:
-        return None
-    out = io.BytesIO()
-    Image.fromarray(pixels).save(out, format="PNG")
-    return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode("ascii")
+    return None if pixels is None else pictures.embedded(pixels, THUMBNAIL)
 
 
 def _slice(array: Any, start: int, stop: int) -> Any:

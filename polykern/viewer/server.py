@@ -1,24 +1,15 @@
 """A read-only web server for a finished folder, reachable from this machine alone."""
 
-import re
 from functools import partial
 from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from polykern.errors import ResourceError, UsageError
+from polykern.errors import UsageError
+from polykern.viewer.loopback import TYPES, Guarded, listening
 
-LOOPBACK = "127.0.0.1"
 PAGES = ("index.html", "viewer/index.html", "report/index.html")
-_HOST = re.compile(r"(?:127\.0\.0\.1|localhost)(?::(\d{1,5}))?")
-_TYPES = {
-    ".html": "text/html; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
-    ".css": "text/css; charset=utf-8",
-    ".json": "application/json",
-    ".png": "image/png",
-}
 
 
 def bound(folder: Path | str, port: int = 0) -> ThreadingHTTPServer:
@@ -34,12 +25,7 @@ def bound(folder: Path | str, port: int = 0) -> ThreadingHTTPServer:
     root = Path(folder).resolve()
     if not any((root / page).is_file() for page in PAGES):
         raise UsageError(f"{folder} holds no page", fix="name the folder of a finished heat map or report")
-    try:
-        return ThreadingHTTPServer((LOOPBACK, port), partial(_Handler, directory=str(root)))
-    except (OSError, OverflowError) as error:
-        raise ResourceError(
-            f"port {port} cannot be opened", why=str(error), fix="--port 0 takes a free one"
-        ) from None
+    return listening(partial(_Handler, directory=str(root)), port)
 
 
 def serve(folder: Path | str, port: int = 0) -> None:
@@ -48,10 +34,8 @@ def serve(folder: Path | str, port: int = 0) -> None:
         server.serve_forever()
 
 
-class _Handler(SimpleHTTPRequestHandler):
+class _Handler(Guarded, SimpleHTTPRequestHandler):
     """GET and HEAD of plain files below one folder."""
-
-    server_version, sys_version = "polykern", ""
 
     def do_GET(self) -> None:
         if self._allowed():
@@ -62,11 +46,7 @@ class _Handler(SimpleHTTPRequestHandler):
             super().do_HEAD()
 
     def _allowed(self) -> bool:
-        host = _HOST.fullmatch(self.headers.get("Host", ""))
-        # without a port the name means port 80
-        port = self.connection.getsockname()[1]
-        if host is None or int(host[1] or 80) != port:
-            self.send_error(HTTPStatus.MISDIRECTED_REQUEST, "another host's name")
+        if not self.named_rightly():
             return False
         root = Path(self.directory)
         wanted = Path(self.translate_path(self.path))
@@ -87,14 +67,4 @@ class _Handler(SimpleHTTPRequestHandler):
         self.send_error(HTTPStatus.NOT_FOUND)
 
     def guess_type(self, path: Any) -> str:
-        return _TYPES.get(Path(path).suffix, "application/octet-stream")
-
-    def end_headers(self) -> None:
-        self.send_header("X-Content-Type-Options", "nosniff")
-        self.send_header("Cross-Origin-Resource-Policy", "same-origin")
-        self.send_header("Referrer-Policy", "no-referrer")
-        self.send_header("Cache-Control", "no-store")
-        super().end_headers()
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Silent: a viewer's requests are no news."""
+        return TYPES.get(Path(path).suffix, "application/octet-stream")

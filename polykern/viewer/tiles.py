@@ -124,8 +124,8 @@ class Pyramid:
         }
 
 
-def write_tile(folder: Path, key: str, values: NDArray[Any]) -> None:
-    """`values` (h, w) as KEY.js: the narrowest of u1, u2, u4 for integers, f4 for floats, byte plane by plane."""
+def packed(values: NDArray[Any]) -> tuple[str, bytes]:
+    """`values` deflated, byte plane by byte plane, and their kind: the narrowest of u1, u2, u4 for integers, f4."""
     if values.dtype.kind == "f":
         kind, plain = "f4", values.astype("<f4")
     else:
@@ -135,6 +135,11 @@ def write_tile(folder: Path, key: str, values: NDArray[Any]) -> None:
     planes = plain.view(np.uint8).reshape(plain.size, -1).T.tobytes()
     # runs and Huffman only: the numbers hardly repeat in longer phrases, and it is several times faster
     packer = zlib.compressobj(6, zlib.DEFLATED, 15, 8, zlib.Z_RLE)
-    text = base64.b64encode(packer.compress(planes) + packer.flush()).decode("ascii")
-    call = json_for_script([key, kind, *values.shape, text])
+    return kind, packer.compress(planes) + packer.flush()
+
+
+def write_tile(folder: Path, key: str, values: NDArray[Any]) -> None:
+    """`values` (h, w) as KEY.js, packed and in base64."""
+    kind, numbers = packed(values)
+    call = json_for_script([key, kind, *values.shape, base64.b64encode(numbers).decode("ascii")])
     (folder / f"{key}.js").write_text(f"polykern.tile({call});\n", encoding="ascii")

@@ -24,7 +24,19 @@ from polykern.errors import UsageError
 from polykern.maps.result import HeatMap
 from tests.engine.cli_nets import NETS
 
-COMMANDS = ("heatmap", "capture", "cluster", "report", "score", "layers", "info", "verify", "doctor", "view")
+COMMANDS = (
+    "heatmap",
+    "explore",
+    "capture",
+    "cluster",
+    "report",
+    "score",
+    "layers",
+    "info",
+    "verify",
+    "doctor",
+    "view",
+)
 SMALL = ("--resolution", "24", "--engine", "float32", "--no-figures", "--no-viewer", "--device", "cpu")
 
 

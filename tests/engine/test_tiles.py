@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from polykern.block import Block
 from polykern.errors import UsageError
+from polykern.maps.compute import Recipe, most_rows
 from polykern.plane import Grid, Plane
 from polykern.tail import Tail
 from polykern.tiles import Choice, TileEngine, compress
@@ -186,3 +187,18 @@ def test_calibration_prefers_small_tiles_for_busy_planes() -> None:
     assert found is not None
     assert found.symbols < 40
     assert engine.calibrate(Grid(busy.plane, busy.window.zoomed(0.01), 256), tiles=2) != found
+
+
+def test_a_side_is_a_power_of_two() -> None:
+    with pytest.raises(ValueError, match="a tile's side must be a power of two, got 24"):
+        TileEngine(small_cnn(), Choice(24, 500, 20, 0))
+
+
+def test_a_gpu_wants_taller_bands_than_a_core() -> None:
+    """Whole tiles in both, and the plan counts the memory of the taller ones."""
+    tail = small_cnn()
+    assert [TileEngine(tail, Choice(side, 500, 20, 0)).band for side in (16, 64, 512)] == [128, 128, 512]
+    grid = grid_about(tail, 1, 2048)
+    assert most_rows(Recipe(tail, grid, 2.0, device="cpu")) == 128
+    assert most_rows(Recipe(tail, grid, 2.0, device="cuda:0")) == 1024
+    assert most_rows(Recipe(tail, grid, 2.0, device="cuda:0", engine="anchored")) == 128

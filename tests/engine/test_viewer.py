@@ -139,8 +139,8 @@ def test_the_page_lets_nothing_in(heat_map_folder: Build) -> None:
     assert "default-src 'none'" in page
     assert "<img" not in page
     assert "<!--" not in page
-    assert page.count("<script") == 6
-    assert len(re.findall(rf'<script src="\w+\.js" nonce="{nonce[1]}">', page)) == 5
+    assert page.count("<script") == 10
+    assert len(re.findall(rf'<script src="\w+\.js" nonce="{nonce[1]}">', page)) == 9
     assert not re.search(r"https?:|\son\w+=[\"']|javascript:", page)
     assert page_data(folder / "viewer")["name"] == visible(EVIL)
 

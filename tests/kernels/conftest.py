@@ -39,11 +39,14 @@ class Way:
 @pytest.fixture(params=["cpu", "interpreter", pytest.param("cuda", marks=pytest.mark.gpu)])
 def way(request: pytest.FixtureRequest) -> Way:
     """numba, Triton's interpreter, and Triton on a GPU."""
-    if request.param == "cpu":
-        return Way("cpu", "cpu")
+    return Way("cpu", "cpu") if request.param == "cpu" else triton_way(request.param)
+
+
+def triton_way(where: str) -> Way:
+    """Triton in its interpreter or on a GPU, or a skip that says why not."""
     if importlib.util.find_spec("triton") is None:
         pytest.skip("triton is not installed")
-    if request.param == "cuda":
+    if where == "cuda":
         if not torch.cuda.is_available():
             pytest.skip("no CUDA device")
         return Way("triton", "cuda")

@@ -1,6 +1,6 @@
 """Compiles every Triton kernel ahead of time and reads the machine code; no GPU needed.
 
-python tests/kernels/sass.py    prints one JSON object: "kernel-variant/sm_90" -> what `Machine` says
+python -m tests.kernels.sass    prints one JSON object: "kernel-variant/sm_90" -> what `Machine` says
 
 A process of its own, because Triton must be imported without TRITON_INTERPRET.
 """
@@ -13,175 +13,32 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
-ARCHITECTURES = (80, 90, 100)
-
-
-@dataclasses.dataclass(frozen=True)
-class Build:
-    """One kernel with its constants.
-
-    family     stem of the device module
-    kernel     name of the jitted function
-    types      pointer parameter -> type; every other run-time parameter is an int32
-    constants  constexpr parameters; an integer 1 is one too, as a launch makes it
-    launched   constexpr parameters whose value is the device module's constant of the same name
-    options    what the launcher passes to the compiler, beside the device module's OPTIONS
-    popcount   whether its work is popcounts
-    """
-
-    family: str
-    kernel: str
-    variant: str
-    types: dict[str, str]
-    constants: dict[str, Any]
-    options: dict[str, Any] = dataclasses.field(default_factory=dict)
-    launched: tuple[str, ...] = ()
-    popcount: bool = False
-
-    @property
-    def name(self) -> str:
-        return f"{self.kernel}-{self.variant}"
+from tests.kernels.builds import BUILDS, Build
 
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """Machine code of one build: opcode -> how often; bytes of stack and local memory; registers a thread."""
+    """Machine code of one build.
+
+    opcodes    opcode -> how often
+    modified   opcode with its modifiers -> how often
+    loops      the same as `opcodes`, of each innermost loop, the longest first
+    loop       instructions of the longest loop, inner ones among them; all where there is none
+    stack      bytes of stack
+    local      bytes of local memory
+    registers  of a thread
+    shared     bytes of shared memory
+    """
 
     opcodes: dict[str, int]
+    modified: dict[str, int]
+    loops: list[dict[str, int]]
+    loop: int
     stack: int
     local: int
     registers: int
-
-
-def _signs(element: str, kinks: int, each: bool) -> Build:
-    wide = "*fp32" if element in ("fp16", "bf16") else f"*{element}"
-    types = {"x_ptr": f"*{element}", "floor_ptr": wide, "words_ptr": "*i32", "ones_ptr": "*i32", "nans_ptr": "*i64"}
-    constants = {"KINKS": kinks, "EACH": each, "BLOCK_W": 32}
-    variant = f"{element}-{kinks}{'each' if each else ''}"
-    return Build("pack", "pack_signs_kernel", variant, types, constants, popcount=True)
-
-
-def _grid(element: str, kinks: int, activate: bool) -> Build:
-    real = f"*{element}"
-    types = {
-        "anchor_ptr": real,
-        "delta_ptr": "*fp32" if activate else real,
-        "out_ptr": "*fp32" if activate else real,
-        "kinks_ptr": real,
-        "tilts_ptr": real,
-        "margin_ptr": "*i32",
-        "nans_ptr": "*i64",
-        "words_ptr": "*i32",
-    }
-    constants = {"KINKS": kinks, "ACTIVATE": activate}
-    launched = ("BLOCK_P", "BLOCK_U", "CHUNK_U")
-    variant = f"{element}-{kinks}-{'step' if activate else 'tally'}"
-    return Build("grid", "grid_step_kernel", variant, types, constants, {}, launched)
-
-
-def _program(kernel: str, pixels: int, warps: int) -> Build:
-    types = {
-        **dict.fromkeys(("tolerance_ptr", "coefficient_ptr", "base_margin_ptr", "scratch_ptr"), "*fp64"),
-        **dict.fromkeys(("first_ptr", "key_ptr", "start_ptr", "base_digest_ptr"), "*i64"),
-        **dict.fromkeys(("digest_ptr", "uncertain_ptr"), "*i64"),
-        **dict.fromkeys(("target_ptr", "field_ptr", "term_ptr", "symbols_ptr", "scale_ptr"), "*i32"),
-        **dict.fromkeys(("base_winner_ptr", "classes_ptr", "right_ptr", "down_ptr"), "*i32"),
-        **{"margin_ptr": "*fp32", "kind_ptr": "*i8", "signs_ptr": "*u8"},
-    }
-    return Build("program", kernel, str(pixels), types, {"PIX": pixels}, {"num_warps": warps})
-
-
-def _neighbours(kernel: str, jaccard: bool) -> Build:
-    real = "*fp64" if jaccard else "*i32"
-    types = {
-        **dict.fromkeys(("a_ptr", "b_ptr", "a_ones_ptr", "b_ones_ptr"), "*i32"),
-        **{"skip_ptr": "*i64", "chosen_ptr": "*i64", "radii_ptr": real},
-        "out_ptr": "*i64" if "within" in kernel else real,
-    }
-    launched = ("BLOCK_M", "BLOCK_W") if "rescan" in kernel else ("BLOCK_N", "BLOCK_M")
-    variant = "jaccard" if jaccard else "hamming"
-    return Build("neighbours", kernel, variant, types, {"JACCARD": jaccard}, {}, launched, popcount=True)
-
-
-def _foreign(jaccard: bool) -> Build:
-    real = "*fp64" if jaccard else "*i32"
-    types = {
-        **dict.fromkeys(("a_ptr", "b_ptr", "a_ones_ptr", "b_ones_ptr", "b_name_ptr", "point_ptr"), "*i32"),
-        **dict.fromkeys(("a_component_ptr", "b_component_ptr"), "*i32"),
-        **dict.fromkeys(("a_core_ptr", "b_core_ptr", "near_ptr", "bound_ptr", "weight_ptr"), real),
-    }
-    variant, launched = "jaccard" if jaccard else "hamming", ("BLOCK_N", "BLOCK_M")
-    options = {"num_warps": 8}
-    name = "foreign_nearest_kernel"
-    return Build("foreign", name, variant, types, {"JACCARD": jaccard}, options, launched, popcount=True)
-
-
-def _profiles(kernel: str, launched: tuple[str, ...], variant: str, **ones: int) -> Build:
-    types = {
-        **dict.fromkeys(("rows_ptr", "edges_ptr", "group_ptr"), "*i64"),
-        **dict.fromkeys(("words_ptr", "weights_ptr"), "*i32"),
-        "out_ptr": "*i64" if "sums" in kernel else "*i32",
-    }
-    return Build("profiles", kernel, variant, types, ones, launched=launched)
-
-
-_CODES = {"a_ptr": "*i32", "b_ptr": "*i32", "out_ptr": "*i32"}
-_RASTER = {"words_ptr": "*i32", "right_ptr": "*i32", "down_ptr": "*i32"}
-
-BUILDS = (
-    Build("hamming", "hamming_pairwise_kernel", "64x64", _CODES, {"BLOCK_N": 64, "BLOCK_M": 64}, popcount=True),
-    Build("hamming", "hamming_aligned_kernel", "16x64", _CODES, {"BLOCK_N": 16, "BLOCK_W": 64}, popcount=True),
-    *(
-        Build(
-            "hamming",
-            "hamming_neighbours_kernel",
-            variant,
-            _RASTER,
-            {"ADD": add, "BLOCK_X": 16, "BLOCK_W": 64, **ones},
-            popcount=True,
-        )
-        for variant, add, ones in (
-            ("write", False, {}),
-            ("add", True, {}),
-            ("one-column", True, {"WIDTH": 1, "WORDS": 1}),
-        )
-    ),
-    *(_foreign(jaccard) for jaccard in (False, True)),
-    Build("digest", "digest_keys_kernel", "512", {"out_ptr": "*i64"}, {"BLOCK": 512}),
-    *(
-        Build(
-            "digest",
-            "digest_fingerprints_kernel",
-            variant,
-            {"words_ptr": "*i32", "out_ptr": "*i64"},
-            ones,
-            launched=("BLOCK_R", "BLOCK_W", "CHUNK_W"),
-        )
-        for variant, ones in (("any-bit", {}), ("second-bit", {"OFFSET": 1, "WORDS": 1, "ROWS": 1}))
-    ),
-    *(_signs(element, 1, False) for element in ("bf16", "fp64")),
-    _signs("fp32", 2, True),
-    Build("pack", "pack_unpack_kernel", "1024", {"words_ptr": "*i32", "out_ptr": "*u8"}, {"BLOCK": 1024}),
-    Build("pack", "pack_place_kernel", "256", {"part_ptr": "*i32", "out_ptr": "*i32"}, {"BLOCK": 256}),
-    _grid("fp32", 1, True),
-    *(_grid("fp64", *case) for case in ((1, True), (2, True), (2, False))),
-    *(
-        _neighbours(f"neighbours_{kernel}_kernel", jaccard)
-        for kernel in ("minima", "rescan", "within")
-        for jaccard in (False, True)
-    ),
-    *(
-        _profiles(kernel, launched, variant, **ones)
-        for kernel, launched in (
-            ("profiles_counts_kernel", ("BLOCK_R", "BLOCK_W")),
-            ("profiles_sums_kernel", ("SUMMED", "SUM_W")),
-        )
-        for variant, ones in (("any", {}), ("one-bit", {"WORDS": 1, "BITS": 1}))
-    ),
-    *(_program(*kernel) for kernel in (("program_run_kernel", 64, 1), ("program_count_kernel", 256, 4))),
-)
+    shared: int
 
 
 def compiled(build: Build, architecture: int, folder: Path) -> Machine:
@@ -191,14 +48,18 @@ def compiled(build: Build, architecture: int, folder: Path) -> Machine:
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
+    from triton.experimental.gluon._runtime import GluonASTSource
 
     module = importlib.import_module(f"polykern_kernels.device.{build.family}")
     kernel = getattr(module, build.kernel)
     constants = {**build.constants, **{name: getattr(module, name) for name in build.launched}}
     known = {**build.types, **dict.fromkeys(constants, "constexpr")}
     signature = {name: known.get(name, "i32") for name in kernel.arg_names}
-    aligned = {(i,): [["tt.divisibility", 16]] for i, n in enumerate(kernel.arg_names) if n in build.types}
-    source = ASTSource(kernel, signature=signature, constexprs=constants, attrs=aligned)
+    multiples = {*build.multiples, *(n for n in kernel.arg_names if n.endswith("_ptr"))}
+    aligned = {(i,): [["tt.divisibility", 16]] for i, n in enumerate(kernel.arg_names) if n in multiples}
+    source = (GluonASTSource if build.gluon else ASTSource)(
+        kernel, signature=signature, constexprs=constants, attrs=aligned
+    )
     made = triton.compile(
         source,
         target=GPUTarget("cuda", architecture, 32),
@@ -210,9 +71,50 @@ def compiled(build: Build, architecture: int, folder: Path) -> Machine:
     usage = _output(tools / "cuobjdump", "-res-usage", cubin)
     sass = _output(tools / "nvdisasm", "-c", cubin)
     found = {key: int(value) for key, value in re.findall(r"\b(REG|STACK|LOCAL):(\d+)", usage)}
-    opcode = re.compile(r"/\*[0-9a-f]{4,5}\*/\s+(?:@!?U?P\w+ )?\s*([A-Z0-9_]+)")
-    counts = collections.Counter(m.group(1) for m in map(opcode.search, sass.splitlines()) if m)
-    return Machine(dict(counts), found["STACK"], found["LOCAL"], found["REG"])
+    modified, loops, longest = _read(sass)
+    return Machine(
+        _plain(modified),
+        modified,
+        loops,
+        longest,
+        found["STACK"],
+        found["LOCAL"],
+        found["REG"],
+        made.metadata.shared,
+    )
+
+
+def _plain(modified: dict[str, int]) -> dict[str, int]:
+    """Opcodes without their modifiers."""
+    counts: collections.Counter[str] = collections.Counter()
+    for name, count in modified.items():
+        counts[name.split(".")[0]] += count
+    return dict(counts)
+
+
+def _read(sass: str) -> tuple[dict[str, int], list[dict[str, int]], int]:
+    """Opcodes with modifiers of all instructions; opcodes of the innermost loops; instructions of the longest loop.
+
+    A loop is what stands between a label and a branch back to it.
+    """
+    instruction = re.compile(r"/\*[0-9a-f]{4,5}\*/\s+(?:@!?U?P\w+ )?\s*([A-Z0-9_.]+)(.*)")
+    names: list[str] = []
+    labels: dict[str, int] = {}
+    loops: list[tuple[int, int]] = []
+    for line in sass.splitlines():
+        if label := re.match(r"\s*(\.L_x_\d+):", line):
+            labels[label[1]] = len(names)
+        if found := instruction.search(line):
+            names.append(found[1])
+            target = re.search(r"\.L_x_\d+", found[2]) if found[1].startswith("BRA") else None
+            if target and target[0] in labels:
+                loops.append((labels[target[0]], len(names)))
+    inner = [x for x in loops if not any(x[0] <= y[0] and y[1] <= x[1] for y in loops if y != x)]
+    inner.sort(key=lambda x: x[0] - x[1])
+    longest = max((b - a for a, b in loops), default=0)
+    counted = [_plain(dict(collections.Counter(names[a:b]))) for a, b in inner]
+    # a program ends with a branch to itself
+    return dict(collections.Counter(names)), counted, longest if longest > 1 else len(names)
 
 
 def _output(*command: object) -> str:
@@ -225,7 +127,7 @@ def main() -> None:
         machines = {
             f"{build.name}/sm_{architecture}": dataclasses.asdict(compiled(build, architecture, Path(name)))
             for build in BUILDS
-            for architecture in ARCHITECTURES
+            for architecture in build.architectures
         }
     json.dump(machines, sys.stdout)
 

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from tests.kernels import sass
+from tests.kernels.builds import BUILDS
 
-NAMES = [f"{build.name}/sm_{architecture}" for build in sass.BUILDS for architecture in sass.ARCHITECTURES]
+NAMES = [f"{build.name}/sm_{architecture}" for build in BUILDS for architecture in build.architectures]
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +21,12 @@ def machines() -> dict[str, Any]:
     pytest.importorskip("triton")
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     run = subprocess.run(
-        [sys.executable, str(Path(sass.__file__))], capture_output=True, text=True, env=environment, check=False
+        [sys.executable, "-m", "tests.kernels.sass"],
+        cwd=Path(sass.__file__).parents[2],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
     )
     assert run.returncode == 0, run.stderr[-3000:]
     made: dict[str, Any] = json.loads(run.stdout)
@@ -35,11 +41,49 @@ def test_does_not_spill(machines: dict[str, Any], name: str) -> None:
     assert machine["opcodes"].keys() & {"STG", "ATOMG", "RED", "REDG"}, "a kernel that stores nothing"
 
 
-@pytest.mark.parametrize(
-    "name", [n for n in NAMES if any(b.popcount and n.startswith(b.name) for b in sass.BUILDS)]
-)
+@pytest.mark.parametrize("name", [n for n in NAMES if any(b.popcount and n.startswith(b.name) for b in BUILDS)])
 def test_counts_with_popc(machines: dict[str, Any], name: str) -> None:
     assert machines[name]["opcodes"].get("POPC", 0) > 0
+
+
+@pytest.mark.parametrize("architecture", [80, 90])
+def test_convolves_on_the_tensor_cores(machines: dict[str, Any], architecture: int) -> None:
+    assert machines[f"forms_convolve_kernel-any/sm_{architecture}"]["opcodes"].get("DMMA", 0) > 0
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n.startswith("b1_")])
+def test_multiplies_bits_on_tensor_cores(machines: dict[str, Any], name: str) -> None:
+    machine = machines[name]
+    hot = next(loop for loop in machine["loops"] if "BMMA" in loop)
+    assert (hot["BMMA"], hot["LDSM"], hot["LDGSTS"]) == (64, 16, 6)  # 64 x 64 counts a warp, 512 bits
+    assert sum(hot.values()) <= 124
+    assert not {"MOV", "IMMA", "POPC", "STS"} & hot.keys()
+    assert machine["opcodes"]["BMMA"] in (64, 128)  # the loop, and its last turn apart
+    assert machine["registers"] <= 255
+    assert machine["shared"] <= 99 << 10  # what a block may have on Ada
+
+
+TILES = ("hamming_pairwise", "neighbours_minima", "neighbours_within", "foreign_nearest")
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n.startswith(TILES)])
+def test_a_population_count_serves_two_words(machines: dict[str, Any], name: str) -> None:
+    hot = next(loop for loop in machines[name]["loops"] if "POPC" in loop)
+    assert hot["POPC"] == 32  # a thread's 32 pairs, two words of each
+    assert hot["LOP3"] <= 4 * 32 + 4
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if any(b.budget and n.startswith(f"{b.name}/") for b in BUILDS)])
+def test_waits_for_memory_alone(machines: dict[str, Any], name: str) -> None:
+    budget = next(b.budget for b in BUILDS if name.startswith(f"{b.name}/"))
+    assert 16 < machines[name]["loop"] <= budget
+    assert any(op.startswith("LDG") and ".128" in op for op in machines[name]["modified"])
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n.startswith("covariance")])
+def test_multiplies_on_the_tensor_cores(machines: dict[str, Any], name: str) -> None:
+    unit = {"sm_80": "HMMA", "sm_90": "HGMMA", "sm_100": "UTCHMMA"}[name.split("/")[1]]
+    assert machines[name]["opcodes"].get(unit, 0) > 0
 
 
 def test_every_kernel_is_compiled() -> None:
@@ -50,4 +94,4 @@ def test_every_kernel_is_compiled() -> None:
         for line in file.read_text().splitlines()
         if line.startswith("def ") and line.split("(")[0].endswith("_kernel")
     }
-    assert written == {build.kernel for build in sass.BUILDS}
+    assert written == {build.kernel for build in BUILDS}

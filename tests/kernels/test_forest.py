@@ -1,4 +1,4 @@
-"""forest: both backends agree, on any multigraph; Kruskal's forest is the lightest; Boruvka's scans are exact."""
+"""forest: all backends agree, on any multigraph; Kruskal's forest is the lightest; Boruvka's scans are exact."""
 
 import itertools
 from typing import Any
@@ -15,14 +15,16 @@ from polykern_kernels import BackendError, forest
 KINDS = (torch.int32, torch.float64)
 
 
-def both(operation: Any, *args: Any) -> Any:
-    """The answer of the CPU, which is the reference's."""
-    ours, theirs = (operation(*args, backend=backend) for backend in ("cpu", "reference"))
-    pairs = zip(ours, theirs, strict=True) if isinstance(ours, tuple) else [(ours, theirs)]
-    for mine, truth in pairs:
-        assert mine.dtype == truth.dtype
-        assert torch.equal(mine, truth)
-    return ours
+def every(operation: Any, *args: Any) -> Any:
+    """The reference's answer, which is that of every backend."""
+    truths = operation(*args, backend="reference")
+    for way in forest.IMPLS[operation.__name__]:
+        found = operation(*args, backend=way.name)
+        pairs = zip(found, truths, strict=True) if isinstance(truths, tuple) else [(found, truths)]
+        for mine, truth in pairs:
+            assert mine.dtype == truth.dtype, way.name
+            assert torch.equal(mine, truth), way.name
+    return truths
 
 
 @st.composite
@@ -48,7 +50,7 @@ def pieces(n: int, source: Tensor, target: Tensor) -> int:
 @settings(deadline=None, max_examples=60)
 def test_spanning_is_a_lightest_forest(graph: tuple[int, Tensor, Tensor, Tensor]) -> None:
     n, source, target, weight = graph
-    kept = both(forest.spanning, n, source, target, weight)
+    kept = every(forest.spanning, n, source, target, weight)
     assert len(kept) == n - pieces(n, source, target)
     assert pieces(n, source[kept], target[kept]) == pieces(n, source, target)
     assert torch.equal(weight[kept], weight[kept].sort().values)
@@ -59,14 +61,14 @@ def test_spanning_is_a_lightest_forest(graph: tuple[int, Tensor, Tensor, Tensor]
 
 def test_of_equal_weights_the_first_edge_is_kept() -> None:
     ends = torch.tensor([0, 0, 1]), torch.tensor([1, 1, 2])
-    assert both(forest.spanning, 3, *ends, torch.tensor([1.0, 1.0, 0.5], dtype=torch.float64)).tolist() == [2, 0]
+    assert every(forest.spanning, 3, *ends, torch.tensor([1.0, 1.0, 0.5], dtype=torch.float64)).tolist() == [2, 0]
 
 
 @pytest.mark.parametrize("top", [3, 1 << 16, 1 << 20])
 def test_small_integers_are_sorted_by_digits_alike(top: int, rng: torch.Generator) -> None:
     source, target = torch.randint(0, 60, (2, 200), generator=rng)
     weight = torch.randint(-1 if top == 3 else 0, top, (200,), generator=rng, dtype=torch.int32)
-    both(forest.spanning, 60, source, target, weight)
+    every(forest.spanning, 60, source, target, weight)
 
 
 @given(graphs(), st.randoms(use_true_random=False))
@@ -76,7 +78,7 @@ def test_join_numbers_components_by_their_first_points(
 ) -> None:
     n, source, target, _ = graph
     before = torch.tensor([random.randrange(n) for _ in range(n)])
-    kept, after = both(forest.join, before, source, target)
+    kept, after = every(forest.join, before, source, target)
     assert after.unique().tolist() == list(range(int(after.max()) + 1))
     assert (np.diff([after.tolist().index(c) for c in range(int(after.max()) + 1)]) > 0).all()
     assert (after[source] == after[target]).all()
@@ -91,7 +93,7 @@ def test_least_is_the_least_edge_of_a_component(data: st.DataObject) -> None:
         torch.tensor(data.draw(st.lists(st.integers(low, high), min_size=n, max_size=n)))
         for low, high in ((0, n - 1), (0, 2), (-1, n - 1))
     )
-    rows = both(forest.least, components, weights.int(), indices)
+    rows = every(forest.least, components, weights.int(), indices)
     assert torch.equal(rows, forest.least(components, weights.double(), indices))
     for c in range(n):
         edges = [
@@ -116,24 +118,29 @@ def test_listed_is_the_least_foreign_edge_of_a_list(
         torch.zeros(n, dtype=torch.int64),
     ):
         given_lists = near[:, :k].contiguous(), order[:, :k].contiguous(), cores, components
-        ours, theirs = (forest.listed(*given_lists, backend=backend) for backend in ("cpu", "reference"))
-        assert torch.equal(ours[1], theirs[1])
-        found = ours[1] >= 0
-        assert torch.equal(ours[0][found], theirs[0][found])
+        theirs = forest.listed(*given_lists, backend="reference")
+        for way in forest.IMPLS["listed"]:
+            ours = forest.listed(*given_lists, backend=way.name)
+            assert torch.equal(ours[1], theirs[1]), way.name
+            found = ours[1] >= 0
+            assert torch.equal(ours[0][found], theirs[0][found]), way.name
 
 
-def test_rounds_of_boruvka_make_the_tree_of_kruskal(rng: torch.Generator) -> None:
+@pytest.mark.parametrize("backend", ["cpu", "torch", pytest.param("device", marks=pytest.mark.gpu)])
+def test_rounds_of_boruvka_make_the_tree_of_kruskal(backend: str, rng: torch.Generator) -> None:
     """On a complete graph, where every row knows all others."""
+    where, name = ("cuda", None) if backend == "device" else ("cpu", backend)
     n = 30
     d = torch.randint(1, 6, (n, n), generator=rng, dtype=torch.int32)
     d = torch.minimum(d, d.T)
     d.fill_diagonal_(0)
     near, order = d.sort(dim=1, stable=True)
-    components, total, left = torch.arange(n), 0, n
+    components, total, left = torch.arange(n, device=where), 0, n
+    near, order, cores = near.to(where), order.to(where), torch.zeros(n, dtype=torch.int32, device=where)
     while left > 1:
-        weights, points = forest.listed(near, order, torch.zeros(n, dtype=torch.int32), components)
-        rows = forest.least(components, weights, points)[:left]
-        kept, components = forest.join(components, rows, points[rows])
+        weights, points = forest.listed(near, order, cores, components, backend=name)
+        rows = forest.least(components, weights, points, backend=name)[:left]
+        kept, components = forest.join(components, rows, points[rows], backend=name)
         total += int(weights[rows[kept]].sum())
         left -= int(kept.sum())
     pairs = torch.tensor(list(itertools.combinations(range(n), 2)))

@@ -156,7 +156,7 @@ def test_rows_go_through_the_device_in_chunks(
 ) -> None:
     if way.backend != "triton":
         pytest.skip("chunks by memory are the device's")
-    device = importlib.import_module("polykern_kernels.device.neighbours")
+    device = importlib.import_module("polykern_kernels.device.blocks")
     monkeypatch.setattr(device, "BUDGET_BYTES", 1)
     monkeypatch.setattr(device, "MOST_ROWS", 50)
     a, b = packed(120, 40, 0.5, rng), packed(40, 40, 0.5, rng)
@@ -165,15 +165,6 @@ def test_rows_go_through_the_device_in_chunks(
     told: list[tuple[int, int]] = []
     neighbours.nearest(way.place(a), way.place(b), 1, progress=partial(note, told), backend=way.backend)
     assert told == [(50, 120), (100, 120), (120, 120)]
-
-
-@pytest.mark.parametrize("count", [1, 4, 9])
-def test_the_least_blocks_are_the_first_of_equals(count: int, rng: torch.Generator) -> None:
-    pytest.importorskip("triton")
-    device = importlib.import_module("polykern_kernels.device.neighbours")
-    minima = torch.randint(0, 3, (200, 9), dtype=torch.int32, generator=rng)
-    want = torch.sort(minima, dim=1, stable=True).indices[:, :count].sort(1).values
-    assert torch.equal(device._least(minima, count), want)
 
 
 @pytest.mark.parametrize("blocks", range(8))
@@ -187,7 +178,7 @@ def test_every_block_meets_every_block_once(blocks: int) -> None:
 
 def test_the_refusal_names_what_is_wrong() -> None:
     a = torch.zeros((2, 3), dtype=torch.int32)
-    with pytest.raises(BackendError, match="no backend 'cuda'; it has triton, cpu, reference"):
+    with pytest.raises(BackendError, match="no backend 'cuda'; it has b1, triton, cpu, reference"):
         neighbours.nearest(a, a, 1, backend="cuda")
     with pytest.raises(ValueError, match=r"nearest: a must be int32 \(rows, words\), got int64\[2, 3\]@cpu"):
         neighbours.nearest(a.long(), a, 1)

@@ -76,9 +76,37 @@ def test_join_equals_reference(way: Way, bits: list[int], rng: torch.Generator) 
     way.equals_reference(pack.join, parts, bits)
 
 
+# one bit, a part of a square, squares and a rest on both sides, more words than a line, nothing
+@pytest.mark.parametrize(
+    ("rows", "bits"), [(1, 1), (3, 33), (32, 32), (65, 100), (600, 530), (33, 1100), (0, 7), (3, 0)]
+)
+def test_transpose_equals_reference(way: Way, rows: int, bits: int, rng: torch.Generator) -> None:
+    words, _ = pack.signs(torch.randn((rows, bits), generator=rng), backend="reference")
+    way.equals_reference(pack.transpose, words, bits)
+    way.equals_reference(pack.transpose, torch.cat([words, words], 1)[:, : words.shape[1]], bits)
+
+
 def test_takes_views_and_parameters(way: Way, rng: torch.Generator) -> None:
     x = torch.randn((40, 7), generator=rng, requires_grad=True)
     way.equals_reference(pack.signs, x.T)
+
+
+@pytest.mark.parametrize("programs", [1, 1 << 20])
+@pytest.mark.parametrize("units", [600, 1024])
+def test_rows_of_one_program_and_of_several(
+    way: Way, units: int, programs: int, rng: torch.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if way.backend != "triton":
+        pytest.skip("the loops of the CPU have whole rows")
+    from polykern_kernels.device import pack as device
+
+    monkeypatch.setattr(device, "PROGRAMS", programs)
+    x = numbers(11, units, torch.bfloat16, rng)
+    way.equals_reference(pack.signs, x)
+    way.equals_reference(pack.signs, x, [0.0, 6.0, -1.0])
+    x[10, -1] = x[0, 0] = torch.nan
+    with pytest.raises(ValueError, match=r"x holds 2 NaN"):
+        pack.signs(way.place(x), [0.0, 6.0], backend="triton")
 
 
 @given(st.integers(1, 3), st.integers(1, 80), st.integers(0, 2**31))
@@ -92,6 +120,15 @@ def test_there_and_back(rows: int, units: int, seed: int) -> None:
     little = np.packbits(on.numpy(), axis=1, bitorder="little")
     assert np.array_equal(words.numpy().view(np.uint8)[:, : little.shape[1]], little)
     assert not words.numpy().view(np.uint8)[:, little.shape[1] :].any()
+
+
+@given(st.integers(0, 70), st.integers(0, 70), st.integers(0, 2**31))
+@settings(deadline=None, max_examples=25)
+def test_transposing_twice_changes_nothing(rows: int, bits: int, seed: int) -> None:
+    words, _ = pack.signs(torch.randn((rows, bits), generator=torch.Generator().manual_seed(seed)))
+    turned = pack.transpose(words, bits)
+    assert torch.equal(pack.unpack(turned, rows), pack.unpack(words, bits).T)
+    assert torch.equal(pack.transpose(turned, rows), words)
 
 
 @given(st.floats(allow_nan=False), st.sampled_from(pack.FLOATS))
@@ -118,6 +155,10 @@ def test_the_refusal_names_what_is_wrong() -> None:
     words = torch.zeros((2, 1), dtype=torch.int32)
     with pytest.raises(ValueError, match=r"unpack: words must be int32 \(rows, 2\) for 33 bits, got int32\[2, 1\]"):
         pack.unpack(words, 33)
+    with pytest.raises(
+        ValueError, match=r"transpose: words must be int32 \(rows, 2\) for 33 bits, got int32\[2, 1\]"
+    ):
+        pack.transpose(words, 33)
     with pytest.raises(ValueError, match=r"join: parts\[1\] must be int32\[2, 1\], got int32\[1, 1\]@cpu"):
         pack.join([words, words[:1]], [3, 3])
     with pytest.raises(ValueError, match=r"needs a number of bits a part, got 1 and 2"):
@@ -128,4 +169,5 @@ def test_costs_count_compulsory_work() -> None:
     assert pack.cost(rows=2, units=33, itemsize=2, thresholds=2).bytes == 2 * (66 + 12 + 4)
     assert pack.cost_unpack(rows=2, bits=33).bytes == 2 * (8 + 33)
     assert pack.cost_join(rows=2, bits=[33, 31]).bytes == 4 * 2 * (3 + 2)
+    assert pack.cost_transpose(rows=33, bits=65).bytes == 4 * (33 * 3 + 65 * 2)
     assert words_for(64) == 2

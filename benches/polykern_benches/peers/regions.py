@@ -1,4 +1,4 @@
-"""The exact partition of a square of the plane by a ReLU network: `run(layers, half)` gives its number of regions.
+"""The exact partition of a square of the plane by a ReLU network: `run(layers, half)` gives the number of regions.
 
 layers  (weights float32 (out, in), bias float32 (out)) of each linear layer; the first has two inputs, and between
         two layers is a ReLU

@@ -6,6 +6,7 @@ is one whose core distances are above all that its rows have found.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 import triton
@@ -13,13 +14,11 @@ import triton.language as tl
 from torch import Tensor
 
 from polykern_kernels.device import hamming
-from polykern_kernels.device.hamming import popcount
+from polykern_kernels.device.hamming import BLOCK_M, BLOCK_N, WARPS, differing
 
-BLOCK_N, BLOCK_M = 64, 64
 FARTHEST = tl.constexpr(2**31 - 1)  # of a pair that is none; above every distance, component and name
 PROGRAMS = 1024  # wanted at least: when few rows ask, their columns are dealt out to several programs
 MOST_ROWS = 1 << 21  # of a launch: a grid has 65,535 lines
-WARPS = 8
 
 
 @triton.jit
@@ -59,17 +58,7 @@ def foreign_nearest_kernel(
         last = tl.load(b_component_ptr + tl.minimum(block * BLOCK_M + BLOCK_M, M) - 1)
         inside = (first == last) & (low == high) & (first == low)
         if (not inside) & (tl.load(near_ptr + block) <= tl.max(weight, 0)):
-            total = tl.zeros((BLOCK_N, BLOCK_M), tl.int32)
-            a_at, b_at = a_ptr + n, b_ptr + m
-            a = tl.load(a_at, mask=(n < N) & (WORDS > 0), other=0)
-            b = tl.load(b_at, mask=(m < M) & (WORDS > 0), other=0)
-            for w in range(1, WORDS + 1):  # the next words are on their way while these are counted
-                a_at += N
-                b_at += M
-                next_a = tl.load(a_at, mask=(n < N) & (w < WORDS), other=0)
-                next_b = tl.load(b_at, mask=(m < M) & (w < WORDS), other=0)
-                total += popcount(a[:, None] ^ b[None, :])
-                a, b = next_a, next_b
+            total = differing(a_ptr, b_ptr, n, m, N, M, WORDS, BLOCK_N, BLOCK_M)
             others = tl.load(b_component_ptr + m, mask=m < M, other=-1)
             cores = tl.load(b_core_ptr + m, mask=m < M, other=0)
             if JACCARD:
@@ -92,6 +81,25 @@ def foreign_nearest_kernel(
     tl.store(point_ptr + split * N + n, point, mask=n < N)
 
 
+class Side(NamedTuple):
+    """Rows in the order of their components: words (n, words), core distances, components, all (n)."""
+
+    words: Tensor
+    cores: Tensor
+    components: Tensor
+
+
+class Columns(NamedTuple):
+    """All rows as a side; which row each is, int32 (n); the least core distance of every block of them."""
+
+    side: Side
+    names: Tensor
+    near: Tensor
+
+
+Launch = Callable[[Side, Tensor, Columns, str], tuple[Tensor, Tensor]]
+
+
 def nearest(
     words: Tensor,
     rows: Tensor,
@@ -100,7 +108,11 @@ def nearest(
     bound: Tensor,
     metric: str,
     progress: Callable[[int, int], None],
+    *,
+    launch: Launch | None = None,
+    block: int = BLOCK_M,
 ) -> tuple[Tensor, Tensor]:
+    """`launch` answers for a side of rows and their bounds, among columns of which `block` share a tile."""
     weights, points = bound.clone(), torch.full_like(rows, -1)
     if not (len(rows) and len(words)):
         return weights, points
@@ -109,32 +121,31 @@ def nearest(
     place = torch.empty_like(order)
     place[order] = torch.arange(len(order), device=order.device)
     asked = place[rows].sort().indices  # the rows that ask, in the order of the columns
-    ones = _ones(words, metric)
-    near = _least_of_blocks(cores[order])
-    columns = words[order].t().contiguous(), ones[order], cores[order], number[order], order.int(), near
+    side = Side(words[order], cores[order], number[order])
+    columns = Columns(side, order.int(), _least_of_blocks(side.cores, block))
     for some in asked.split(MOST_ROWS):
         which = rows[some]
-        given = words[which].t().contiguous(), ones[which], cores[which], number[which], bound[some]
-        weights[some], points[some] = _launch(*given, *columns, metric=metric)
+        given = Side(words[which], cores[which], number[which])
+        weights[some], points[some] = (launch or _launch)(given, bound[some], columns, metric)
     progress(len(rows), len(rows))
     return weights, points
 
 
-def _launch(*given: Tensor, metric: str) -> tuple[Tensor, Tensor]:
-    a, a_ones, a_core, a_component, bound, b, b_ones, b_core, b_component, names, near = given
-    (words, n), m = a.shape, b.shape[1]
+def _launch(given: Side, bound: Tensor, columns: Columns, metric: str) -> tuple[Tensor, Tensor]:
+    (n, words), m = given.words.shape, len(columns.names)
     lines, blocks = triton.cdiv(n, BLOCK_N), triton.cdiv(m, BLOCK_M)
     share = triton.cdiv(blocks, min(blocks, triton.cdiv(PROGRAMS, lines)))
     splits = triton.cdiv(blocks, share)
-    weights = torch.empty((splits, n), dtype=bound.dtype, device=a.device)
-    points = torch.empty((splits, n), dtype=torch.int32, device=a.device)
-    sides = a, b, a_ones, b_ones, a_core, b_core, a_component, b_component, names, near, bound
-    sizes = n, m, words, blocks, share
+    weights = torch.empty((splits, n), dtype=bound.dtype, device=bound.device)
+    points = torch.empty((splits, n), dtype=torch.int32, device=bound.device)
+    sides = given, columns.side
     foreign_nearest_kernel[(splits, lines)](
-        *sides,
-        weights,
-        points,
-        *sizes,
+        *(side.words.t().contiguous() for side in sides),
+        *(hamming.ones(side.words, metric) for side in sides),
+        *(side.cores for side in sides),
+        *(side.components for side in sides),
+        *(columns.names, columns.near, bound, weights, points),
+        *(n, m, words, blocks, share),
         JACCARD=metric == "jaccard",
         BLOCK_N=BLOCK_N,
         BLOCK_M=BLOCK_M,
@@ -152,13 +163,7 @@ def _by_component(cores: Tensor, components: Tensor) -> Tensor:
     return order[components[order].sort(stable=True).indices]
 
 
-def _least_of_blocks(cores: Tensor) -> Tensor:
+def _least_of_blocks(cores: Tensor, block: int) -> Tensor:
     """The least core distance of every block of columns."""
-    more = cores[-1:].expand(-len(cores) % BLOCK_M)
-    return torch.cat([cores, more]).view(-1, BLOCK_M).amin(1)
-
-
-def _ones(words: Tensor, metric: str) -> Tensor:
-    """int32 (n): set bits, where the metric asks for them."""
-    none = torch.zeros_like(words)
-    return hamming.aligned(words, none) if metric == "jaccard" else none.new_zeros(len(words))
+    more = cores[-1:].expand(-len(cores) % block)
+    return torch.cat([cores, more]).view(-1, block).amin(1)

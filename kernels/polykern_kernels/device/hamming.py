@@ -6,7 +6,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+BLOCK_N, BLOCK_M = 128, 32  # a tile: a word of a code of b is met by a warp's 32 rows
 WARPS = 4
+PLAIN = tl.constexpr(triton.knobs.runtime.interpret or torch.version.hip is not None)  # where there is no PTX
+ROWS_COUNTED = 1 << 16  # codes whose ones are counted at once, beside as many zeros
 
 
 @triton.jit
@@ -20,6 +23,52 @@ def popcount(x):
 
 
 @triton.jit
+def _sum(x, y, z):
+    if PLAIN:
+        out = x ^ y ^ z
+    else:
+        out = tl.inline_asm_elementwise("lop3.b32 $0, $1, $2, $3, 0x96;", "=r,r,r,r", [x, y, z], tl.int32, True, 1)
+    return out
+
+
+@triton.jit
+def _carry(x, y, z):
+    if PLAIN:
+        out = (x & y) | (z & (x | y))
+    else:
+        out = tl.inline_asm_elementwise("lop3.b32 $0, $1, $2, $3, 0xE8;", "=r,r,r,r", [x, y, z], tl.int32, True, 1)
+    return out
+
+
+@triton.jit
+def differing(a_ptr, b_ptr, n, m, N, M, WORDS, BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr):
+    """Bits that differ between codes n and codes m, int32 [BLOCK_N, BLOCK_M]; a is [WORDS, N], b [WORDS, M].
+
+    Carry-save: two words and the odd bits of all before add up, bit by bit, to odd bits and to carries that count
+    twice. One population count then serves two words (Harley and Seal).
+    """
+    odd = tl.zeros((BLOCK_N, BLOCK_M), tl.int32)
+    twice = tl.zeros((BLOCK_N, BLOCK_M), tl.int32)
+    a_at, b_at = a_ptr + n, b_ptr + m
+    a = tl.load(a_at, mask=(n < N) & (WORDS > 0), other=0)
+    b = tl.load(b_at, mask=(m < M) & (WORDS > 0), other=0)
+    a1 = tl.load(a_at + N, mask=(n < N) & (WORDS > 1), other=0)
+    b1 = tl.load(b_at + M, mask=(m < M) & (WORDS > 1), other=0)
+    for w in range(2, WORDS + 2, 2):  # the next words are on their way while these are counted
+        a_at += 2 * N
+        b_at += 2 * M
+        next_a = tl.load(a_at, mask=(n < N) & (w < WORDS), other=0)
+        next_b = tl.load(b_at, mask=(m < M) & (w < WORDS), other=0)
+        next_a1 = tl.load(a_at + N, mask=(n < N) & (w + 1 < WORDS), other=0)
+        next_b1 = tl.load(b_at + M, mask=(m < M) & (w + 1 < WORDS), other=0)
+        x, y = a[:, None] ^ b[None, :], a1[:, None] ^ b1[None, :]
+        twice += popcount(_carry(x, y, odd))
+        odd = _sum(x, y, odd)
+        a, b, a1, b1 = next_a, next_b, next_a1, next_b1
+    return 2 * twice + popcount(odd)
+
+
+@triton.jit
 def hamming_pairwise_kernel(
     a_ptr,  # int32 [WORDS, N]: word-major, so that a load of one word of many codes is coalesced
     b_ptr,  # int32 [WORDS, M]
@@ -30,16 +79,10 @@ def hamming_pairwise_kernel(
     BLOCK_N: tl.constexpr,
     BLOCK_M: tl.constexpr,
 ):
-    n = tl.program_id(0).to(tl.int64) * BLOCK_N + tl.arange(0, BLOCK_N)
-    m = tl.program_id(1).to(tl.int64) * BLOCK_M + tl.arange(0, BLOCK_M)
-    total = tl.zeros((BLOCK_N, BLOCK_M), tl.int32)
-    a_at, b_at = a_ptr + n, b_ptr + m
-    for _ in range(WORDS):
-        a = tl.load(a_at, mask=n < N, other=0)
-        b = tl.load(b_at, mask=m < M, other=0)
-        total += popcount(a[:, None] ^ b[None, :])
-        a_at += N
-        b_at += M
+    lanes = tl.cdiv(M, BLOCK_M)
+    n = (tl.program_id(0) // lanes).to(tl.int64) * BLOCK_N + tl.arange(0, BLOCK_N)
+    m = (tl.program_id(0) % lanes).to(tl.int64) * BLOCK_M + tl.arange(0, BLOCK_M)
+    total = differing(a_ptr, b_ptr, n, m, N, M, WORDS, BLOCK_N, BLOCK_M)
     inside = (n < N)[:, None] & (m < M)[None, :]
     tl.store(out_ptr + n[:, None] * M + m[None, :], total, mask=inside)
 
@@ -103,13 +146,14 @@ def hamming_neighbours_kernel(
     tl.store(down_ptr, flips_down, mask=has_below)
 
 
-def pairwise(a: Tensor, b: Tensor, *, block_n: int = 64, block_m: int = 64) -> Tensor:
+def pairwise(a: Tensor, b: Tensor) -> Tensor:
     (n, words), m = a.shape, b.shape[0]
     out = torch.empty((n, m), dtype=torch.int32, device=a.device)
     if out.numel():
-        grid = (triton.cdiv(n, block_n), triton.cdiv(m, block_m))
         by_word = a.t().contiguous(), b.t().contiguous()
-        hamming_pairwise_kernel[grid](*by_word, out, n, m, words, BLOCK_N=block_n, BLOCK_M=block_m, num_warps=WARPS)
+        hamming_pairwise_kernel[(triton.cdiv(n, BLOCK_N) * triton.cdiv(m, BLOCK_M),)](
+            *by_word, out, n, m, words, BLOCK_N=BLOCK_N, BLOCK_M=BLOCK_M, num_warps=WARPS
+        )
     return out
 
 
@@ -122,6 +166,13 @@ def aligned(a: Tensor, b: Tensor, *, block_n: int = 16, block_w: int = 64) -> Te
             *codes, out, n, words, BLOCK_N=block_n, BLOCK_W=block_w, num_warps=WARPS
         )
     return out
+
+
+def ones(words: Tensor, metric: str = "jaccard") -> Tensor:
+    """Set bits of every code, int32 (n); zeros for Hamming distances, which do not ask for them."""
+    if metric == "hamming":
+        return torch.zeros(len(words), dtype=torch.int32, device=words.device)
+    return torch.cat([aligned(part, torch.zeros_like(part)) for part in words.split(ROWS_COUNTED)])
 
 
 def neighbours(words: Tensor) -> tuple[Tensor, Tensor]:

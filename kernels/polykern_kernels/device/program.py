@@ -3,6 +3,11 @@
 
 `program_run_kernel` is persistent: each instance, one warp, owns a slice of scratch and walks over (tile, chunk of
 pixels). `program_count_kernel` turns the signs into counts by field.
+
+What it takes, derived for an H200 (132 SM, 1.83 GHz) and not measured: 4096 x 4096 pixels of the digits network in
+tiles of 64 are 4096 tiles with 104 instructions and 1,423 terms, so 2.5e10 terms at a pixel. A warp's term is six
+passes through L1 for 64 pixels, four of symbols, one of the number and one of the coefficient: 9.6 ms. Signs are a
+byte each, 1.8 GB written and read once out of L2: 1 ms.
 """
 
 import dataclasses

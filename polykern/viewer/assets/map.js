@@ -66,40 +66,13 @@
     }
     g.restore();
     marks(g);
-    pk.drawScale(g, at.zoom, 22, size.h - 22);
+    pk.drawScale(g, data.step / at.zoom, 22, size.h - 22);
   }
 
   function marks(g) {
-    const corners = data.anchors.map((a) => screen(a.column, a.row));
-    g.setLineDash([6, 5]);
-    pk.outlined(g, (width) => {
-      g.lineWidth = width;
-      g.beginPath();
-      corners.forEach((c, k) => (k ? g.lineTo(c.x, c.y) : g.moveTo(c.x, c.y)));
-      g.closePath();
-      g.stroke();
-    });
-    g.setLineDash([]);
-    corners.forEach((c, k) => {
-      cross(g, c, 10);
-      g.font = "600 13px system-ui, sans-serif";
-      g.textAlign = "left";
-      g.textBaseline = "alphabetic";
-      const name = data.anchors[k].label, letter = "ABC"[k];
-      pk.label(g, name === letter ? letter : `${letter}  ${name.slice(0, 32)}`, c.x + 9, c.y - 8);
-    });
-    if (marker) cross(g, screen(marker.x, marker.y), 6);
-    if (pk.byKeyboard) cross(g, { x: size.w / 2, y: size.h / 2 }, 6);
-  }
-
-  function cross(g, c, arm) {
-    pk.outlined(g, (width) => {
-      g.lineWidth = width + 0.5;
-      g.beginPath();
-      g.moveTo(c.x - arm, c.y); g.lineTo(c.x + arm, c.y);
-      g.moveTo(c.x, c.y - arm); g.lineTo(c.x, c.y + arm);
-      g.stroke();
-    });
+    pk.triangle(g, data.anchors.map((a) => screen(a.column, a.row)), data.anchors.map((a) => a.label));
+    if (marker) pk.cross(g, screen(marker.x, marker.y), 6);
+    if (pk.byKeyboard) pk.cross(g, { x: size.w / 2, y: size.h / 2 }, 6);
   }
 
   function drawMinimap() {

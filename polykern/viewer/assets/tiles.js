@@ -2,25 +2,16 @@
 /* Value tiles: a script file hands over deflated numbers, which are kept as typed arrays. */
 (() => {
   const KEPT = 192; // tiles held at once
-  const data = JSON.parse(document.getElementById("data").textContent);
+  const pk = window.polykern, data = pk.data;
   const nonce = document.currentScript.nonce;
   const asked = new Map(); // key -> {promise, resolve, reject}
   const ready = new Map(); // key -> {key, h, w, values}, least recently used first
-  const ARRAYS = { u1: Uint8Array, u2: Uint16Array, u4: Uint32Array, f4: Uint32Array };
 
   async function unpacked([key, kind, h, w, text]) {
     const letters = atob(text);
     const packed = new Uint8Array(letters.length);
     for (let i = 0; i < packed.length; i++) packed[i] = letters.charCodeAt(i);
-    const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
-    const planes = new Uint8Array(await new Response(stream).arrayBuffer());
-    const n = h * w, bytes = Number(kind[1]);
-    if (planes.length !== n * bytes) throw new Error(`${key}: ${planes.length} bytes for ${n} values`);
-    const whole = new ARRAYS[kind](n);
-    for (let p = 0; p < bytes; p++) {
-      for (let i = 0; i < n; i++) whole[i] |= planes[p * n + i] << (8 * p);
-    }
-    return { key, h, w, values: kind === "f4" ? new Float32Array(whole.buffer) : whole };
+    return { key, h, w, values: await pk.inflated(kind, h * w, packed) };
   }
 
   /* The tile `key`, fetched and unpacked once. */
@@ -80,5 +71,5 @@
     while (asked.size) await Promise.allSettled([...asked.values()].map((entry) => entry.promise));
   }
 
-  window.polykern = { data, tile, load, touch, keyOf, valueAt, loadAt, settled };
+  Object.assign(pk, { tile, load, touch, keyOf, valueAt, loadAt, settled });
 })();

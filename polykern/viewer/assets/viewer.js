@@ -174,66 +174,20 @@
     p: () => { profiled = (profiled + 1) % 3; pk.profile.open(profiled); },
     Escape: () => pk.profile.close(),
   };
-  document.addEventListener("keydown", (event) => {
-    const typing = ["SELECT", "INPUT"].includes(event.target.tagName);
-    if (event.ctrlKey || event.metaKey || event.altKey || (typing && event.key !== "Escape")) return;
-    if (!Object.hasOwn(keys, event.key)) return;
-    event.preventDefault();
-    pointer = null; // the keyboard's cursor is the middle of the map
-    pk.byKeyboard = true;
-    pk.draw();
-    keys[event.key]();
-  });
+  // the keyboard's cursor is the middle of the map
+  pk.keyboard(keys, () => { pointer = null; pk.byKeyboard = true; pk.draw(); });
 
-  const fingers = new Map(); // pointer id -> last position
-  let moved = 0;
-  const local = (event) => {
-    const box = canvas.getBoundingClientRect();
-    return { x: event.clientX - box.left, y: event.clientY - box.top };
-  };
-  canvas.addEventListener("pointerdown", (event) => {
-    canvas.setPointerCapture(event.pointerId);
-    fingers.set(event.pointerId, local(event));
-    if (fingers.size === 1) moved = 0;
+  pk.gestures(canvas, {
+    move: (dx, dy) => pk.pan(-dx / at.zoom, -dy / at.zoom),
+    zoom: pk.zoom,
+    hover: (here, pressed) => {
+      pointer = here;
+      if (here && pk.byKeyboard) { pk.byKeyboard = false; pk.draw(); }
+      if (here && !pressed) canvas.classList.toggle("edge", pk.edgeAt(here.x, here.y) >= 0);
+      if (!pressed) readout();
+    },
+    tap: ({ x, y }) => { if (pk.edgeAt(x, y) >= 0) pk.profile.open(pk.edgeAt(x, y)); },
   });
-  canvas.addEventListener("pointermove", (event) => {
-    const here = local(event), before = fingers.get(event.pointerId);
-    pointer = here;
-    if (pk.byKeyboard) { pk.byKeyboard = false; pk.draw(); }
-    if (!before) {
-      canvas.classList.toggle("edge", pk.edgeAt(here.x, here.y) >= 0);
-      readout();
-      return;
-    }
-    const other = [...fingers].find(([id]) => id !== event.pointerId)?.[1];
-    moved += Math.hypot(here.x - before.x, here.y - before.y);
-    fingers.set(event.pointerId, here);
-    if (other) {
-      const apart = (p) => Math.max(1, Math.hypot(p.x - other.x, p.y - other.y));
-      pk.pan((before.x - here.x) / 2 / at.zoom, (before.y - here.y) / 2 / at.zoom);
-      pk.zoom(apart(here) / apart(before), (here.x + other.x) / 2, (here.y + other.y) / 2);
-    } else if (moved > 3) {
-      canvas.classList.add("grabbed");
-      pk.pan((before.x - here.x) / at.zoom, (before.y - here.y) / at.zoom);
-    }
-  });
-  const lift = (event) => {
-    const single = fingers.size === 1;
-    if (!fingers.delete(event.pointerId)) return;
-    canvas.classList.remove("grabbed");
-    const here = local(event), edge = pk.edgeAt(here.x, here.y);
-    if (single && moved <= 3 && edge >= 0 && event.type === "pointerup") pk.profile.open(edge);
-  };
-  canvas.addEventListener("pointerup", lift);
-  canvas.addEventListener("pointercancel", lift);
-  canvas.addEventListener("pointerleave", () => { pointer = null; readout(); });
-  canvas.addEventListener("dblclick", (event) => pk.zoom(2, local(event).x, local(event).y));
-  canvas.addEventListener("wheel", (event) => {
-    event.preventDefault();
-    pointer = local(event);
-    const lines = event.deltaMode === 1 ? 16 : 1; // Firefox counts a wheel in lines
-    pk.zoom(Math.exp(-Math.max(-120, Math.min(120, event.deltaY * lines)) / 300), pointer.x, pointer.y);
-  }, { passive: false });
 
   const jump = (event) => {
     if (event.type === "pointermove" && !event.buttons) return;
