@@ -23,10 +23,10 @@ check-needs := .venv/check
 endif
 install := .venv/bin/python -m pip install -qq --constraint .venv/constraints.txt
 
-.PHONY: help demo test check gpu bench clean
+.PHONY: help demo test check gpu gpu-wheels bench clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@sed -n 's/^#   /  /p' $(MAKEFILE_LIST)
 
 demo: $(demo-needs)  ## a 4096 x 4096 density map of a small network, in demo/
@@ -45,10 +45,14 @@ check: $(check-needs)  ## style, types, direction of imports
 	$(tools)pyright --pythonpath "$$(command -v $(python))"
 	$(tools)lint-imports --no-logo
 
-gpu: $(test-needs)  ## tests and benches on a CUDA device, ten minutes at most; PYTHON=python3 installs nothing
+gpu: $(test-needs)  ## ceilings, tests, targets, benches of a CUDA device, ten minutes; PYTHON=python3 installs nothing
 	@$(python) -c 'import sys, torch; torch.cuda.is_available() or sys.exit("make gpu: torch sees no CUDA device")'
-	timeout 240 $(python) -m pytest -m gpu -p no:cacheprovider
-	timeout 330 $(MAKE) --no-print-directory bench DEVICE=cuda BENCHES="$(filter-out bench_heatmap,$(BENCHES))"
+	$(python) -m polykern_benches.gpu
+
+gpu-wheels:  ## what a bare CUDA machine with Python 3.12 may lack, into .wheels/, for `make gpu` there
+	python3 -m pip download -q --no-deps --only-binary=:all: --python-version 3.12 --implementation cp \
+	  --platform manylinux_2_28_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 \
+	  -d .wheels jaxtyping beartype hypothesis sortedcontainers xxhash typer hdbscan
 
 bench: $(test-needs)  ## every bench, one JSON file each in benches/results/
 	@mkdir -p benches/results

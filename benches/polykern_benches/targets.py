@@ -1,0 +1,135 @@
+"""What a CUDA device has to reach: one table, and a line for each row that says met or not met.
+
+    python -m polykern_benches.targets [--json FILE] [--budget SECONDS] [--large] [--small] [--device cuda|cpu]
+
+Results are judged before times. A row that is wrong, fails or finds no time left says so, and the next one runs.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from polykern_benches import _jobs
+from polykern_benches._jobs import Found, Where
+from polykern_benches.ceilings import Survey, survey
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One row.
+
+    name     of the row
+    limit    seconds at most, or the least share of the ceiling
+    ceiling  of `Ceilings`, for a share; "" for seconds
+    judged   how the result is known to be right
+    job      runs it
+    large    runs only when it is asked for
+    """
+
+    name: str
+    limit: float
+    ceiling: str
+    judged: str
+    job: Callable[[Where], Found]
+    large: bool = False
+
+    @property
+    def asked(self) -> str:
+        """The target in words."""
+        return f">= {self.limit:.0%} of {self.ceiling}" if self.ceiling else f"<= {self.limit:g} s"
+
+
+TARGETS = (
+    Target("pairs b1", 0.70, "b1_mma", "64 rows as on the CPU", _jobs.pairs_b1),
+    Target("pairs popcount", 0.80, "popcount", "64 rows as on the CPU", _jobs.pairs_popcount),
+    Target("pack bf16", 0.85, "copy", "64 rows as the reference", _jobs.packed),
+    Target("covariance", 0.75, "bf16_gemm", "a block in float64", _jobs.covariances),
+    Target("map digits", 0.1, "", "no wrong bit in the audit", _jobs.map_of_digits),
+    Target("nearest 1e6", 1.0, "", "20,000 rows as on the CPU", _jobs.nearest_of_all),
+    Target("hdbscan 1e6", 6.0, "", "tree of 20,000 rows as Prim's", _jobs.clusters),
+    Target("map googlenet", 12.0, "", "under 0.1 wrong bits a point in the audit", _jobs.map_of_googlenet),
+    Target("hdbscan 1e7", 300.0, "", "tree of 20,000 rows as Prim's", _jobs.more_clusters, large=True),
+)
+
+
+@dataclass(slots=True)
+class Row:
+    """What became of a target: met or not, or why there is no time."""
+
+    name: str
+    asked: str
+    judged: str
+    met: bool | None = None
+    seconds: float | None = None
+    share: float | None = None
+    why: str = ""
+    told: dict[str, Any] = field(default_factory=dict)
+
+    def line(self) -> str:
+        """One line to read."""
+        state = {True: "met", False: "NOT met", None: "no time"}[self.met]
+        took = "" if self.seconds is None else f"{self.seconds:10.4f} s"
+        share = "" if self.share is None else f"{self.share:7.1%}"
+        return f"{self.name:16}{self.asked:26}{state:9}{took:>13}{share:>9}  {self.why}".rstrip()
+
+
+def judge(target: Target, where: Where, ceilings: Survey) -> Row:
+    """Runs a row; what goes wrong in it is told, never raised."""
+    row = Row(target.name, target.asked, target.judged)
+    try:
+        found = target.job(where)
+    except Exception as problem:  # of any library: the next row still has its turn
+        row.why = f"{type(problem).__name__}: {str(problem).splitlines()[0] if str(problem) else ''}"
+        return row
+    row.seconds, row.told = found.seconds, found.told
+    if not target.ceiling:
+        row.met = found.seconds <= target.limit
+    elif target.ceiling in ceilings.rates:
+        row.share = found.work / found.seconds / ceilings.rates[target.ceiling]
+        row.met = row.share >= target.limit
+    else:
+        row.why = f"no ceiling: {ceilings.missing.get(target.ceiling, 'not measured')}"
+    return row
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the lines; with --json write the rows after each of them. 1 when a row is not met."""
+    parser = argparse.ArgumentParser(description="What a CUDA device has to reach.")
+    parser.add_argument("--json", type=Path, help="write the rows here, after each of them")
+    parser.add_argument("--budget", type=float, default=200.0, help="seconds after which no row is begun")
+    parser.add_argument("--large", action="store_true", help="also what takes minutes")
+    parser.add_argument("--small", action="store_true", help="toy sizes: does it run")
+    parser.add_argument("--device", default="cuda", choices=("cpu", "cuda"))
+    given = parser.parse_args(argv)
+    start, where = time.perf_counter(), Where(given.device, given.small)
+    wanted = [target for target in TARGETS if given.large or not target.large]
+    ceilings = survey(given.device, given.small, {target.ceiling for target in wanted if target.ceiling})
+    rows = []
+    for target in wanted:
+        if time.perf_counter() - start > given.budget:
+            rows.append(Row(target.name, target.asked, target.judged, why="no time left"))
+        else:
+            rows.append(judge(target, where, ceilings))
+        print(rows[-1].line(), flush=True)
+        if given.json:
+            given.json.parent.mkdir(parents=True, exist_ok=True)
+            report = {
+                "schema": "polykern-targets/1",
+                "device": given.device,
+                "small": given.small,
+                "torch": torch.__version__,
+                "ceilings": asdict(ceilings),
+                "rows": [asdict(row) for row in rows],
+            }
+            given.json.write_text(json.dumps(report, indent=1, default=str) + "\n")
+    return int(any(row.met is not True for row in rows))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
