@@ -1,6 +1,6 @@
 """`make gpu`: ceilings, tests, targets and benches of a CUDA device, ten minutes at most, one page at the end.
 
-Every step is a process of its own with a limit; what it wrote stays when a later one fails or runs out of time. Files
+Every step is a process of its own with a limit; what it wrote stays when a later one fails or is out of time. Files
 go to $OUT where that is set, else to benches/results.
 """
 
