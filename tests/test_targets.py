@@ -10,6 +10,7 @@ from polykern_benches import _jobs, gpu, targets
 from polykern_benches._jobs import Found, Where
 from polykern_benches.ceilings import Survey
 from polykern_benches.targets import Target, judge
+from polykern_kernels import hamming
 
 TOY = Where("cpu", small=True)
 CEILINGS = Survey(rates={"copy": 100.0})
@@ -62,7 +63,7 @@ def test_prim_is_the_tree_of_scipy() -> None:
     from scipy.sparse.csgraph import minimum_spanning_tree
 
     x = _jobs.planted(60, "cpu", 3)
-    d = (_jobs.hamming.pairwise(x, x)).double()
+    d = (hamming.pairwise(x, x)).double()
     core = d.sort(1).values[:, _jobs.SIZE]
     reach = torch.maximum(torch.maximum(d, core[:, None]), core).triu(1)
     assert _jobs.prim(x) == minimum_spanning_tree(reach.numpy()).sum()
