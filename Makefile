@@ -9,7 +9,6 @@
 TORCH ?= torch==2.13.0
 WORKERS ?= 2
 DEVICE ?= cpu
-BENCHES := $(patsubst benches/polykern_benches/%.py,%,$(wildcard benches/polykern_benches/bench_*.py))
 
 ifdef PYTHON
 export PYTHONPATH := kernels:benches:.
@@ -48,14 +47,10 @@ check: $(check-needs)  ## style, types, direction of imports
 gpu: $(test-needs)  ## tests and benches on a CUDA device, ten minutes at most; PYTHON=python3 installs nothing
 	@$(python) -c 'import sys, torch; torch.cuda.is_available() or sys.exit("make gpu: torch sees no CUDA device")'
 	timeout 240 $(python) -m pytest -m gpu -p no:cacheprovider
-	timeout 330 $(MAKE) --no-print-directory bench DEVICE=cuda BENCHES="$(filter-out bench_heatmap,$(BENCHES))"
+	timeout 330 $(MAKE) --no-print-directory bench DEVICE=cuda
 
-bench: $(test-needs)  ## every bench, one JSON file each in benches/results/
-	@mkdir -p benches/results
-	@set -e; for bench in $(BENCHES); do \
-	  echo "$$bench"; \
-	  $(python) -m polykern_benches.$$bench --device $(DEVICE) --json benches/results/$${bench#bench_}-$(DEVICE).json; \
-	done
+bench: $(test-needs)  ## every case that is not heavy, in benches/results/; ARGS of polykern bench
+	$(python) -m polykern_benches --device $(DEVICE) --out benches/results/$(DEVICE).json $(ARGS)
 
 clean:  ## removes the virtual environment, the demo and all caches
 	rm -rf .venv demo build dist .ruff_cache .mypy_cache .pytest_cache .import_linter_cache .hypothesis
