@@ -12,11 +12,7 @@ Objection = Callable[..., str | None]
 
 
 def on_cpu(module: str, line: str) -> Objection:
-<<<<<<< HEAD
     """An objection where a module is missing, with its installing line, or where tensors are not the CPU's."""
-=======
-    """An objection where a module is missing, with the line that installs it, or tensors are not the CPU's."""
->>>>>>> main
 
     def objection(*args: Tensor) -> str | None:
         return missing(module, line) or cpu_objection(*args)
