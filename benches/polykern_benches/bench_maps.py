@@ -6,8 +6,8 @@ weights are random and its norms calibrated, since no trained ones are in a pack
 the same network in float32 and, on a GPU, TF32: a pass over a sample of the pixels, scaled, and what its codes are
 worth.
 
-The gates: three windows of the exact map equal dense float64; an anchored map has at most 0.3 wrong bits a point and
-a mean distance between neighbours within 0.2 % of float64, by its own audit.
+The gates: three windows of the exact map equal dense float64; an anchored map has at most 0.3 wrong bits a point
+and a mean distance between neighbours within 0.2 % of float64, by its own audit.
 """
 
 import shutil

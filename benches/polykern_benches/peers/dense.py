@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ from polykern.points import codes_of
 from polykern_kernels import hamming
 from polykern_kernels._dispatch import Impl
 
+_CUDNN: Any = torch.backends.cudnn
 SAMPLE = 48  # pixels a side
 REPETITIONS = 5
 
@@ -92,9 +94,10 @@ def _worth(got: Tensor, want: Tensor) -> tuple[float, float]:
 @contextmanager
 def _rounded() -> Iterator[None]:
     """TF32 as a baseline: what a map must not be made of."""
-    with ieee():
-        torch.backends.cuda.matmul.fp32_precision = "tf32"
-        torch.backends.cudnn.conv.fp32_precision = "tf32"
+    libraries: tuple[Any, ...] = (torch.backends.cuda.matmul, _CUDNN.conv)
+    with ieee():  # which sets them again afterwards
+        for library in libraries:
+            library.fp32_precision = "tf32"
         yield
 
 
