@@ -9,7 +9,6 @@
 TORCH ?= torch==2.13.0
 WORKERS ?= 2
 DEVICE ?= cpu
-BENCHES := $(patsubst benches/polykern_benches/%.py,%,$(wildcard benches/polykern_benches/bench_*.py))
 
 ifdef PYTHON
 export PYTHONPATH := kernels:benches:.
@@ -54,12 +53,8 @@ gpu-wheels:  ## what a bare CUDA machine with Python 3.12 may lack, into .wheels
 	  --platform manylinux_2_28_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 \
 	  -d .wheels jaxtyping beartype hypothesis sortedcontainers xxhash typer hdbscan
 
-bench: $(test-needs)  ## every bench, one JSON file each in benches/results/
-	@mkdir -p benches/results
-	@set -e; for bench in $(BENCHES); do \
-	  echo "$$bench"; \
-	  $(python) -m polykern_benches.$$bench --device $(DEVICE) --json benches/results/$${bench#bench_}-$(DEVICE).json; \
-	done
+bench: $(test-needs)  ## every case that is not heavy, in benches/results/; ARGS of polykern bench
+	$(python) -m polykern_benches --device $(DEVICE) --out benches/results/$(DEVICE).json $(ARGS)
 
 clean:  ## removes the virtual environment, the demo and all caches
 	rm -rf .venv demo build dist .ruff_cache .mypy_cache .pytest_cache .import_linter_cache .hypothesis

@@ -20,7 +20,7 @@ Save = Callable[..., str]
 
 def normal(median: float, cv: float = 0.01, n: int = 15, seed: int = 0) -> list[float]:
     """Times, ms, with some noise."""
-    return [float(t) for t in median * (1 + cv * np.random.default_rng(seed).normal(size=n))]
+    return [median * (1 + cv * x) for x in np.random.default_rng(seed).normal(size=n).tolist()]
 
 
 def record(times: Sequence[float], case: str = "a.b", backend: str = "cpu", **more: Any) -> dict[str, Any]:

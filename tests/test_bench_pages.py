@@ -68,8 +68,8 @@ def test_pictures_are_drawn_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixt
     for name in ("roofline.png", "scaling.png"):
         with Image.open(tmp_path / "plots" / name) as picture:
             assert picture.size == (_plots.WIDTH, _plots.HEIGHT)
-            shades = np.asarray(picture.convert("L"))
-            assert shades.min() < 64 < 250 < shades.max()
+            grey = np.asarray(picture.convert("L"))
+            assert grey.min() < 64 < 250 < grey.max()
     assert "a.b" in capsys.readouterr().out
 
 

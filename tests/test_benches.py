@@ -15,7 +15,7 @@ from polykern.cli.app import run
 from polykern_benches import _clock, _measure, _memory, _suite, _work
 from polykern_benches._board import Reading
 from polykern_benches._clock import Sample
-from polykern_benches._document import document, read, write
+from polykern_benches._document import document, key, read, write
 from polykern_benches._harness import Case, Measured, Setting, Trial
 from polykern_benches.ceilings import NAMES
 from polykern_kernels._cost import Cost
@@ -77,9 +77,7 @@ def test_every_case_runs_at_toy_size(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert [Path(p).name for p in said["plots"]] == ["roofline.png", "scaling.png"]
     cases = _suite.cases(TOY)
     assert {r["case"] for r in written["results"]} == {c.operation for c in cases}
-    assert len(
-        {json.dumps([r[k] for k in ("case", "params", "dtype", "backend")]) for r in written["results"]}
-    ) == (len(written["results"]))
+    assert len({key(record) for record in written["results"]}) == len(written["results"])
     for record in written["results"]:
         assert record.keys() == NAMED | ({"skipped"} if "skipped" in record else TIMED), record
         if "skipped" in record:
@@ -111,12 +109,8 @@ def test_listing_makes_no_data(capsys: pytest.CaptureFixture[str], monkeypatch: 
 
 
 def test_the_package_is_the_command() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "polykern_benches", "--filter", "no.such"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    words = [sys.executable, "-m", "polykern_benches", "--filter", "no.such"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "there is no such case" in done.stderr
 
@@ -209,10 +203,9 @@ def test_an_error_of_one_way_does_not_end_the_others() -> None:
 def test_a_peer_is_given_the_same_data() -> None:
     peer = Impl("theirs", lambda x: x + 1, lambda *args: None)
     trial = Trial((torch.empty(0),), lambda way: 1, lambda got: got == 1, beside=lambda run: run(0))
-    assert [r["backend"] for r in _measure.records(toy(setup=lambda: trial, peers=(peer,)), TOY)] == [
-        "cpu",
-        "theirs",
-    ]
+    ours, theirs = _measure.records(toy(setup=lambda: trial, peers=(peer,)), TOY)
+    assert ours["median_ms"] > 0
+    assert theirs["median_ms"] > 0
 
 
 def test_a_peer_that_is_not_there_says_how_to_get_it() -> None:
@@ -302,13 +295,8 @@ def test_a_peer_is_held_against_the_unit_of_ours() -> None:
     peer = Impl("theirs", lambda: None, lambda *args: None)
     ours = Impl("b1", lambda: None, lambda *args: None)
     case = toy(ways=(ours,), peers=(peer,))
-    trial = case.setup()
-    held = [
-        _measure._Run(
-            case, trial, way, peer=way is peer, setting=Setting("cuda", small=True), board=None
-        ).held_against()
-        for way in (ours, peer)
-    ]
+    trial, gpu = case.setup(), Setting("cuda", small=True)
+    held = [_measure._Run(case, trial, way, way is peer, gpu, None).held_against() for way in (ours, peer)]
     assert held == ["b1", "b1"]
 
 
@@ -336,15 +324,11 @@ def test_the_writer_writes_what_the_format_says() -> None:
     record = only(toy())
     _measure.weigh(record, {"popcount": 1e18})
     whole, expected = document(TOY, None, [record], {"popcount": 1e18}), printed()
-    open_ended = (
-        ".results[].params.",
-        ".results[].work.",
-        ".ceilings.",
-        ".results[].skipped",
-        ".results[].throttled",
-    )
+    # what differs from case to case and from processor to processor
+    at = ".results[]"
+    open_ended = (f"{at}.params.", f"{at}.work.", f"{at}.skipped", f"{at}.throttled", ".ceilings.", ".env.vector[")
     found, said = ({k for k in keys(x) if not k.startswith(open_ended)} for x in (whole, expected))
-    assert found - {".env.vector"} == said - {".env.vector[]"} or found == said
+    assert found == said
 
 
 @pytest.mark.parametrize(
@@ -378,9 +362,8 @@ def test_a_torn_file_and_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 def test_a_way_is_a_record_whatever_the_device() -> None:
     """On a GPU the ways of the CPU are no competitors, nor is Triton's interpreter on a CPU."""
-    ways = tuple(
-        Impl(name, lambda: None, lambda *args: None) for name in ("b1", "triton", "cpu", "torch", "reference")
-    )
+    names = ("b1", "triton", "cpu", "torch", "reference")
+    ways = tuple(Impl(name, lambda: None, lambda *args: None) for name in names)
     case = replace(toy(), ways=ways)
     assert _measure.ways(case, TOY)[0] == ["cpu", "torch"]
     assert _measure.ways(case, Setting("cuda", small=True))[0] == ["b1", "triton", "torch"]

@@ -4,6 +4,7 @@ The roofline (Williams, Waterman, Patterson 2009): operations a second against o
 intensity x bytes a second and under the rate of the units.
 """
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -83,6 +84,7 @@ def _roofline(whole: Document, points: Sequence[Point], figure: Any) -> None:
         for p in here:
             _mark(axes, p.intensity, p.rate, styles[_series_name(p.record)], p.record["peer"])
         _roofs(axes, whole, unit, here)
+        _spelled(axes.xaxis)
         _spelled(axes.yaxis)
     _legend(figure, styles)
 
@@ -168,6 +170,7 @@ def _scaling(whole: Document, series: dict[str, list[Series]], figure: Any) -> N
         axes.margins(0.12)
         _guide(axes, part, 2 if axis == "n" else 1)
         _spelled(axes.xaxis)
+        _spelled(axes.yaxis)
     labels = {f"{name}\n{fixed}" if fixed else name: style for (name, fixed), style in colours.items()}
     _legend(figure, labels)
 
@@ -192,7 +195,11 @@ def _sheet(figure: Any, whole: Document, title: str, panels: int) -> list[Any]:
     gap = 0.065
     width = (right - left - gap * (panels - 1)) / panels
     gpu = (env.get("gpu") or {}).get("name")
-    machine = gpu if whole["device"] == "cuda" else f"{env.get('cpu')}, {env.get('threads')} threads"
+    machine = (
+        gpu
+        if whole["device"] == "cuda"
+        else f"{env.get('cpu')}, {env.get('threads')} thread{'' if env.get('threads') == 1 else 's'}"
+    )
     figure.text(
         left, 0.955, f"{title}: {machine}", size=17, weight="bold", color=INK, va="center", parse_math=False
     )
@@ -239,7 +246,12 @@ def _legend(figure: Any, styles: dict[str, tuple[str, str]]) -> None:
 def _spelled(axis: Any) -> None:
     """Ticks as numbers with a prefix."""
     axis.set_major_formatter(lambda x, _: _rate(x).strip())
-    axis.set_minor_formatter(lambda x, _: "")
+    axis.set_minor_formatter(lambda x, _: _rate(x).strip() if _leading(x) in (2, 5) else "")
+
+
+def _leading(x: float) -> int:
+    """The first digit of a number above 0."""
+    return round(x / 10.0 ** math.floor(math.log10(x) + 1e-9))
 
 
 def _rate(x: float) -> str:

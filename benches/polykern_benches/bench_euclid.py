@@ -54,6 +54,7 @@ def _nearest(setting: Setting, n: int, columns: int, k: int) -> Case:
         cost=euclid.cost(n, columns, k),
         ways=_ways(setting, "nearest"),
         setup=setup,
+        precision="float32",
     )
 
 
@@ -82,4 +83,5 @@ def _foreign(setting: Setting, n: int, columns: int) -> Case:
         cost=euclid.cost_foreign(asked, n, columns),
         ways=_ways(setting, "foreign"),
         setup=setup,
+        precision="float32",
     )

@@ -40,6 +40,7 @@ def _clusters(setting: Setting, n: int) -> Case:
         cost=euclid.cost(n, COLUMNS, MIN_SIZE),
         ways=(Impl("cpu", lambda *args: None, lambda *args: None),),
         setup=lambda: _trial(setting, n),
+        precision="float32",
         peers=(Impl("scikit-learn", lambda *args: None, lambda *args: None),),
         memory=n * n * 16,  # the matrix of distances of the peer, and a copy
         heavy=n > AT_ONCE,

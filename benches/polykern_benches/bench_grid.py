@@ -73,6 +73,7 @@ def _step(setting: Setting, size: Size, dtype: torch.dtype, kind: str) -> Case:
         cost=grid.cost(groups, side, side, units, thresholds=len(thresholds), itemsize=dtype.itemsize),
         ways=grid.IMPLS["step"],
         setup=setup,
+        precision=str(dtype).removeprefix("torch."),
     )
 
 
@@ -98,4 +99,5 @@ def _tally(setting: Setting, size: Size) -> Case:
         cost=grid.cost_tally(groups, side, side, units, itemsize=4),
         ways=grid.IMPLS["tally"],
         setup=setup,
+        precision="float32",
     )
