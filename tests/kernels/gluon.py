@@ -1,8 +1,8 @@
 """Runs a Gluon kernel's own text on the CPU, program by program: numpy for tensors, PTX's fragments for assembly.
 
 An asynchronous copy is rubbish from when it is issued until its group has been waited for; every load and store
-must lie inside its tensor; no element is stored twice in a launch. Programs run in a shuffled order. What a layout means
-for registers is the compiler's part: conversions that cost nothing are asserted there, in `sass`.
+must lie inside its tensor; no element is stored twice in a launch. Programs run in a shuffled order. What a layout
+means for registers is the compiler's part: conversions that cost nothing are asserted there, in `sass`.
 """
 
 import re
