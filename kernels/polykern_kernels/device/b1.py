@@ -5,9 +5,9 @@
 
 A program gives a tile of ROWS x COLUMNS counts. Codes come in steps of 512 bits through a ring of swizzled shared
 memory; `mma.sync.m16n8k256 .and.popc` multiplies them. Which elements an assembly block is handed is a matter of
-layouts, so all of them are written down here: TILE is where counts are, and the axes in `shared_ones` are how a
-tile of words falls apart into fragments. Tests run the kernels' own text over these axes and read the machine code;
-on a device `b1_hamming.failure` compares some tiles with popcounts before anybody uses them.
+layouts, so all of them are written down here: TILE is where counts are, the axes in `shared_ones` are how a tile of
+words falls apart into fragments. Tests run the kernels' own text over these axes and read the machine code; on a
+device `b1_hamming.failure` compares some tiles with popcounts before anybody uses them.
 """
 
 from typing import NamedTuple

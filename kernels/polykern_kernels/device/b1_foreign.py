@@ -18,6 +18,9 @@ from polykern_kernels.device.b1 import COLUMNS, LONGEST, NONE, ROWS, TILE, place
 from polykern_kernels.device.foreign import Columns, Side
 
 UNNAMED = gl.constexpr(2**31 - 1)  # above every name
+BY_THREAD = gl.constexpr(
+    gl.BlockedLayout([1], [32], [8], [0])
+)  # [ROWS]: no register of it is needed while counting
 
 
 @gluon.jit
@@ -47,11 +50,12 @@ def b1_foreign_kernel(
     high = gl.load(a_component_ptr + gl.minimum(line * ROWS + ROWS, N) - 1)
     first = gl.load(b_component_ptr + lane * COLUMNS)
     last = gl.load(b_component_ptr + gl.minimum(lane * COLUMNS + COLUMNS, M) - 1)
-    n = line * ROWS + gl.arange(0, ROWS, layout=gl.SliceLayout(1, TILE))
-    known = gl.load(edge_ptr + n, mask=n < N, other=-1, cache_modifier=".cg")
+    asking = line * ROWS + gl.arange(0, ROWS, layout=BY_THREAD)
+    known = gl.load(edge_ptr + asking, mask=asking < N, other=-1, cache_modifier=".cg")
     if ((low == last) & (first == high)) | (gl.load(near_ptr + lane) > _weight(gl.max(known, 0))):
         return  # all of one component, or farther than all that was found
     count = shared_ones(a_ptr, b_ptr, line, lane, N, M, STEPS)
+    n = line * ROWS + gl.arange(0, ROWS, layout=gl.SliceLayout(1, TILE))
     m = lane * COLUMNS + gl.arange(0, COLUMNS, layout=gl.SliceLayout(0, TILE))
     if (low <= last) & (first <= high):
         own = gl.load(a_component_ptr + n, mask=n < N, other=-1)
