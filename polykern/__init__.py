@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from polykern.plane import Plane as Plane
     from polykern.plane import Window as Window
     from polykern.store import Store as Store
+    from polykern.subdivision import Partition as Partition
+    from polykern.subdivision import partition as partition
     from polykern.tail import Tail as Tail
     from polykern.tracing import trace as trace
 
@@ -39,6 +41,7 @@ _PLACES = {
     "Codes": "polykern.codes",
     "HeatMap": "polykern.maps.result",
     "Layout": "polykern.layout",
+    "Partition": "polykern.subdivision",
     "Plane": "polykern.plane",
     "Store": "polykern.store",
     "Subject": "polykern.models",
@@ -48,6 +51,7 @@ _PLACES = {
     "cluster": "polykern.clustering.compute",
     "heatmap": "polykern.heat",
     "load": "polykern.models",
+    "partition": "polykern.subdivision",
     "trace": "polykern.tracing",
 }
 __all__ = [
@@ -56,6 +60,7 @@ __all__ = [
     "Codes",
     "HeatMap",
     "Layout",
+    "Partition",
     "Plane",
     "Store",
     "Subject",
@@ -67,6 +72,7 @@ __all__ = [
     "errors",
     "heatmap",
     "load",
+    "partition",
     "trace",
 ]
 

@@ -1,5 +1,6 @@
 """The kernels: tensors in, tensors out. One module per family of operations."""
 
+from polykern_kernels import cells as cells
 from polykern_kernels import census as census
 from polykern_kernels import cooccurrence as cooccurrence
 from polykern_kernels import covariance as covariance
@@ -23,6 +24,7 @@ from polykern_kernels._dispatch import BackendError as BackendError
 
 __all__ = [
     "BackendError",
+    "cells",
     "census",
     "cooccurrence",
     "covariance",

@@ -15,6 +15,7 @@ from polykern.cli import (
     heatmap,
     info,
     layers,
+    partition,
     report,
     score,
     verify,
@@ -44,7 +45,21 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Example: polykern heatmap --model digits --resolution 1024 --out demo",
 )
-for _module in (heatmap, explore, capture, cluster, report, score, layers, info, verify, bench, doctor, view):
+for _module in (
+    heatmap,
+    explore,
+    partition,
+    capture,
+    cluster,
+    report,
+    score,
+    layers,
+    info,
+    verify,
+    bench,
+    doctor,
+    view,
+):
     _name = _module.__name__.rpartition(".")[2]
     app.command(_name, help=_flowing(_module.command.__doc__), epilog=_module.EXAMPLE)(_module.command)
 

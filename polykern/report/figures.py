@@ -309,3 +309,44 @@ def _map(name: str) -> Any:
     from matplotlib.colors import ListedColormap
 
     return ListedColormap(colours.table(name) / 255, name=name)
+
+
+def partition(
+    path: Path,
+    title: str,
+    subtitle: str,
+    note: str,
+    window: tuple[float, float, float],
+    polygons: list[NDArray[Any]],
+    fills: NDArray[Any],
+    sides: NDArray[Any],
+    strokes: NDArray[Any],
+    legend: list[tuple[str, tuple[float, float, float]]],
+) -> None:
+    """A PNG of polygons, float (corners, 2) each, and of sides, float (m, 2, 2), in their colours; v goes down."""
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.collections import LineCollection, PolyCollection
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        figure: Any = Figure(figsize=(11.6, 12.6), dpi=120)
+        FigureCanvasAgg(figure)
+        axes = figure.add_axes((0.075, 0.1, 0.9, 0.9 * 11.6 / 12.6))
+        fine = max(0.15, min(0.9, 60 / math.sqrt(len(polygons) + 1)))
+        axes.add_collection(PolyCollection(polygons, facecolors=fills, edgecolors="none", antialiased=False))
+        axes.add_collection(LineCollection(list(sides), colors=strokes, linewidths=fine))
+        u, v, side = window
+        axes.set(xlim=(u, u + side), ylim=(v + side, v), aspect="equal", xlabel="u (L2)", ylabel="v (L2)")
+        figure.text(0.075, 0.975, title, size=15, weight="bold", color=INK, parse_math=False)
+        figure.text(0.075, 0.955, subtitle, size=10, color=QUIET, parse_math=False)
+        figure.text(0.075, 0.018, note, size=8.5, color=QUIET, parse_math=False)
+        if legend:
+            marks = [Line2D([], [], color=colour, lw=3) for _, colour in legend]
+            names = [wording.short(name, 28) for name, _ in legend]
+            figure.legend(
+                marks, names, loc="lower left", bbox_to_anchor=(0.07, 0.03), ncols=6, fontsize=9, frameon=False
+            )
+        figure.savefig(path, format="png", metadata={"Software": "polykern"})

@@ -27,6 +27,7 @@ from tests.engine.cli_nets import NETS
 COMMANDS = (
     "heatmap",
     "explore",
+    "partition",
     "capture",
     "cluster",
     "report",

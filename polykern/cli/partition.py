@@ -1,0 +1,112 @@
+"""`polykern partition`: the exact polytopes of a plane through three inputs, as polygons."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from polykern.cli import asked, options, values
+from polykern.cli.talk import Talk
+from polykern.errors import UsageError
+
+if TYPE_CHECKING:
+    from polykern.subdivision import Partition
+
+RESULT = "polykern-partition-result/1"
+EXAMPLE = "Example: polykern partition --model digits --zoom 40 --out partition"
+
+Regions = Annotated[
+    int,
+    options.option("--regions", panel=options.HOW, env="REGIONS", metavar="N", help="Stop behind so many pieces."),
+]
+Seconds = Annotated[
+    float | None,
+    options.option("--seconds", panel=options.HOW, env="SECONDS", metavar="S", help="Stop after this time."),
+]
+Cut = Annotated[
+    bool,
+    options.option("--classes/--no-classes", panel=options.HOW, metavar="",
+                   help="Also cut where the class of the output changes."),
+]  # fmt: skip
+Pictures = Annotated[
+    bool,
+    options.option("--figures/--no-figures", panel=options.SAID, metavar="",
+                   help="Write partition.png, and partition.svg where it is small enough to open."),
+]  # fmt: skip
+SMALL = 50_000  # faces of an SVG that a browser still scrolls
+
+
+def command(
+    ctx: typer.Context,
+    out: Annotated[Path, options.option("--out", env="OUT", metavar="DIR", help="Folder of the result.")],
+    model: options.Model = "digits",
+    start: options.Start = None,
+    stop: options.Stop = "",
+    select: options.Select = None,
+    images: options.Images = None,
+    indices: options.Indices = None,
+    window: options.WindowOf = None,
+    zoom: options.Zoom = 1.0,
+    classes: Cut = False,
+    regions: Regions = 1_000_000,
+    seconds: Seconds = None,
+    seed: options.Seed = 0,
+    overwrite: options.Overwrite = False,
+    figures: Pictures = True,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = 0,
+    log_format: options.Log = "text",
+) -> None:
+    """Cut the plane through three inputs into the polytopes of a piecewise-linear network, exactly.
+
+    Each face is a convex polygon with one affine map. The result is a folder with the polygons, the sides between
+    them and the layer each side belongs to, pictures, and the numbers in partition.json. A budget that runs out
+    leaves the part that was done, and says so.
+    """
+    talk: Talk = ctx.obj
+    talk.settle(quiet=quiet, verbose=verbose, log=log_format)
+    values.positive("--zoom", zoom)
+    values.positive("--regions", regions)
+    if seconds is not None:
+        values.positive("--seconds", seconds)
+    square, inputs = asked.window(window, None), asked.inputs(images, indices)
+    if out.exists() and any(out.iterdir()) and not overwrite:
+        raise UsageError(f"{out} is not empty", fix="name another folder, or --overwrite")
+
+    from polykern.subdivision import partition
+
+    subject = asked.subject(talk, model, seed)
+    with talk.progress("tiles") as progress:
+        found = partition(
+            subject, inputs, start=start, stop=stop, select=select or "*", window=square, zoom=zoom,
+            classes=classes, regions=regions, seconds=seconds or float("inf"), progress=progress,
+        )  # fmt: skip
+    if not found.about["complete"]:
+        talk.say(f"the budget ran out: {found.about['covered']:.1%} of the window is done", "warning")
+    written = found.save(out, overwrite=overwrite)
+    if figures:
+        talk.say("drawing", "debug")
+        written.append(found.plot(out / "partition.png"))
+        if len(found) <= SMALL:
+            written.append(found.plot(out / "partition.svg"))
+    _say(talk, found, out, written)
+
+
+def _say(talk: Talk, found: "Partition", out: Path, written: list[Path]) -> None:
+    about = found.summary()
+    rows = [
+        ("faces", f"{len(found):,}, of {found.codes:,} codes"),
+        ("covered", f"{about['covered']:.1%} of the window"),
+        ("neighbours", f"{about['adjacent_pairs']:,} pairs"),
+        *(
+            ("boundary", f"{length:.4g} L2 of {name}")
+            for name, length in about["boundary_length"].items()
+            if length
+        ),
+        ("time", f"{about['seconds']:.1f} s"),
+        ("folder", str(out)),
+        ("files", " ".join(p.name for p in written)),
+    ]
+    files = [p.name for p in written]
+    talk.result(rows, {"schema": RESULT, "folder": str(out), "files": files, "partition": about})
