@@ -66,10 +66,12 @@ def test_passes_follow_each_other() -> None:
     with trace(model) as t:
         first = model(x[:3])
         second = model(x[3:])
-    assert torch.equal(torch.cat([first, second]), model(x))
-    z = model[0](x)
-    expected = torch.cat([z > 0, model[2](z.relu()) > 0], 1)
-    assert torch.equal(t.codes.bits(), expected)
+    expected = []
+    for part, out in ((x[:3], first), (x[3:], second)):  # a product of other rows may round otherwise
+        assert torch.equal(out, model(part))
+        z = model[0](part)
+        expected.append(torch.cat([z > 0, model[2](z.relu()) > 0], 1))
+    assert torch.equal(t.codes.bits(), torch.cat(expected))
     assert t.codes == codes_of(model, x) == codes_of(model, x, batch=2)
     assert [(f.module, f.kind, f.offset) for f in t.layout.fields] == [("1", "relu", 0), ("3", "gelu", 4)]
 
