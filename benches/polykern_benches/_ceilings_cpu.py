@@ -10,8 +10,8 @@ import torch
 from numba import get_num_threads, njit, prange
 from numpy.typing import NDArray
 
+from polykern_benches._popcounts import differing_bits, ones
 from polykern_benches._products import KINDS, WrongResult, product
-from polykern_kernels._numba.lanes import popcount
 
 PART_BYTES = 64 << 20  # larger than the last-level cache; short enough to be seen undisturbed
 PARTS = 4
@@ -50,21 +50,18 @@ def _count(words, sums, passes):  # type: ignore[no-untyped-def]
         for p in range(passes):
             # a window that moves, by whole cache lines, so that no pass repeats the last one
             first = p % 8 * 8
-            window = words[first : first + L1_WORDS]
-            for i in range(len(window)):
-                total += popcount(window[i])  # pyright: ignore[reportCallIssue]
+            total += ones(words, first, L1_WORDS)  # pyright: ignore[reportCallIssue]
         sums[task] = total
 
 
 @njit(parallel=True, nogil=True, error_model="numpy")
 def differing(words, sums, passes):  # type: ignore[no-untyped-def]
-    """sums[task] = bits in which the words differ from each of `passes` words: what a distance is made of."""
+    """sums[task] = bits in which the words, a multiple of STEP, differ from each of `passes` words."""
     for task in prange(len(sums)):
         total = np.uint64(0)
         for p in range(passes):
-            word = np.uint64(p)  # another one in each pass, so that none repeats the last
-            for i in range(len(words)):
-                total += popcount(words[i] ^ word)  # pyright: ignore[reportCallIssue]
+            # another word in each pass, so that none repeats the last
+            total += differing_bits(words, 0, len(words), np.uint64(p))  # pyright: ignore[reportCallIssue]
         sums[task] = total
 
 

@@ -12,7 +12,12 @@ from polykern_benches._work import Rates, amounts, roofline
 from polykern_kernels._dispatch import Impl
 
 Record = dict[str, Any]
-ON = {"cpu": "cpu", "triton": "cuda", "b1": "cuda"}  # the device a way is made for; the others run on any
+ON = {
+    "cpu": "cpu",
+    "triton": "cuda",
+    "b1": "cuda",
+    "dot": "cuda",
+}  # the device a way is made for; the others run on any
 OURS, PEER = False, True
 
 

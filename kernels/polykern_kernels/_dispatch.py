@@ -33,7 +33,7 @@ def choose(op: str, impls: Sequence[Impl], wanted: str | None, *args: Tensor, **
         raise BackendError(f"{op}: no backend {wanted!r}; it has {', '.join(known)}")
     objections: list[str] = []
     interpreted = all(a.device.type == "cpu" for a in args)
-    for impl in sorted(impls, key=lambda i: interpreted and i.name == "triton"):
+    for impl in sorted(impls, key=lambda i: interpreted and i.name in ("dot", "triton")):
         if wanted not in (None, impl.name):
             continue
         reason = impl.objection(*args, **kind)
@@ -45,7 +45,13 @@ def choose(op: str, impls: Sequence[Impl], wanted: str | None, *args: Tensor, **
 
 
 def backends(
-    family: str, name: str, *, cpu: Callable[..., Any], reference: Callable[..., Any], b1: bool = False
+    family: str,
+    name: str,
+    *,
+    cpu: Callable[..., Any],
+    reference: Callable[..., Any],
+    b1: bool = False,
+    dot: bool = False,
 ) -> tuple[Impl, ...]:
     """The ways to run one operation, in order of preference.
 
@@ -54,10 +60,12 @@ def backends(
     cpu        runs it on CPU tensors
     reference  runs it anywhere
     b1         whether `device.b1_FAMILY` has it for 1-bit tensor cores
+    dot        whether `device.dot` has it, with products of bytes, for devices that emulate those of bits
     """
     tensor_cores = Impl("b1", _launcher(f"b1_{family}", name), _objection("b1_objection"))
     return (
         *((tensor_cores,) if b1 else ()),
+        *((Impl("dot", _launcher("dot", name), _objection("dot_objection")),) if dot else ()),
         Impl("triton", _launcher(family, name), _objection("objection")),
         Impl("cpu", cpu, cpu_objection),
         Impl("reference", reference, lambda *args, **kind: None),

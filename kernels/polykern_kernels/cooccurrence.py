@@ -12,6 +12,7 @@ With n codes and p = total / n, the covariance of bits i and j is p[i, j] - p[i,
 """
 
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -29,7 +30,7 @@ def counts(words: Tensor, bits: int, *, backend: str | None = None) -> Tensor:
 
     words    int32 (rows, words)   packed codes
     bits     bits of a code
-    backend  "cpu" | "hamming" | "reference"; None takes the first that can run
+    backend  "b1" | "dot" | "triton" | "cpu" | "reference"; None takes the first that can run
     returns  int64 (bits, bits)    symmetric; its diagonal holds the ones of each bit
 
     Exact. Memory: the result, and a few blocks beside it. Raises ValueError when `words` does not hold `bits` bits.
@@ -46,7 +47,7 @@ def add(total: Tensor, words: Tensor, *, backend: str | None = None) -> None:
 
     total    int64 (bits, bits)    what `counts` gave, or sums of such; zeros to begin with
     words    int32 (rows, words)   packed codes, on total's device
-    backend  "cpu" | "hamming" | "reference"; None takes the first that can run
+    backend  "b1" | "dot" | "triton" | "cpu" | "reference"; None takes the first that can run
 
     Exact: after any cut into chunks the total is that of all codes. The half above the diagonal is read, both are
     written. Raises ValueError when the arguments do not fit.
@@ -80,13 +81,13 @@ def _add_reference(total: Tensor, words: Tensor) -> None:
     total += (on.T @ on).long()
 
 
-# --- hamming: distances of neurons, a block of pairs at a time ------------------------------------------
+# --- b1, dot, triton: distances of neurons by the way of `hamming` that has this name, a block at a time ---------
 
 _ROWS = 1 << 20  # codes at a time: twice their number fits int32, and their neurons take bits / 8 MiB
 _BLOCK = 4096  # neurons on a side: 64 MiB of distances
 
 
-def _add_hamming(total: Tensor, words: Tensor) -> None:
+def _add_distances(backend: str, total: Tensor, words: Tensor) -> None:
     bits = len(total)
     for chunk in _chunks(words, _ROWS):
         neurons = pack.transpose(chunk, bits)
@@ -94,7 +95,7 @@ def _add_hamming(total: Tensor, words: Tensor) -> None:
         for i in range(0, bits, _BLOCK):
             for j in range(i, bits, _BLOCK):
                 left, right = slice(i, i + _BLOCK), slice(j, j + _BLOCK)
-                differing = hamming.pairwise(neurons[left], neurons[right])
+                differing = hamming.pairwise(neurons[left], neurons[right], backend=backend)
                 total[left, right] += (ones[left, None] + ones[right] - differing) >> 1
                 if j > i:
                     total[right, left] = total[left, right].T
@@ -123,12 +124,9 @@ def _add_cpu(total: Tensor, words: Tensor) -> None:
         total.copy_(sums)
 
 
-def _never(*args: Tensor) -> None:
-    return None
-
-
+_BY_NAME = {impl.name: impl for impl in hamming.IMPLS["pairwise"]}
 IMPLS = (
+    *(Impl(name, partial(_add_distances, name), _BY_NAME[name].objection) for name in ("b1", "dot", "triton")),
     Impl("cpu", _add_cpu, cpu_objection),
-    Impl("hamming", _add_hamming, _never),
-    Impl("reference", _add_reference, _never),
+    Impl("reference", _add_reference, _BY_NAME["reference"].objection),
 )

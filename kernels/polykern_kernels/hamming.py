@@ -25,7 +25,7 @@ def pairwise(a: Tensor, b: Tensor, *, backend: str | None = None) -> Tensor:
 
     a        int32 (n, words)   packed codes
     b        int32 (m, words)   packed codes, on a's device
-    backend  "b1" | "triton" | "cpu" | "reference"; None takes the first that can run
+    backend  "b1" | "dot" | "triton" | "cpu" | "reference"; None takes the first that can run
     returns  int32 (n, m)       bits that differ
 
     Exact. Raises ValueError when the arguments do not fit.
@@ -148,7 +148,9 @@ def _unsigned(words: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.uint32]]
 
 
 IMPLS = {
-    "pairwise": backends("hamming", "pairwise", cpu=_pairwise_cpu, reference=_pairwise_reference, b1=True),
+    "pairwise": backends(
+        "hamming", "pairwise", cpu=_pairwise_cpu, reference=_pairwise_reference, b1=True, dot=True
+    ),
     "aligned": backends("hamming", "aligned", cpu=_aligned_cpu, reference=_aligned_reference),
     "neighbours": backends("hamming", "neighbours", cpu=_neighbours_cpu, reference=_neighbours_reference),
 }

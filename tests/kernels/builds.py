@@ -201,6 +201,7 @@ _RASTER = {"words_ptr": "*i32", "right_ptr": "*i32", "down_ptr": "*i32"}
 
 BUILDS = (
     Build("hamming", "hamming_pairwise_kernel", "tile", _CODES, {}, {}, ("BLOCK_N", "BLOCK_M"), popcount=True),
+    Build("dot", "dot_pairwise_kernel", "any", _CODES, {}, {"num_warps": 8}, ("BLOCK_N", "BLOCK_M", "BLOCK_W")),
     Build("hamming", "hamming_aligned_kernel", "16x64", _CODES, {"BLOCK_N": 16, "BLOCK_W": 64}, popcount=True),
     *(
         Build(

@@ -6,11 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polykern_kernels import BackendError, cooccurrence, pack, profiles
+from tests.kernels.conftest import triton_way
 
 WAYS = [
     pytest.param("cpu", "cpu", id="cpu"),
-    pytest.param("hamming", "cpu", id="hamming"),
-    pytest.param("hamming", "cuda", id="hamming-cuda", marks=pytest.mark.gpu),
+    pytest.param("triton", "cpu", id="interpreter"),
+    pytest.param("dot", "cpu", id="dot"),
+    *(pytest.param(name, "cuda", id=f"{name}-cuda", marks=pytest.mark.gpu) for name in ("triton", "b1", "dot")),
 ]
 # one bit; a part of a word; no rows; no bits; a tile less and more one; a block and a rest; many words of rows
 SHAPES = [(1, 1), (5, 31), (0, 40), (3, 0), (64, 23), (65, 25), (33, 193), (1100, 70), (40, 400)]
@@ -21,16 +23,21 @@ def codes(rows: int, bits: int, rng: torch.Generator) -> torch.Tensor:
     return pack.signs(torch.randn((rows, bits), generator=rng) + 0.7, backend="reference")[0]
 
 
-def need(device: str) -> None:
-    """Skip without the device."""
-    if device == "cuda" and not torch.cuda.is_available():
-        pytest.skip("no CUDA device")
+def need(backend: str, device: str) -> None:
+    """Skip what this machine has not."""
+    if backend in ("cpu", "reference"):
+        return
+    triton_way("cuda" if device == "cuda" else "interpreter")
+    words = torch.zeros((1, 1), dtype=torch.int32, device=device)
+    reason = next(i for i in cooccurrence.IMPLS if i.name == backend).objection(words)
+    if reason is not None:
+        pytest.skip(reason)
 
 
 @pytest.mark.parametrize(("backend", "device"), WAYS)
 @pytest.mark.parametrize(("rows", "bits"), SHAPES)
 def test_counts_equal_reference(backend: str, device: str, rows: int, bits: int, rng: torch.Generator) -> None:
-    need(device)
+    need(backend, device)
     words = codes(rows, bits, rng)
     got = cooccurrence.counts(words.to(device), bits, backend=backend)
     assert got.device.type == device
@@ -42,7 +49,7 @@ def test_counts_equal_reference(backend: str, device: str, rows: int, bits: int,
 def test_chunks_and_blocks_change_nothing(
     backend: str, device: str, rows: int, rng: torch.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    need(device)
+    need(backend, device)
     words, bits = codes(100, 70, rng), 70
     want = cooccurrence.counts(words, bits, backend="reference")
     monkeypatch.setattr(cooccurrence, "_ROWS", rows)
@@ -53,7 +60,7 @@ def test_chunks_and_blocks_change_nothing(
 
 @pytest.mark.parametrize(("backend", "device"), [*WAYS, pytest.param("reference", "cpu", id="reference")])
 def test_adds_to_views_of_totals(backend: str, device: str, rng: torch.Generator) -> None:
-    need(device)
+    need(backend, device)
     bits = 45
     whole = torch.full((90, 90), -1, dtype=torch.int64, device=device)
     total = whole[::2, ::2].zero_()
@@ -97,8 +104,8 @@ def test_messages(rng: torch.Generator) -> None:
         cooccurrence.add(total[1:], words)
     with pytest.raises(ValueError, match=r"one device, got total int64\[40, 40\]@meta, words int32\[4, 2\]@cpu"):
         cooccurrence.add(total.to("meta"), words)
-    with pytest.raises(BackendError, match=r"no backend 'triton'; it has cpu, hamming, reference"):
-        cooccurrence.counts(words, 40, backend="triton")
+    with pytest.raises(BackendError, match=r"no backend 'cuda'; it has b1, dot, triton, cpu, reference"):
+        cooccurrence.counts(words, 40, backend="cuda")
 
 
 def test_cost_counts_compulsory_work() -> None:

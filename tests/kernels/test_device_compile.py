@@ -80,10 +80,11 @@ def test_waits_for_memory_alone(machines: dict[str, Any], name: str) -> None:
     assert any(op.startswith("LDG") and ".128" in op for op in machines[name]["modified"])
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if n.startswith("covariance")])
+@pytest.mark.parametrize("name", [n for n in NAMES if n.startswith(("covariance", "dot"))])
 def test_multiplies_on_the_tensor_cores(machines: dict[str, Any], name: str) -> None:
-    unit = {"sm_80": "HMMA", "sm_90": "HGMMA", "sm_100": "UTCHMMA"}[name.split("/")[1]]
-    assert machines[name]["opcodes"].get(unit, 0) > 0
+    halves, bytes_ = ("HMMA", "HGMMA", "UTCHMMA"), ("IMMA", "IGMMA", "IMMA")  # Triton has no UTCIMMA
+    units = dict(zip(("sm_80", "sm_90", "sm_100"), bytes_ if name.startswith("dot") else halves, strict=True))
+    assert machines[name]["opcodes"].get(units[name.split("/")[1]], 0) > 0
 
 
 def test_every_kernel_is_compiled() -> None:

@@ -69,7 +69,7 @@ def test_neighbours_are_aligned_distances(rng: torch.Generator) -> None:
 
 def test_the_refusal_names_what_is_wrong() -> None:
     a = torch.zeros((2, 3), dtype=torch.int32)
-    with pytest.raises(BackendError, match="no backend 'cuda'; it has b1, triton, cpu, reference"):
+    with pytest.raises(BackendError, match="no backend 'cuda'; it has b1, dot, triton, cpu, reference"):
         hamming.pairwise(a, a, backend="cuda")
     with pytest.raises(ValueError, match=r"pairwise: a must be int32 \(rows, words\), got int64\[2, 3\]@cpu"):
         hamming.pairwise(a.long(), a)

@@ -22,6 +22,19 @@ def objection(*args: Tensor, **kind: str) -> str | None:
     return None
 
 
+def dot_objection(*args: Tensor, **kind: str) -> str | None:
+    """Why products of bytes should not count these codes, or None."""
+    reason = objection(*args)
+    if reason is not None or args[0].device.type == "cpu":
+        return reason
+    if torch.version.hip is not None:
+        return "needs an NVIDIA device"
+    major, _ = torch.cuda.get_device_capability(args[0].device)
+    if major < 10:
+        return f"stands in for 1-bit tensor cores from compute capability 10.0 on, {args[0].device} has {major}.x"
+    return None
+
+
 def b1_objection(*args: Tensor, metric: str = "hamming") -> str | None:
     """Why the 1-bit tensor cores cannot count these codes, or None. The first call on a device tests them."""
     if metric != "hamming":

@@ -1,0 +1,36 @@
+"""How often two bits are on together."""
+
+from torch import Tensor
+
+from polykern_benches._harness import Case, Setting, Trial, codes, same
+from polykern_kernels import cooccurrence
+from polykern_kernels._bits import WORD_BITS
+
+
+def cases(setting: Setting) -> list[Case]:
+    """The neurons of a layer, over the codes of a corpus."""
+    gpu = setting.device == "cuda"
+    rows, bits = setting.pick((1 << 20, 12288) if gpu else (100_000, 3072), (9, 96))
+
+    def setup() -> Trial:
+        words = codes(rows, bits // WORD_BITS, device=setting.device)
+
+        def holds(got: Tensor) -> bool:
+            # the bits of the last word among each other
+            want = cooccurrence.counts(words[:, -1:], WORD_BITS, backend="reference")
+            return same(got[-WORD_BITS:, -WORD_BITS:], want) and same(got, got.T)
+
+        return Trial(
+            inputs=(words,), run=lambda backend: cooccurrence.counts(words, bits, backend=backend), holds=holds
+        )
+
+    case = Case(
+        operation="cooccurrence.counts",
+        params={"rows": rows, "bits": bits},
+        dtype="int32",
+        cost=cooccurrence.cost(rows, bits),
+        ways=cooccurrence.IMPLS,
+        setup=setup,
+        memory=3 * cooccurrence.cost(rows, bits).bytes,
+    )
+    return [case]
