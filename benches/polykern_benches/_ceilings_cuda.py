@@ -134,7 +134,7 @@ def _product(name: str, small: bool) -> Timed:
 def _best(fn: Callable[[], Any], runs: int) -> Timed:
     """The fastest of several runs, the first not counted, and the clock behind the last."""
     fn()
-    times = []
+    times, clock = [], None
     for _ in range(runs):
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         torch.cuda.synchronize()

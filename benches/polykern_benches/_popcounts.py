@@ -48,13 +48,13 @@ def _summed(words: Any, first: Any, length: Any, word: Any) -> Any:
     return types.uint64(*given), codegen
 
 
-@intrinsic
+@intrinsic  # type: ignore[untyped-decorator]
 def ones(typing: Any, words: Any, first: Any, length: Any) -> Any:
     """uint64: set bits of words[first : first + length], uint64; length is a multiple of STEP."""
     return _summed(words, first, length, None)
 
 
-@intrinsic
+@intrinsic  # type: ignore[untyped-decorator]
 def differing_bits(typing: Any, words: Any, first: Any, length: Any, word: Any) -> Any:
     """uint64: bits in which words[first : first + length] differ from a word; length is a multiple of STEP."""
     return _summed(words, first, length, word)

@@ -13,6 +13,7 @@ of a tile's cells sum to the tile's. Balestriero, Baraniuk 2018, "A Spline Theor
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from polykern_kernels.program import CLASS, FOLD, KINK, NORM, RIVAL, Programs
 
 LOW_V, HIGH_U, HIGH_V, LOW_U = -1, -2, -3, -4  # sides of a tile
 NEAR = 1e-13
+ZERO = (0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +117,9 @@ def _parts(p: Programs, i: int, name: int, cell: _Cell) -> list[_Cell]:
     kind, target, terms = int(p.kind[i]), int(p.target[i]), slice(int(p.start[i]), int(p.start[i + 1]))
     against = {RIVAL: target, CLASS: -1}.get(kind)
     coefficients, symbols = p.coefficient[terms].tolist(), p.term[terms].tolist()
-    forms = [cell.forms.get(s, (0.0,) * 3) for s in symbols]
+    forms = [cell.forms.get(s, ZERO) for s in symbols]
     z = _combined(coefficients, forms)
-    best = cell.forms.get(against, (0.0,) * 3) if against is not None else (0.0,) * 3
+    best = cell.forms.get(against, ZERO) if against is not None else ZERO
     d = tuple(a - b for a, b in zip(z, best, strict=True))
     values = [d[0] + d[1] * u + d[2] * v for u, v in cell.corners]
     slack = float(p.tolerance[i])
@@ -209,12 +211,13 @@ CORNERS = 6  # of a cell, on the average less
 def _cpu(p: Programs, height: float, width: float) -> Cells:
     from polykern_kernels._numba import cells as loops
 
+    run: Any = loops.cut
     lists = "first", "kind", "target", "key", "tolerance", "start", "term", "coefficient"
     given = [getattr(p, name).numpy() for name in (*lists, "symbols", "digest", "winner")]
     first, made, tile, room = np.zeros(p.tiles + 1, np.int64), np.zeros(2, np.int64), 0, ROOM
     columns = _room(room)
     while True:
-        tile = loops.cut(*given, height, width, tile, *columns, made, first)
+        tile = run(*given, height, width, tile, *columns, made, first)
         if tile == p.tiles:
             break
         room *= 2

@@ -34,7 +34,8 @@ def _hdbscan(words: Tensor, size: int) -> Labels:
 def _scikit_learn(words: Tensor, size: int) -> Labels:
     from sklearn.cluster import HDBSCAN
 
-    model = HDBSCAN(min_cluster_size=size, min_samples=size + 1, metric="precomputed", copy=False)
+    settings: dict[str, Any] = {"min_samples": size + 1, "metric": "precomputed", "copy": False}
+    model = HDBSCAN(min_cluster_size=size, **settings)
     return _labels(model.fit(distances(words)))
 
 

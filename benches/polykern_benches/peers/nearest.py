@@ -43,10 +43,12 @@ def _faiss_gpu_objection(*args: Tensor) -> str | None:
 
 
 def _usearch(a: Tensor, b: Tensor, k: int) -> Tensor:
-    from usearch.index import MetricKind, search
+    import usearch.index
 
+    library: Any = usearch.index
     rows, columns = (np.asarray(octets(x)) for x in (a, b))
-    found: Any = search(columns, rows, k, MetricKind.Hamming, exact=True, threads=torch.get_num_threads())
+    hamming, threads = library.MetricKind.Hamming, torch.get_num_threads()
+    found = library.search(columns, rows, k, hamming, exact=True, threads=threads)
     distances = np.asarray(found.distances).reshape(len(rows), k)
     return torch.from_numpy(distances.astype(np.int32)).sort(1).values
 

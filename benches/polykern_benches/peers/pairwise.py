@@ -38,7 +38,8 @@ def products(a: Tensor, b: Tensor) -> Tensor:
     """|a| + |b| - 2 a b, by a product of int8: exact, on any device."""
     x, y = (pack.unpack(codes, 32 * codes.shape[1]).to(torch.int8) for codes in (a, b))
     ones = x.sum(1, dtype=torch.int32)[:, None] + y.sum(1, dtype=torch.int32)
-    return ones - 2 * torch._int_mm(x, y.T)
+    library: Any = torch
+    return ones - 2 * library._int_mm(x, y.T)  # type: ignore[no-any-return]
 
 
 def _same_set(a: Tensor, b: Tensor) -> str | None:

@@ -6,6 +6,7 @@ half    half a side of the square about 0
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -19,7 +20,8 @@ Layers = Sequence[tuple[Tensor, Tensor]]
 def _regioncam(layers: Layers, half: float) -> int:
     import regioncam
 
-    found = regioncam.Regioncam(size=half)
+    library: Any = regioncam
+    found = library.Regioncam(size=half)
     for i, (weights, bias) in enumerate(layers):
         found.linear(np.ascontiguousarray(weights.T.numpy(), np.float32), bias.numpy().astype(np.float32))
         if i + 1 < len(layers):
