@@ -1,7 +1,7 @@
 """Counts of rasters of points while they run through a tail: what the dense and the anchored engine share."""
 
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -134,22 +134,49 @@ class Counts:
         classes  int (groups * points), or None
         raises   CorruptError naming the first field with a NaN among its pre-activations
         """
-        so_far = torch.cat([n for _, n in self._nans]).tolist() if self._nans else []
-        for (field, _), count in zip(self._nans, so_far, strict=True):
+        return self.sent(classes)()
+
+    def sent(self, classes: Tensor | None) -> Callable[[], list[BlockMaps]]:
+        """`maps` in two parts: the copies from the device are begun, and what is returned waits for them."""
+        pairs = list(self._counts.values())
+        device = self.total.margin.device
+        nans = [n for _, n in self._nans] or [self.total.nans]
+        sums = [torch.stack([r for r, _ in pairs], 1), torch.stack([d for _, d in pairs], 1), torch.cat(nans)]
+        parts = [*sums, self.total.margin, self.total.digest]
+        parts += [] if classes is None else [classes.int()]
+        copies = [t.to("cpu", non_blocking=True) for t in parts]  # into pinned memory
+        done = None
+        if device.type == "cuda":
+            done = torch.cuda.Event()
+            done.record(torch.cuda.current_stream(device))
+
+        def collect() -> list[BlockMaps]:
+            if done is not None:
+                done.synchronize()
+            return self._arrived(*copies)
+
+        return collect
+
+    def _arrived(
+        self,
+        right: Tensor,
+        down: Tensor,
+        nans: Tensor,
+        margin: Tensor,
+        prints: Tensor,
+        classes: Tensor | None = None,
+    ) -> list[BlockMaps]:
+        for (field, _), count in zip(self._nans, nans.tolist(), strict=False):
             if count:
                 raise CorruptError(_nan(field, count))
         height, width = self.height - 1, self.width - 1
         raster = (self.groups, self.height, self.width)
-        pairs = list(self._counts.values())
-        right = torch.stack([r for r, _ in pairs], 1).cpu().numpy()[:, :, :height]
-        down = torch.stack([d for _, d in pairs], 1).cpu().numpy()[:, :, :, :width]
-        margin = self.total.margin.view(raster).cpu().numpy()[:, :height, :width]
-        prints = self.total.digest.view(*raster, digest.LANES).cpu().numpy()[:, :height, :width]
-        argmax = None
-        if classes is not None:
-            argmax = classes.view(raster).to("cpu", torch.int32).numpy()[:, :height, :width]
+        across, along = right.numpy()[:, :, :height], down.numpy()[:, :, :, :width]
+        gap = margin.view(raster).numpy()[:, :height, :width]
+        digests = prints.view(*raster, digest.LANES).numpy()[:, :height, :width]
+        argmax = None if classes is None else classes.view(raster).numpy()[:, :height, :width]
         return [
-            BlockMaps(right[g], down[g], None if argmax is None else argmax[g], margin[g], prints[g])
+            BlockMaps(across[g], along[g], None if argmax is None else argmax[g], gap[g], digests[g])
             for g in range(self.groups)
         ]
 
@@ -184,22 +211,24 @@ def _nan(field: Field | None, count: int) -> str:
 class Footprint:
     """Bytes that a point takes, from a small run: what lives at once, as seen at the nonlinearities.
 
-    The activations that live together at one nonlinearity, most of all, plus `COPIES` float32 copies of the
-    largest layer for what a function holds while it runs: its points and values in float64, its rounded operands.
+    The activations that live together at one nonlinearity, most of all, plus `COPIES` copies of the largest layer,
+    float32 or narrower, for what a function holds while it runs: its points and values in float64, its rounded
+    operands.
     """
 
     COPIES = 6
 
     def __init__(self) -> None:
         self._alive: list[tuple[weakref.ref[Tensor], int]] = []
-        self.live = self.largest = 0
+        self.live = self.largest = self._most = 0
 
     def see(self, *tensors: Tensor) -> None:
         """These activations live now."""
         self._alive = [(r, n) for r, n in self._alive if r() is not None]
         known = {id(r()) for r, _ in self._alive}
         for t in tensors:
-            self.largest = max(self.largest, 4 * t.numel())
+            self.largest = max(self.largest, min(4, t.itemsize) * t.numel())
+            self._most = max(self._most, t.numel())
             if id(t) not in known:
                 self._alive.append((weakref.ref(t), t.numel() * t.itemsize))
         self.live = max(self.live, sum(n for _, n in self._alive))
@@ -208,8 +237,27 @@ class Footprint:
         """Bytes a point of a run of `points` points."""
         return -(-(self.live + self.COPIES * self.largest) // points)
 
+    def units(self, points: int) -> int:
+        """Units of the largest layer, from a run of `points` points."""
+        return -(-self._most // points)
 
+
+INDEXED = 1 << 31  # numbers of a tensor that every library's indices reach
 CACHED = 64 << 20  # bytes of a batch, a thread, beyond which a CPU gets slower
+
+
+def memory_for(budget: int, each: int, units: int, device: torch.device) -> int:
+    """Bytes that a batch may take.
+
+    budget  bytes of the host; a CUDA device gives half of what it has free instead, as far as indices reach
+    each    bytes a point
+    units   of the largest layer
+    device  where the batch runs
+    """
+    if device.type != "cuda":
+        return budget
+    free, _ = torch.cuda.mem_get_info(device)
+    return min(free // 2, (INDEXED - 1) // max(1, units) * each)
 
 
 def points_within(budget: int, each: int, least: int, what: str, device: torch.device) -> int:

@@ -1,6 +1,6 @@
 """Maps by anchored evaluation: dense and smooth networks at low-precision speed with float32 accuracy."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -11,12 +11,13 @@ from polykern.anchored.points import Anchored
 from polykern.arithmetic import Arithmetic, ieee
 from polykern.block import Block, BlockMaps, blank, paste
 from polykern.carrier import NotCarried
-from polykern.counting import Counts, Footprint, has_classes, placed, points_within
+from polykern.counting import Counts, Footprint, has_classes, memory_for, placed, points_within
 from polykern.errors import CorruptError, UsageError
 from polykern.plane import Grid
 from polykern.tail import Meeting, Tail
 
 MEMORY = 2 << 30
+WIDER = 8  # parts of a batch that is done again: differences in float32 and their copies take more room
 
 Job = tuple[int, Block]  # number of the block it belongs to, tile
 
@@ -35,9 +36,12 @@ class AnchoredEngine:
                    CUDA, "float32" elsewhere
     tile           pixels of a tile's side
     device         where it runs
-    memory_budget  bytes that the activations of a batch may take; how many a point takes is measured on four
-                   points at the first call (`polykern.counting.Footprint`)
+    memory_budget  bytes of the host that the activations of a batch may take; on CUDA half of the device's free
+                   memory is taken instead. How many a point takes is measured on four points at the first call
+                   (`polykern.counting.Footprint`)
     classes        also compute the argmax of the output; None: when it is a vector
+    narrow         keep differences in float16 between operators (`polykern.anchored.narrow`); None: in "float16"
+                   on CUDA. Elsewhere it gives the same roundings, slowly
     """
 
     name = "anchored"
@@ -52,13 +56,14 @@ class AnchoredEngine:
         device: torch.device | str = "cpu",
         memory_budget: int = MEMORY,
         classes: bool | None = None,
+        narrow: bool | None = None,
     ) -> None:
         if tile < 1:
             raise UsageError(f"a tile has at least one pixel a side, got {tile}")
         self._device, self._budget, self.tile = torch.device(device), memory_budget, tile
         self.tail = placed(tail, torch.float64, device)
         chosen = arithmetic or ("float16" if self._device.type == "cuda" else "float32")
-        narrow = chosen == "float16" and self._device.type == "cuda"
+        narrow = chosen == "float16" and self._device.type == "cuda" if narrow is None else narrow
         self.arithmetic = Arithmetic(chosen, self.tail.model, narrow=narrow)
         self.dtype = f"{chosen} differences about float64 anchors"
         self.classes = has_classes(tail) if classes is None else classes
@@ -71,33 +76,50 @@ class AnchoredEngine:
         jobs = [(k, tile) for k, block in enumerate(blocks) for tile in _cut(block, self.tile)]
         size = self.batch(grid)
         self._measure(grid)
+        begun: list[tuple[list[Job], Callable[[], list[BlockMaps]]]] = []
         for first in range(0, len(jobs), size):
             batch = jobs[first : first + size]
-            for (k, tile), done in zip(batch, self._run(grid, [t for _, t in batch], self.tile), strict=True):
-                paste(done, tile, blocks[k], maps[k])
+            begun.append((batch, self._begin(grid, [t for _, t in batch], self.tile)))
+            if len(begun) == 2:  # a device computes one batch while the one before it is put away
+                _put_away(*begun.pop(0), blocks, maps)
+        for batch, collect in begun:
+            _put_away(batch, collect, blocks, maps)
         return maps
 
     def batch(self, grid: Grid) -> int:
         """Tiles that run together."""
         if self._each is None:
             seen = Footprint()
-            self._run(grid, [Block(0, 0, 1, 1)], 1, seen)
+            self._begin(grid, [Block(0, 0, 1, 1)], 1, seen)()
             self._each = seen.bytes(4)
+            self._budget = memory_for(self._budget, self._each, seen.units(4), self._device)
         points = (self.tile + 1) ** 2
         what = f"a tile of {self.tile} pixels"
         return points_within(self._budget, self._each, points, what, self._device) // points
 
-    def _run(self, grid: Grid, tiles: Sequence[Block], side: int, seen: Footprint | None = None) -> list[BlockMaps]:
-        try:
-            return self._pass(self.arithmetic, grid, tiles, side, seen)
-        except CorruptError:
-            if self.arithmetic.units is None:
-                raise
-        return self._pass(Arithmetic(self.arithmetic.name, self.tail.model), grid, tiles, side, seen)
+    def _begin(
+        self, grid: Grid, tiles: Sequence[Block], side: int, seen: Footprint | None = None
+    ) -> Callable[[], list[BlockMaps]]:
+        """Begin the maps of tiles and give what collects them; narrow differences that overflow are done again."""
+
+        def collect() -> list[BlockMaps]:
+            try:
+                return self._pass(self.arithmetic, grid, tiles, side, seen)() if begun is None else begun()
+            except CorruptError:
+                if self.arithmetic.units is None:
+                    raise
+            steady = Arithmetic(self.arithmetic.name, self.tail.model)
+            few = -(-len(tiles) // WIDER)
+            parts = [tiles[k : k + few] for k in range(0, len(tiles), few)]
+            return [done for part in parts for done in self._pass(steady, grid, part, side, seen)()]
+
+        waits = self._device.type == "cuda"  # elsewhere everything is done when it is asked for
+        begun = self._pass(self.arithmetic, grid, tiles, side, seen) if waits else None
+        return collect
 
     def _pass(
         self, arithmetic: Arithmetic, grid: Grid, tiles: Sequence[Block], side: int, seen: Footprint | None
-    ) -> list[BlockMaps]:
+    ) -> Callable[[], list[BlockMaps]]:
         points = self._points(arithmetic, grid, tiles, side)
         counts = Counts(self.tail.layout, len(tiles), side + 1, side + 1, self._device)
         if arithmetic.units is not None:
@@ -117,18 +139,19 @@ class AnchoredEngine:
                 f"anchored evaluation cannot follow this network: {reason}", fix="--engine float32 follows any"
             ) from reason
         if not self.classes:
-            return counts.maps(None)
+            return counts.sent(None)
         scores = out.full() if isinstance(out, Anchored) else out.expand(len(points), -1)
         if arithmetic.units is not None:
             counts.require_finite(scores)
-        return counts.maps(scores.argmax(1))
+        return counts.sent(scores.argmax(1))
 
     def _measure(self, grid: Grid) -> None:
         """Let one tile in the middle of the grid find the units of narrow differences."""
         units = self.arithmetic.units
         if units is not None and self._measured is not grid:
             units.forget()
-            self._run(grid, [Block(grid.resolution // 2, grid.resolution // 2, self.tile, self.tile)], self.tile)
+            middle = Block(grid.resolution // 2, grid.resolution // 2, self.tile, self.tile)
+            self._begin(grid, [middle], self.tile)()
             self._measured = grid
 
     def _points(self, arithmetic: Arithmetic, grid: Grid, tiles: Sequence[Block], side: int) -> Anchored:
@@ -191,6 +214,14 @@ def _at(activation: Activation, slopes: Sequence[float], z: Tensor) -> Tensor:
             value += slopes[k] * (kink - kinks[k - 1])
         out = torch.where(z > kink, value + slope * (z - kink), out)
     return out
+
+
+def _put_away(
+    batch: Sequence[Job], collect: Callable[[], list[BlockMaps]], blocks: Sequence[Block], maps: Sequence[BlockMaps]
+) -> None:
+    """Paste the maps of a batch of tiles into those of their blocks."""
+    for (k, tile), done in zip(batch, collect(), strict=True):
+        paste(done, tile, blocks[k], maps[k])
 
 
 def _cut(block: Block, side: int) -> Iterator[Block]:

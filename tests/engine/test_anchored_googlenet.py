@@ -85,9 +85,10 @@ def anchored(case: Case, place: tuple[int, int], arithmetic: Arithmetic) -> tupl
     return ours, torch.cat([true[: TILE + 1], true[TILE:]])
 
 
-def test_float16_about_anchors_maps_googlenet_as_float64_does(case: Case) -> None:
+@pytest.mark.parametrize("narrow", [False, True], ids=["float32 between", "float16 between"])
+def test_float16_about_anchors_maps_googlenet_as_float64_does(case: Case, narrow: bool) -> None:
     assert case.tail.layout.bits == 112_112
-    engine = AnchoredEngine(case.tail, arithmetic="float16", tile=TILE, memory_budget=1 << 30)
+    engine = AnchoredEngine(case.tail, arithmetic="float16", tile=TILE, memory_budget=1 << 30, narrow=narrow)
     maps = engine.blocks(case.grid, [Block(r, c, TILE, 2 * TILE) for r, c in PLACES])
     true = torch.stack([steps(t).double().mean() for t in case.truth])
     ours = torch.tensor([float(m.right[:, ROW].sum(0).mean()) for m in maps])

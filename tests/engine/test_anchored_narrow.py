@@ -1,0 +1,146 @@
+"""Differences that stay float16 between operators: the maps of float64, measured units, overflows done again."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from polykern.anchored import Anchored, AnchoredEngine, met
+from polykern.arithmetic import Arithmetic
+from polykern.block import Block
+from polykern.counting import Counts, memory_for
+from polykern.dense import DenseEngine
+from polykern.errors import CorruptError, UsageError
+from polykern.tail import Meeting, Tail
+from tests.engine.test_anchored import GROUPS, SIDE, mlp, points, window
+
+
+class Inception(nn.Module):
+    """Branches, a max-pool of what comes in, BatchNorm, channels joined, a mean over the image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Linear(3, 4 * 5 * 5)
+        self.one, self.three, self.pooled = nn.Conv2d(4, 6, 1), nn.Conv2d(4, 5, 3, padding=1), nn.Conv2d(4, 3, 1)
+        self.norm, self.last, self.head = nn.BatchNorm2d(5), nn.Conv2d(14, 8, 1, bias=False), nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x).view(-1, 4, 5, 5)
+        branches = [F.relu(self.one(x)), F.relu(self.norm(self.three(x))), F.relu6(self.pooled(pool(x)))]
+        x = F.leaky_relu(self.last(pool(torch.cat(branches, 1))), 0.1)
+        out: Tensor = self.head(x.mean((2, 3)))
+        return out
+
+
+def pool(x: Tensor) -> Tensor:
+    """Its largest neighbour."""
+    return F.max_pool2d(x, 3, 1, 1)
+
+
+def inception(seed: int = 0) -> Tail:
+    """Random weights, random statistics."""
+    torch.manual_seed(seed)
+    model = Inception().eval().requires_grad_(False)
+    model.norm.running_mean = torch.randn(5)
+    model.norm.running_var = torch.rand(5) + 0.5
+    return Tail(model, torch.zeros(1, 3))
+
+
+@pytest.mark.parametrize("make", [inception, mlp])
+def test_differences_in_float16_between_operators(make: Callable[[], Tail]) -> None:
+    tail, grid, block = make(), window(), [Block(4, 4, 16, 32)]
+    true = DenseEngine(tail, torch.float64).blocks(grid, block)[0]
+    ours = AnchoredEngine(tail, arithmetic="float16", narrow=True).blocks(grid, block)[0]
+    differs = (ours.digest != true.digest).any(2)
+    assert (true.margin[differs] < 2e-3).all()
+    assert true.right.sum() > 0
+    assert abs(int(ours.right.sum()) - int(true.right.sum())) <= max(2, 0.02 * true.right.sum())
+    assert ours.classes is not None
+    assert true.classes is not None
+    assert (ours.classes == true.classes).mean() > 0.99
+
+
+def test_images_stay_narrow_and_channels_last() -> None:
+    """No operator of the branches falls back to float32: what is met is float16, and so is what goes on."""
+    tail = inception().to(torch.float64)
+    x = points((3,), 0)
+    x.arithmetic = Arithmetic("float16", tail.model, narrow=True)
+    held: list[Anchored] = []
+
+    def reach(meeting: Meeting) -> Any:
+        out = met(meeting, Counts(tail.layout, GROUPS, SIDE, SIDE))
+        held.extend(v for v in (meeting.z, out) if isinstance(v, Anchored))
+        return out
+
+    tail.run(x, reach)
+    assert len(held) == 8
+    assert all(v._narrow is not None and v._delta is None for v in held)
+    assert all(v.held.flatten(0, 1).is_contiguous(memory_format=torch.channels_last) for v in held[1::2])
+    assert len(x.arithmetic._casts) == 3  # behind the axes: the pool's branch, the last layer, the head
+
+
+def test_units_are_measured_once_and_forgotten_with_the_grid() -> None:
+    engine = AnchoredEngine(inception(), arithmetic="float16", narrow=True, tile=4)
+    units = engine.arithmetic.units
+    assert units is not None
+    found = []
+    for size in (2.0, 2.0e-3):
+        grid = window(size)
+        engine.blocks(grid, [Block(0, 0, 4, 4)])
+        first = list(units._found)
+        engine.blocks(grid, [Block(20, 20, 8, 8)])
+        assert units._found == first
+        found.append(first)
+    assert all(small < large for large, small in zip(*found, strict=True))
+
+
+def test_what_overflows_is_done_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Units that are far too small: every batch leaves the range, and its maps are those of the steady way."""
+    tail, grid, block = inception(), window(), [Block(4, 4, 16, 16)]
+    steady = AnchoredEngine(tail, arithmetic="float16", narrow=False).blocks(grid, block)[0]
+    engine = AnchoredEngine(tail, arithmetic="float16", narrow=True)
+    units = engine.arithmetic.units
+    assert units is not None
+    monkeypatch.setattr(units, "next", lambda largest: 2.0**-40)
+    ours = engine.blocks(grid, block)[0]
+    assert np.array_equal(ours.digest, steady.digest)
+    assert np.array_equal(ours.right, steady.right)
+
+
+def test_nan_is_no_overflow() -> None:
+    last = nn.Linear(4, 4)
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), last, nn.ReLU()).eval().requires_grad_(False)
+    tail = Tail(model, torch.zeros(1, 3))
+    last.weight[0, 0] = torch.nan
+    with pytest.raises(CorruptError, match="pre-activations of 3 are NaN"):
+        AnchoredEngine(tail, arithmetic="float16", narrow=True).blocks(window(), [Block(0, 0, 4, 4)])
+
+
+def test_only_float16_is_narrow() -> None:
+    with pytest.raises(UsageError, match="differences in float32 are not narrow"):
+        AnchoredEngine(mlp(), arithmetic="float32", narrow=True)
+
+
+def test_a_device_gives_half_of_what_it_has_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (100 << 30, 140 << 30))
+    cuda = torch.device("cuda")
+    assert memory_for(1 << 30, 1 << 20, 1 << 10, torch.device("cpu")) == 1 << 30
+    assert memory_for(1 << 30, 1 << 20, 1 << 10, cuda) == 50 << 30
+    assert memory_for(1 << 30, 1 << 20, 1 << 20, cuda) == 2047 << 20  # no tensor of 2**31 numbers
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("make", [inception, mlp])
+def test_the_device_rounds_as_the_cpu_does(make: Callable[[], Tail]) -> None:
+    """Sums of products differ in their order alone."""
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    tail, grid, block = make(), window(), [Block(4, 4, 16, 32)]
+    true = DenseEngine(tail, torch.float64).blocks(grid, block)[0]
+    ours = AnchoredEngine(tail, arithmetic="float16", device="cuda").blocks(grid, block)[0]
+    differs = (ours.digest != true.digest).any(2)
+    assert (true.margin[differs] < 2e-3).all()
