@@ -57,10 +57,9 @@ def b1_foreign_kernel(
     count = shared_ones(a_ptr, b_ptr, line, lane, N, M, STEPS)
     n = line * ROWS + gl.arange(0, ROWS, layout=gl.SliceLayout(1, TILE))
     m = lane * COLUMNS + gl.arange(0, COLUMNS, layout=gl.SliceLayout(0, TILE))
-    if (low <= last) & (first <= high):
-        own = gl.load(a_component_ptr + n, mask=n < N, other=-1)
-        others = gl.load(b_component_ptr + m, mask=m < M, other=-1)
-        count = gl.where(own[:, None] == others[None, :], -LONGEST, count)
+    own = gl.load(a_component_ptr + n, mask=n < N, other=-1)
+    others = gl.load(b_component_ptr + m, mask=m < M, other=-1)
+    count = gl.where(own[:, None] == others[None, :], -LONGEST, count)
     a_ones = gl.load(a_ones_ptr + n, mask=n < N, other=0)
     b_ones = gl.load(b_ones_ptr + m, mask=m < M, other=NONE)
     cores = gl.load(b_core_ptr + m, mask=m < M, other=0)
