@@ -190,7 +190,7 @@ def test_needs_tensor_cores_of_one_bit(
 def test_the_first_choice_steps_back_and_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     a = torch.zeros((2, 3), dtype=torch.int32)
     ways = [impl.name for impl in hamming.IMPLS["pairwise"]]
-    assert ways == ["b1", "triton", "cpu", "reference"]
+    assert ways == ["b1", "dot", "triton", "cpu", "reference"]
     monkeypatch.setattr(device, "b1_objection", lambda *args, metric="hamming": "its self-test failed")
     assert torch.equal(hamming.pairwise(a, a), torch.zeros((2, 2), dtype=torch.int32))
     with pytest.raises(BackendError, match=r"b1: its self-test failed$"):
