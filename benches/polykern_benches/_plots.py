@@ -244,9 +244,14 @@ def _legend(figure: Any, styles: dict[str, tuple[str, str]]) -> None:
 
 
 def _spelled(axis: Any) -> None:
-    """Ticks as numbers with a prefix."""
+    """Ticks as numbers with a prefix; those between powers of ten where there is room for them."""
+
+    def minor(x: float, _: int) -> str:
+        low, high = axis.get_view_interval()
+        return _rate(x).strip() if high < 1e3 * low and _leading(x) in (2, 5) else ""
+
     axis.set_major_formatter(lambda x, _: _rate(x).strip())
-    axis.set_minor_formatter(lambda x, _: _rate(x).strip() if _leading(x) in (2, 5) else "")
+    axis.set_minor_formatter(minor)
 
 
 def _leading(x: float) -> int:
