@@ -86,10 +86,12 @@ def command(
         talk.say(f"the budget ran out: {found.about['covered']:.1%} of the window is done", "warning")
     written = found.save(out, overwrite=overwrite)
     if figures:
+        from polykern.report.partitions import draw
+
         talk.say("drawing", "debug")
-        written.append(found.plot(out / "partition.png"))
+        written.append(draw(found, out / "partition.png"))
         if len(found) <= SMALL:
-            written.append(found.plot(out / "partition.svg"))
+            written.append(draw(found, out / "partition.svg"))
     _say(talk, found, out, written)
 
 

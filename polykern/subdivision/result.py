@@ -1,5 +1,6 @@
 """A finished partition: its faces, their sides, and what can be read off them."""
 
+import io
 import json
 from dataclasses import dataclass
 from functools import cached_property
@@ -133,17 +134,8 @@ class Partition:
         put(root / ABOUT, [json.dumps(self.summary(), indent=1).encode() + b"\n"])
         return [*written, root / ABOUT]
 
-    def plot(self, path: Path | str) -> Path:
-        """Draw the faces and their sides by layer, as .png or .svg."""
-        from importlib import import_module
-
-        draw = import_module("polykern.report.partitions").draw
-        return draw(self, Path(path))  # type: ignore[no-any-return]
-
 
 def _npy(array: NDArray[Any]) -> bytes:
-    import io
-
     held = io.BytesIO()
     np.save(held, array, allow_pickle=False)
     return held.getvalue()

@@ -18,6 +18,7 @@ from polykern.dense import DenseEngine
 from polykern.errors import UsageError
 from polykern.heat import prepare
 from polykern.plane import Window
+from polykern.report.partitions import draw
 from polykern.subdivision import Partition, partition
 from polykern_kernels import digest
 from tests.worlds import random_lines, random_network
@@ -260,7 +261,7 @@ def _length(ends: NDArray[np.float64]) -> float:
 def test_hostile_names_stay_text(tmp_path: Path) -> None:
     found = cut(he([2, 6, 1]))
     found.about["model"]["name"] = "<script>alert(1)</script>"
-    text = found.plot(tmp_path / "a.svg").read_text()
+    text = draw(found, tmp_path / "a.svg").read_text()
     assert "<script" not in text
     with pytest.raises(UsageError, match=r"end the name with \.png or \.svg"):
-        found.plot(tmp_path / "a.gif")
+        draw(found, tmp_path / "a.gif")

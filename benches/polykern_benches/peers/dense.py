@@ -7,7 +7,7 @@ noise: a tenth too many boundaries, or several times as many.
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -54,13 +54,13 @@ def peers(device: str) -> tuple[Impl, ...]:
     return plain, Impl("torch TF32", partial(_pass, _rounded), lambda *args: None)
 
 
-def _pass(arithmetic: Callable[[], object], recipe: Recipe, device: str) -> Worth:
+def _pass(arithmetic: Callable[[], AbstractContextManager[None]], recipe: Recipe, device: str) -> Worth:
     points = _square(recipe)
     plain, true = (placed(recipe.tail, dtype, device) for dtype in (torch.float32, torch.float64))
     given = points.to(device, torch.float32)
     wait = torch.cuda.synchronize if device.startswith("cuda") else _nothing
     times = []
-    with torch.no_grad(), arithmetic():  # type: ignore[attr-defined]
+    with torch.no_grad(), arithmetic():
         got = codes_of(plain, given, batch=len(given)).words
         for _ in range(REPETITIONS):
             wait()
