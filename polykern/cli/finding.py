@@ -1,0 +1,28 @@
+"""What the commands of experiments share: options, the folder they write, how they say what they found."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from polykern.cli import options
+from polykern.cli.talk import Talk
+
+if TYPE_CHECKING:
+    from polykern.findings import Findings
+
+RESULT = "polykern-findings/1"
+
+Out = Annotated[Path, options.option("--out", env="OUT", metavar="DIR", help="Folder of the result.")]
+Overwrite = Annotated[bool, options.option("--overwrite", metavar="", help="Replace what DIR holds.")]
+
+
+def tell(
+    talk: Talk, found: "Findings", out: Path, rows: list[tuple[str, ...]], *, overwrite: bool, figures: bool
+) -> None:
+    """Write the folder of the findings and put the result on stdout.
+
+    rows  the headline numbers, as a person reads them; the folder and its files are added
+    """
+    talk.say("writing", "debug")
+    files = [p.name for p in found.save(out, overwrite=overwrite, pictures=figures)]
+    whole: dict[str, Any] = {"schema": RESULT, "folder": str(out), "files": files, "found": found.summary()}
+    talk.result([*rows, ("folder", str(out)), ("files", " ".join(files))], whole)
