@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from polykern.models import load as load
     from polykern.plane import Plane as Plane
     from polykern.plane import Window as Window
+    from polykern.soft import SoftCodes as SoftCodes
+    from polykern.soft import soft_codes as soft_codes
     from polykern.store import Store as Store
     from polykern.subdivision import Partition as Partition
     from polykern.subdivision import partition as partition
@@ -59,6 +61,7 @@ _PLACES = {
     "Layout": "polykern.layout",
     "Partition": "polykern.subdivision",
     "Plane": "polykern.plane",
+    "SoftCodes": "polykern.soft",
     "Store": "polykern.store",
     "Subject": "polykern.models",
     "Tail": "polykern.tail",
@@ -76,6 +79,7 @@ _PLACES = {
     "load": "polykern.models",
     "partition": "polykern.subdivision",
     "sampled_crossings": "polykern.lines",
+    "soft_codes": "polykern.soft",
     "space_folding": "polykern.lines",
     "spline_features": "polykern.affine",
     "trace": "polykern.tracing",
@@ -91,6 +95,7 @@ __all__ = [
     "Layout",
     "Partition",
     "Plane",
+    "SoftCodes",
     "Store",
     "Subject",
     "Tail",
@@ -110,6 +115,7 @@ __all__ = [
     "load",
     "partition",
     "sampled_crossings",
+    "soft_codes",
     "space_folding",
     "spline_features",
     "trace",
