@@ -28,6 +28,12 @@ if TYPE_CHECKING:
     from polykern.clustering.estimator import HDBSCAN as HDBSCAN
     from polykern.clustering.result import Clusters as Clusters
     from polykern.codes import Codes as Codes
+    from polykern.factors import Dictionary as Dictionary
+    from polykern.factors import Directions as Directions
+    from polykern.factors import concept_bits as concept_bits
+    from polykern.factors import dictionary as dictionary
+    from polykern.factors import directions as directions
+    from polykern.factors import steer as steer
     from polykern.heat import heatmap as heatmap
     from polykern.layout import Layout as Layout
     from polykern.lines import Crossings as Crossings
@@ -53,6 +59,8 @@ __version__ = "0.1.0"
 _PLACES = {
     "AffineMap": "polykern.affine",
     "Boundaries": "polykern.affine",
+    "Dictionary": "polykern.factors",
+    "Directions": "polykern.factors",
     "HDBSCAN": "polykern.clustering.estimator",
     "Clusters": "polykern.clustering.result",
     "Codes": "polykern.codes",
@@ -71,8 +79,11 @@ _PLACES = {
     "boundary_distances": "polykern.affine",
     "capture": "polykern.capturing",
     "cluster": "polykern.clustering.compute",
+    "concept_bits": "polykern.factors",
     "crossings": "polykern.lines",
     "crossings_of_lines": "polykern.lines",
+    "dictionary": "polykern.factors",
+    "directions": "polykern.factors",
     "frobenius": "polykern.affine",
     "hamming_against_maps": "polykern.affine",
     "heatmap": "polykern.heat",
@@ -82,6 +93,7 @@ _PLACES = {
     "soft_codes": "polykern.soft",
     "space_folding": "polykern.lines",
     "spline_features": "polykern.affine",
+    "steer": "polykern.factors",
     "trace": "polykern.tracing",
 }
 __all__ = [
@@ -91,6 +103,8 @@ __all__ = [
     "Clusters",
     "Codes",
     "Crossings",
+    "Dictionary",
+    "Directions",
     "HeatMap",
     "Layout",
     "Partition",
@@ -106,8 +120,11 @@ __all__ = [
     "boundary_distances",
     "capture",
     "cluster",
+    "concept_bits",
     "crossings",
     "crossings_of_lines",
+    "dictionary",
+    "directions",
     "errors",
     "frobenius",
     "hamming_against_maps",
@@ -118,6 +135,7 @@ __all__ = [
     "soft_codes",
     "space_folding",
     "spline_features",
+    "steer",
     "trace",
 ]
 
