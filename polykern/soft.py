@@ -14,8 +14,9 @@ eta -> infinity is the hard code, bit by bit. Between two soft codes p and q lie
     expected Hamming   sum p (1 - q) + q (1 - p)      of two codes drawn independently
     total variation    sum |p - q|                    the least expected Hamming distance of any joint draw
 
-which are equal exactly when both codes are hard. A *thermometer* of k levels writes every q as k bits, q > (j + 1/2) / k:
-its Hamming distance over k is the total variation within 1/k a unit, and every kernel of packed codes serves it.
+which are equal exactly when both codes are hard. A *thermometer* of k levels writes every q as k bits,
+q > (j + 1/2) / k: its Hamming distance over k is the total variation within 1/k a unit, and every kernel of packed
+codes serves it.
 Black et al. 2022, "Interpreting Neural Networks through the Polytope Lens", appendix C; Balestriero, Baraniuk 2018,
 "From Hard to Soft: Understanding Deep Network Nonlinearities via Vector Quantization and Statistical Inference".
 """
@@ -182,8 +183,8 @@ def probabilities(activation: Activation, z: Tensor, *, eta: float = 1.0) -> Ten
 def thresholds(activation: Activation, at: float, levels: int, eta: float = 1.0) -> tuple[float, ...]:
     """The pre-activations t + q^-1((j + 1/2) / levels) / eta, j = 0 ... levels - 1, around a threshold t.
 
-    So pre-activation > threshold says q > level, up to the rounding of q in float64. What belongs to q(0) is t itself,
-    as for the bit of a hard code.
+    So pre-activation > threshold says q > level, up to the rounding of q in float64. What belongs to q(0) is t
+    itself, as for the bit of a hard code.
     """
     if math.isinf(eta):
         return (at,) * levels

@@ -53,7 +53,7 @@ Dictionaries = Annotated[
 Tau = Annotated[
     list[float] | None,
     options.option("--tau", panel=options.HOW, metavar="T",
-                   help="Steer by the bits whose frequencies differ by more, 0 to 1; repeatable. Default: 0.3, 0.5, 0.7."),
+                   help="Steer by bits whose frequencies differ by more; repeatable. Default: 0.3, 0.5, 0.7."),
 ]  # fmt: skip
 Steering = Annotated[
     bool, options.option("--steering/--no-steering", panel=options.HOW, metavar="",
@@ -126,7 +126,7 @@ def command(
 
 def _rows(found: "Directions") -> list[tuple[str, ...]]:
     noise = (found.labels < 0).mean()
-    rows = [
+    rows: list[tuple[str, ...]] = [
         ("layer", f"{found.about['settings']['layer']}, {len(found.labels):,} rows of {found.units:,} units"),
         ("clusters", f"{found.labels.max() + 1}, {noise:.1%} noise"),
     ]

@@ -61,9 +61,8 @@ def sparse(bits: Reals, features: int, *, active: int, steps: int = STEPS, seed:
     mean = x.mean(0)
     x = x - mean
     with reproducible(seed):
-        decoder = torch.nn.functional.normalize(
-            x[torch.randint(len(x), (features,))] + 0.1 * torch.randn(features, x.shape[1])
-        )
+        some = x[torch.randint(len(x), (features,))]
+        decoder = torch.nn.functional.normalize(some + 0.1 * torch.randn(some.shape))
         encoder, bias = decoder.clone().requires_grad_(), torch.zeros(features, requires_grad=True)
         decoder = decoder.requires_grad_()
         optimiser = torch.optim.Adam([encoder, bias, decoder], RATE)

@@ -3,9 +3,9 @@
     C ~ 1[Z B > 1/2],    Z (n, features) and B (features, bits) of 0 and 1,  least number of wrong bits
 
 Each column of Z and each row of B has a best value that is known exactly while all others stay: the bits that it
-alone would cover, ones against zeros. Taking them in turn never makes an error more (Miettinen, Vreeken 2014, review
-what is known of the problem; it is NP-hard, so where the turns end is a local optimum). NMF of the same bits gives
-the start.
+alone would cover, ones against zeros. Taking them in turn never makes an error more; the problem is NP-hard, so
+where the turns end is a local optimum (Miettinen et al. 2008, "The Discrete Basis Problem"). NMF of the same bits
+gives the start.
 """
 
 from dataclasses import dataclass

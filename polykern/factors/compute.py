@@ -22,6 +22,7 @@ from polykern_kernels import pack
 Progress = Callable[[str, int, int], None]  # stage, done, total
 FAMILIES = ("nmf", "pca", "neurons", "random")
 COMPONENTS, SHARE_OF_UNITS = 64, 4  # as many components, but no more than a quarter of the units
+_Basis = tuple[NDArray[np.float64], NDArray[np.float64], dict[str, Any]]  # directions, mean, what is told
 STRONG = 0.1  # share of rows on which a direction's values are cut into intervals
 REPEATS = 20  # of the baselines of one direction's intervals
 HELD_OUT = 5  # every fifth example is held out from dictionaries
@@ -75,12 +76,12 @@ def directions(
     found = rows_of(subject, layer, most=rows, seed=seed, progress=progress)
     units = found.z.shape[1]
     number = min(COMPONENTS, max(1, units // SHARE_OF_UNITS)) if components is None else components
-    bases = {}
+    bases: dict[str, _Basis] = {}
     for name in families:
         progress("directions", len(bases), len(families))
         bases[name] = _basis(name, found.values, number, seed=seed, device=device, backend=backend)
     labels = _clusters(found, min_cluster_size)
-    made = []
+    made: list[Family] = []
     for name, (vectors, mean, told) in bases.items():
         progress("families", len(made), len(families))
         made.append(_family(name, vectors, mean, told, found, labels, top, permutations, seed))
@@ -99,7 +100,7 @@ def directions(
 
 def _basis(
     name: str, values: NDArray[np.float64], number: int, *, seed: int, device: str, backend: str | None
-) -> tuple[NDArray[np.float64], NDArray[np.float64], dict[str, Any]]:
+) -> _Basis:
     """Directions (k, units), what is taken from the rows before cosines, and what is to be told of them."""
     units, total = values.shape[1], float((values**2).sum())
     if name == "nmf":
@@ -138,7 +139,8 @@ def _family(
     for k, vector in enumerate(vectors):
         along = values @ vector / max(float(np.linalg.norm(vector)), 1e-300)
         strong = projections.strongest(along, STRONG)
-        if (labels[strong] >= 0).any():
+        strong = strong[labels[strong] >= 0]
+        if len(strong) > 1:
             classes = None if found.classes is None else found.classes[strong]
             lines.append(
                 (k, projections.compare(along[strong], labels[strong], classes, repeats=REPEATS, seed=seed))

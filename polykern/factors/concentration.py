@@ -54,11 +54,14 @@ class Concentration:
 
 def cosines(rows: Reals, directions: Reals) -> Reals:
     """float64 (n, k): of rows (n, units) and directions (k, units); 0 where either is the zero vector."""
-    lengths = [np.linalg.norm(a, axis=1, keepdims=True) for a in (rows, directions)]
-    x, h = (
-        np.divide(a, r, out=np.zeros_like(a), where=r > 0) for a, r in zip((rows, directions), lengths, strict=True)
-    )
-    found: Reals = x @ h.T
+    found: Reals = unit(rows) @ unit(directions).T
+    return found
+
+
+def unit(vectors: Reals) -> Reals:
+    """float64 (k, units): of length 1; the zero vector stays."""
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    found: Reals = np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0)
     return found
 
 
@@ -121,12 +124,13 @@ def boundaries_crossed(z: Reals, directions: Reals, thresholds: tuple[float, ...
     z           float64 (n, units)   pre-activations
     directions  float64 (k, units)
 
-    The line is mean + t h / |h|, t from the least to the greatest projection of a row. A unit's pre-activation is affine
-    in t, so it crosses each of its thresholds at most once, and the ends tell: exact in float64.
+    The line is mean + t h / |h|, t from the least to the greatest projection of a row. A unit's pre-activation is
+    affine in t, so it crosses each of its thresholds at most once, and the ends tell: exact in float64.
     """
-    mean = z.mean(0)
-    length = np.linalg.norm(directions, axis=1, keepdims=True)
-    unit = np.divide(directions, length, out=np.zeros_like(directions), where=length > 0)
-    t = (z - mean) @ unit.T  # (n, k)
-    ends = [mean + end[:, None] * unit for end in (t.min(0), t.max(0))]
-    return sum(((ends[0] > at) != (ends[1] > at)).sum(1) for at in thresholds)  # type: ignore[return-value]
+    mean, h = z.mean(0), unit(directions)
+    t = (z - mean) @ h.T  # (n, k)
+    ends = [mean + end[:, None] * h for end in (t.min(0), t.max(0))]
+    count = np.zeros(len(h), np.int64)
+    for at in thresholds:
+        count += ((ends[0] > at) != (ends[1] > at)).sum(1)
+    return count

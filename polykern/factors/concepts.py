@@ -1,12 +1,13 @@
-"""What mask steering does to a classifier: the logit of a class under the mask of that class, beside random masks."""
+"""What mask steering does to a classifier: the logit of a class under its mask, beside random masks."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from polykern import statistics
 from polykern.factors.steering import Mask, concept_bits, steer
@@ -62,49 +63,65 @@ def steered(
     seed     of the halves and the random masks
     returns  None where the subject has no targets, no classes, or no class whose mask holds a bit
 
-    Frequencies are those of one half of the examples, effects of the other. A random mask forces as many bits of the
-    same layers to the same values in another order.
+    Frequencies are those of one half of the examples, effects of the other. A random mask forces as many bits of
+    the same layers to the same values in another order.
     """
     targets, tail = subject.examples.targets, Tail(subject.model, subject.sample, select=layer)
     if targets is None or subject.classes is None or tail.output_shape != (len(subject.classes),):
         return None
     inputs = torch.stack([subject.examples.at(k).input for k in range(len(subject.examples))])
-    target = np.asarray(targets)
-    order = np.random.default_rng(seed).permutation(len(target))
-    first, second = order[: len(order) // 2], order[len(order) // 2 :]
-    codes = codes_of(tail, inputs)
+    order = np.random.default_rng(seed).permutation(len(targets))
+    first, second = (torch.from_numpy(half) for half in np.array_split(order, 2))
+    codes, target = codes_of(tail, inputs), np.asarray(targets)
     points = inputs[second]
-    plain = steer(
-        tail, points, Mask(tail.layout, torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.bool))
-    )
-    own = steer(tail, points, Mask.own(codes[torch.from_numpy(second)]))
-    rows, differences = [], np.full((len(second), len(subject.classes)), np.nan)
+    plain = steer(tail, points, Mask.none(tail.layout))
+    own = steer(tail, points, Mask.own(codes[second]))
+    rows: list[_Row] = []
+    beyond = np.full((len(second), len(subject.classes)), np.nan)  # change of a logit less that of random masks
     for c, name in enumerate(subject.classes):
         progress("masks", c, len(subject.classes))
-        concept = target[first] == c
-        if not 0 < concept.sum() < len(first):
+        concept, others = target[first] == c, np.flatnonzero(target[second] != c)
+        if not 0 < concept.sum() < len(first) or not len(others):
             continue
-        mask = concept_bits(codes[torch.from_numpy(first)], concept, tau=tau)
-        others = torch.from_numpy(np.flatnonzero(target[second] != c))
-        if not len(mask) or not len(others):
-            continue
-        changes = [_change(tail, points[others], m, plain[others], c) for m in
-                   (mask, *(mask.shuffled(1000 * seed + REPEATS * c + k) for k in range(REPEATS)))]  # fmt: skip
-        logit, turned = (np.stack(part) for part in zip(*changes, strict=True))  # (1 + REPEATS, others) each
-        differences[others.numpy(), c] = logit[0] - logit[1:].mean(0)
-        rows.append((name, len(mask), logit[0].mean(), turned[0].mean(), logit[1:].mean(), turned[1:].mean()))
+        mask = concept_bits(codes[first], concept, tau=tau)
+        if len(mask):
+            row, beyond[others, c] = _row(name, tail, points[others], plain[others], mask, c, seed)
+            rows.append(row)
     if not rows:
         return None
-    names, bits, *reals = zip(*rows, strict=True)
-    known = ~np.isnan(differences).all(1)
-    effect = statistics.mean(np.nanmean(differences[known], 1), seed=seed)
-    return Steered(
-        tuple(names), np.array(bits), *(np.array(r) for r in reals), effect, torch.equal(plain, own), tau
+    known = ~np.isnan(beyond).all(1)
+    effect = statistics.mean(np.nanmean(beyond[known], 1), seed=seed)
+    bits, change, turned, random, random_turned = (
+        np.array(c) for c in zip(*(row[1:] for row in rows), strict=True)
     )
+    names = tuple(row.name for row in rows)
+    return Steered(names, bits, change, turned, random, random_turned, effect, torch.equal(plain, own), tau)
+
+
+class _Row(NamedTuple):
+    """A class's line of `Steered`."""
+
+    name: str
+    bits: int
+    change: float
+    turned: float
+    random: float
+    random_turned: float
+
+
+def _row(
+    name: str, tail: Tail, points: Tensor, plain: Tensor, mask: Mask, c: int, seed: int
+) -> tuple[_Row, NDArray[np.float64]]:
+    """A class's mask beside random ones, and the change beyond theirs of every point."""
+    drawn = [mask.shuffled(1000 * seed + REPEATS * c + k) for k in range(REPEATS)]
+    changes = [_change(tail, points, m, plain, c) for m in (mask, *drawn)]
+    logit, turned = (np.stack(part) for part in zip(*changes, strict=True))  # (1 + REPEATS, points) each
+    means = [float(part.mean()) for part in (logit[0], turned[0], logit[1:], turned[1:])]
+    return _Row(name, len(mask), *means), logit[0] - logit[1:].mean(0)
 
 
 def _change(
-    tail: Tail, points: torch.Tensor, mask: Mask, plain: torch.Tensor, c: int
+    tail: Tail, points: Tensor, mask: Mask, plain: Tensor, c: int
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """The change of a logit, and where its class is the largest that was not before."""
     out = steer(tail, points, mask)

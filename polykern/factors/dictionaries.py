@@ -6,9 +6,9 @@
     kmeans    one centre a row: clusters as a 1-sparse dictionary
 
 Each is learned on some rows and rebuilds others: bits of rows it never saw that come back wrong. The *length* of an
-encoding is the sum of the entropies of its binary features, bits a row: k-means of equal length has 2^length centres.
-Black et al. 2022, "Interpreting Neural Networks through the Polytope Lens", future directions: overcomplete bases of
-codes rather than clusters.
+encoding is the sum of the entropies of its binary features, bits a row: k-means of equal length has 2^length
+centres. Black et al. 2022, "Interpreting Neural Networks through the Polytope Lens", future directions:
+overcomplete bases of codes rather than clusters.
 """
 
 from collections.abc import Callable
@@ -46,11 +46,6 @@ class Dictionary:
 
     def __len__(self) -> int:
         return len(self.features)
-
-    @property
-    def binary(self) -> bool:
-        """Whether a row has a feature or has it not."""
-        return self.method in ("boolean", "kmeans")
 
     @property
     def supports(self) -> Bits:
@@ -163,7 +158,8 @@ def _centres(bits: Bits, features: int, seed: int) -> Dictionary:
 
     def nearest(rows: Bits) -> Reals:
         apart = rows.sum(1)[:, None] + middle.sum(1)[None] - 2 * rows.astype(np.float64) @ middle.T
-        return np.eye(features)[apart.argmin(1)]
+        one: Reals = np.eye(features)[apart.argmin(1)]
+        return one
 
     return Dictionary("kmeans", middle, np.zeros(bits.shape[1]), nearest)
 

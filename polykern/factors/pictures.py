@@ -16,7 +16,7 @@ SHOWN = 6  # directions
 COLOURED = 11  # clusters with a colour of their own; smaller ones are left out
 BINS = 24
 NEAREST = 0.05  # share of the clustered rows whose cosines are drawn
-NAMES = {"nmf": "NMF", "pca": "PCA", "neurons": "neurons", "random": "random"}
+NAMES = {"nmf": "NMF", "pca": "PCA", "boolean": "unions", "topk": "top-k", "kmeans": "k-means"}
 
 
 def cosines(found: "Directions") -> Picture:
@@ -28,11 +28,12 @@ def cosines(found: "Directions") -> Picture:
         shown = order[np.unique(np.linspace(0, len(order) - 1, min(SHOWN, len(order))).round().astype(int))]
         titles = [_title(family, k) for k in shown]
         axes = charts.panels(
-            figure, titles, columns=3, heading=f"{NAMES[family.name]} directions and clusters of codes: {_layer(found)}",
+            figure, titles, columns=3,
+            heading=f"{NAMES.get(family.name, family.name)} directions and clusters of codes: {_layer(found)}",
             subtitle=f"{len(found.labels):,} rows, {found.labels.max() + 1} clusters, "
             f"{(found.labels < 0).mean():.0%} noise left out; from the purest direction to the least pure",
-            note=f"Largest {NEAREST:.0%} of the cosines with clustered rows, stacked by cluster; the {COLOURED} largest "
-            "clusters have a colour, smaller ones are left out",
+            note=f"Largest {NEAREST:.0%} of the cosines with clustered rows, stacked by cluster; clusters smaller "
+            f"than the {COLOURED} largest are left out",
         )  # fmt: skip
         sizes = np.bincount(found.labels[found.labels >= 0])
         large = np.argsort(-sizes, kind="stable")[:COLOURED]
@@ -50,8 +51,9 @@ def _histogram(panel: Any, near: NDArray[np.float64], labels: NDArray[np.int64],
     parts = [(c, x) for c, x in parts if len(x)]
     edges = np.linspace(near[kept].min(), near[kept].max() + 1e-9, BINS)
     if parts:
-        panel.hist([x for _, x in parts], edges, stacked=True, color=[charts.class_colour(int(c)) for c, _ in parts],
-                   label=[f"cluster {c}" for c, _ in parts])  # fmt: skip
+        shades = [charts.class_colour(int(c)) for c, _ in parts]
+        names = [f"cluster {c}" for c, _ in parts]
+        panel.hist([x for _, x in parts], edges, stacked=True, color=shades, label=names)
     charts.named(panel, "cosine", "rows")
     high = panel.get_ylim()[1]
     panel.set_ylim(0, high * 1.35)
@@ -78,7 +80,7 @@ def purity(found: "Directions") -> Picture:
         for panel, (kind, _) in zip(axes, kinds, strict=True):
             scores = [getattr(f, kind) for f in found.families]
             ends = [np.array([[getattr(s.median, end)] for s in scores]) for end in ("value", "low", "high")]
-            charts.bars(panel, [NAMES[f.name] for f in found.families], [""], *ends)
+            charts.bars(panel, [NAMES.get(f.name, f.name) for f in found.families], [""], *ends)
             for k, s in enumerate(scores):
                 panel.plot([k - 0.45, k + 0.45], [s.chance] * 2, color="black", lw=2.2, zorder=4)
             panel.set_ylim(0, 1.05)
@@ -94,39 +96,38 @@ def boundaries(found: "Directions") -> Picture:
         (panel,) = charts.panels(
             figure, [""], columns=1, heading=f"Boundaries that directions cross: {_layer(found)}",
             subtitle=f"Along mean + t h within the range of the rows; {found.units} units",
-            note="One mark a direction; counts are exact. Purity: share of the nearest clustered rows that are in their "
+            note="One mark a direction; counts are exact. Purity: share of the nearest clustered rows in their "
             "commonest cluster",
         )  # fmt: skip
         for k, f in enumerate(found.families):
-            label = f"{NAMES[f.name]}: {f.crossed.mean():.1f} boundaries on average"
+            label = f"{NAMES.get(f.name, f.name)}: {f.crossed.mean():.1f} boundaries on average"
             panel.plot(f.crossed, f.clustered.purity, "o", ms=6, alpha=0.75, color=charts.PALETTE[k], label=label)
         charts.named(panel, "boundaries of the layer's units crossed", "purity")
-        panel.set_ylim(0, 1.32)
+        panel.set(ylim=(0, 1.32), yticks=np.arange(0, 1.01, 0.2))
         charts.legend(panel, loc="upper right", ncols=2)
 
     return Picture(1000, 680, draw)
 
 
 def line(found: "Directions") -> Picture:
-    """Purity of intervals of a direction's values beside that of clusters of codes, direction by direction."""
+    """Purity of intervals of a direction's values beside that of clusters of codes, above what chance gives."""
 
     def draw(figure: Any) -> None:
         (panel,) = charts.panels(
-            figure, [""], columns=1, heading=f"Intervals of one direction's values, or clusters of codes: {_layer(found)}",
-            subtitle="Mean purity by class on each direction's strongest 10% of rows",
-            note="One mark a direction. As many best intervals as there are clusters among the same rows; noise of the "
-            "codes is in no cluster, every row is in an interval",
+            figure, [""], columns=1, heading=f"A direction's values or clusters of codes: {_layer(found)}",
+            subtitle="Mean purity by class, less that of shuffled classes, on the clustered rows among each direction's "
+            "strongest 10%",
+            note="One mark a direction; the same rows for both, and as many best intervals as there are clusters",
         )  # fmt: skip
         for k, f in enumerate(found.families):
-            both = [(p.line.measures["mean_purity"].value, p.codes.measures["mean_purity"].value)
-                    for _, p in f.lines if p.line is not None and p.codes is not None]  # fmt: skip
-            if both:
-                x, y = np.array(both).T
-                label = f"{NAMES[f.name]}: codes purer in {(y > x).sum()} of {len(x)}"
-                panel.plot(x, y, "o", ms=6, alpha=0.75, color=charts.PALETTE[k], label=label)
-        panel.plot([0, 1], [0, 1], color=colours.OTHERS, lw=1.2, zorder=1)
-        panel.set(xlim=(0, 1.02), ylim=(0, 1.02))
-        charts.named(panel, "purity of intervals of the values", "purity of clusters of codes")
+            x, y = f.above_chance.T
+            label = f"{NAMES.get(f.name, f.name)}: codes purer in {(y > x).sum()} of {len(x)}"
+            panel.plot(x, y, "o", ms=6, alpha=0.75, color=charts.PALETTE[k], label=label)
+        panel.plot([-0.3, 1], [-0.3, 1], color=colours.OTHERS, lw=1.2, zorder=1)
+        panel.set(xlim=(-0.3, 1), ylim=(-0.3, 1))
+        charts.named(
+            panel, "intervals of the values, purity above chance", "clusters of codes, purity above chance"
+        )
         charts.legend(panel, loc="lower right")
 
     return Picture(900, 820, draw)
@@ -136,14 +137,14 @@ def dictionaries(found: "Directions") -> Picture:
     """Held-out error of dictionaries."""
 
     def draw(figure: Any) -> None:
-        names = [f"{n}\n{s.features} features" for n, s in found.dictionaries]
+        names = [NAMES.get(s.method, s.method) + f" {s.features}" for _, s in found.dictionaries]
         estimates = [statistics.mean(s.errors, seed=found.seed) for _, s in found.dictionaries]
         ends = [np.array([[getattr(e, end)] for e in estimates]) for end in ("value", "low", "high")]
         (panel,) = charts.panels(
             figure, [""], columns=1, heading=f"Dictionaries of codes: {_layer(found)}",
             subtitle=f"Wrong bits a row of {found.units:,}, on examples they were not learned on",
-            note="Whiskers: 99% bootstrap interval over held-out rows. nmf, pca and topk encode with real numbers, "
-            "boolean and k-means with bits",
+            note="Number: features. Whiskers: 99% bootstrap interval over held-out rows. NMF, PCA and top-k encode "
+            "with real numbers, unions and k-means with bits; the last k-means is as long as the unions",
         )  # fmt: skip
         charts.bars(panel, names, [""], *ends)
         charts.named(panel, "", "wrong bits a row")
@@ -158,8 +159,8 @@ def steering(found: "Directions") -> Picture:
         titles = [f"tau = {s.tau:g}: {s.bits.mean():.0f} bits a class" for s in found.steered]
         axes = charts.panels(
             figure, titles, columns=len(titles), heading=f"Masks of classes forced: {found.about['model']['name']}",
-            subtitle="Change of the class's logit, mean over examples of other classes that the masks were not made from",
-            note="Effect: mean change beyond that of random masks of the same size, 99% bootstrap interval over examples",
+            subtitle="Change of the class's logit, mean over examples of other classes that no mask was made from",
+            note="Effect: mean change beyond that of random masks of equal size, 99% bootstrap interval over examples",
         )  # fmt: skip
         for panel, s in zip(axes, found.steered, strict=True):
             at = np.arange(len(s.classes))
@@ -178,7 +179,7 @@ def steering(found: "Directions") -> Picture:
 def _title(family: "Family", k: int) -> str:
     c = family.clustered
     by_class = "" if family.classes is None else f", class {family.classes.purity[k]:.2f}"
-    return f"{NAMES[family.name]} {k}: purity {c.purity[k]:.2f}{by_class}"
+    return f"{NAMES.get(family.name, family.name)} {k}: purity {c.purity[k]:.2f}{by_class}"
 
 
 def _layer(found: "Directions") -> str:

@@ -12,6 +12,7 @@ from polykern.factors.concentration import Concentration
 from polykern.factors.concepts import Steered
 from polykern.factors.dictionaries import Score
 from polykern.findings import Findings, Picture, Table
+from polykern.scores.baselines import Monosemanticity
 from polykern.scores.projections import Projection
 
 Reals = NDArray[np.float64]
@@ -28,8 +29,8 @@ class Family:
     clustered   nearest of the rows that are in a cluster
     everything  nearest of all rows, noise among them
     classes     nearest of all rows, by the classes of their examples; None where nobody knows those
-    crossed     int64 (k)          boundaries of the layer's own units that each crosses within the range of the rows
-    lines       (direction, its values beside the clusters), of those whose strong rows hold a cluster
+    crossed     int64 (k)          boundaries of the layer's own units that each crosses in the range of the rows
+    lines       (direction, its values beside the clusters), over the clustered ones among its strongest rows
     told        backend and unexplained share of a factorisation
     """
 
@@ -43,6 +44,12 @@ class Family:
     lines: tuple[tuple[int, Projection], ...]
     told: dict[str, Any]
 
+    @property
+    def above_chance(self) -> Reals:
+        """float64 (directions, 2): class purity of intervals and of clusters of codes, less that of shuffled classes."""
+        both = [[_above(p.line), _above(p.codes)] for _, p in self.lines if p.line and p.codes]
+        return np.array(both).reshape(-1, 2)
+
     def numbers(self, seed: int) -> dict[str, Any]:
         """For JSON."""
         found: dict[str, Any] = {
@@ -52,10 +59,8 @@ class Family:
             "classes": None if self.classes is None else self.classes.numbers(),
             "boundaries_crossed": _estimate(self.crossed, seed),
         }
-        parts = {"line": [p.line for _, p in self.lines], "codes": [p.codes for _, p in self.lines]}
-        for name, scores in parts.items():
-            purity = [s.measures["mean_purity"].value for s in scores if s is not None]
-            found[f"{name}_purity"] = _estimate(purity, seed)
+        for name, column in zip(("line", "codes"), self.above_chance.T, strict=True):
+            found[f"{name}_purity_above_chance"] = _estimate(column, seed)
         found["information_share"] = _estimate([p.share for _, p in self.lines if p.entropy > 0], seed)
         return found
 
@@ -124,7 +129,7 @@ class Directions(Findings):
         return tables
 
     def pictures(self) -> dict[str, Picture]:
-        """Cosines of directions by cluster; the purity of families; what they cross; dictionaries; steered classes."""
+        """Cosines by cluster, purity of families, boundaries crossed, values on a line, dictionaries, steering."""
         found = {
             "directions": drawn.cosines(self),
             "purity": drawn.purity(self),
@@ -151,11 +156,16 @@ class Directions(Findings):
                     "class_purity": _blank(None if f.classes is None else f.classes.purity[k]),
                     "class": _blank(None if f.classes is None else f.classes.majority[k]),
                     "boundaries": f.crossed[k],
-                    "line_purity": _blank(p and p.line and p.line.measures["mean_purity"].value),
-                    "codes_purity": _blank(p and p.codes and p.codes.measures["mean_purity"].value),
+                    "line_purity_above_chance": _blank(p and p.line and _above(p.line)),
+                    "codes_purity_above_chance": _blank(p and p.codes and _above(p.codes)),
                     "information": _blank(p and p.information), "entropy_of_codes": _blank(p and p.entropy),
                 })  # fmt: skip
         return {k: [r[k] for r in rows] for k in rows[0]}
+
+
+def _above(score: Monosemanticity) -> float:
+    purity = score.measures["mean_purity"]
+    return purity.value - purity.baselines["shuffled classes"].mean
 
 
 def _estimate(values: Any, seed: int) -> dict[str, Any] | None:

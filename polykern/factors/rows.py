@@ -58,9 +58,9 @@ def rows_of(
     most     rows; of more, as many are drawn without replacement
     seed     of the draw
 
-    Pre-activations (n, channels, height, width) give a row for each position, (n, tokens, units) one for each token,
-    (n, units) one for each example. Errors: UsageError for a layer that there is not, or a glob that fits several;
-    CorruptError where pre-activations hold NaN.
+    Pre-activations (n, channels, height, width) give a row for each position, (n, tokens, units) one for each
+    token, (n, units) one for each example. Errors: UsageError for a layer that there is not, or a glob that fits
+    several; CorruptError where pre-activations hold NaN.
     """
     tail = Tail(subject.model, subject.sample, select=_chosen(subject) if layer is None else layer)
     if len(tail.layout.fields) > 1:

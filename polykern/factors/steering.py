@@ -1,12 +1,13 @@
 """Mask steering: neurons forced on or off during a forward pass, whatever their pre-activations are.
 
-A forced neuron takes the affine piece of its activation that the bit names: of a ReLU z where it is on, 0 where it is
-off. Forcing a point's own code changes nothing, bit by bit. The bits of a concept are those whose frequencies differ,
+A forced neuron takes the affine piece of its activation that the bit names: of a ReLU z where it is on, also where z
+is negative, and 0 where it is off. Forcing a point's own code changes nothing, bit by bit. The bits of a concept are
+those whose frequencies differ,
 
     |p(bit | concept) - p(bit | rest)| > tau.
 
-From the comments on Black et al. 2022, "Interpreting Neural Networks through the Polytope Lens": make a picture more
-sunny by flipping the neurons of the sunny-day mask.
+From the comments on Black et al. 2022, "Interpreting Neural Networks through the Polytope Lens": make a picture
+more sunny by flipping the neurons of the sunny-day mask.
 """
 
 from collections.abc import Callable
@@ -48,13 +49,17 @@ class Mask:
                 f"a mask is int64 (m) and bool (m) or (n, m), got {bits.dtype} {list(bits.shape)} and "
                 f"{self.on.dtype} {list(self.on.shape)}"
             )
-        if len(bits) and (
-            int(bits.min()) < 0 or int(bits.max()) >= self.layout.bits or bool((bits.diff() <= 0).any())
-        ):
+        ascends = bool((bits.diff() > 0).all())
+        if len(bits) and (not ascends or int(bits[0]) < 0 or int(bits[-1]) >= self.layout.bits):
             raise UsageError(f"bits of a mask ascend within 0 ... {self.layout.bits - 1}")
 
     def __len__(self) -> int:
         return len(self.bits)
+
+    @classmethod
+    def none(cls, layout: Layout) -> "Mask":
+        """No bits at all."""
+        return cls(layout, torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.bool))
 
     @classmethod
     def own(cls, codes: Codes) -> "Mask":
@@ -89,7 +94,7 @@ def concept_bits(codes: Codes, concept: ArrayLike, *, tau: float = 0.5) -> Mask:
     if inside.dtype != torch.bool or inside.shape != (len(codes),) or not 0 < int(inside.sum()) < len(codes):
         raise UsageError(
             f"a concept is bool ({len(codes)}), true of some codes and not of all",
-            why=f"{int(inside.sum())} are true",
+            why=f"got {inside.dtype} {list(inside.shape)}, {int(inside.sum())} of them true",
         )
     bits = pack.unpack(codes.words.cpu(), codes.layout.bits)
     with_it, without = (bits[rows].double().mean(0) for rows in (inside, ~inside))
@@ -106,9 +111,9 @@ def steer(network: Tail | nn.Module, points: Tensor, mask: Mask, *, batch: int =
     batch    points in one forward pass
     returns  (n, *output) in the network's dtype, on its device
 
-    Neurons behind forced ones see what those give. A neuron that already is on the named piece keeps its value bit by
-    bit, so a point's own mask is the identity. A smooth activation with a soft code is forced to its asymptotes, z and
-    0. Errors: UsageError for another layout, or an activation with no pieces.
+    Neurons behind forced ones see what those give. A neuron that already is on the named piece keeps its value bit
+    by bit, so a point's own mask is the identity. A smooth activation with a soft code is forced to its asymptotes,
+    z and 0. Errors: UsageError for another layout, or an activation with no pieces.
     """
     tail = network if isinstance(network, Tail) else Tail(network, points[:1])
     tail.layout.require_same(mask.layout)
