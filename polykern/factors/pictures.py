@@ -115,8 +115,7 @@ def line(found: "Directions") -> Picture:
     def draw(figure: Any) -> None:
         (panel,) = charts.panels(
             figure, [""], columns=1, heading=f"A direction's values or clusters of codes: {_layer(found)}",
-            subtitle="Mean purity by class, less that of shuffled classes, on the clustered rows among each direction's "
-            "strongest 10%",
+            subtitle="Mean purity by class less that of shuffled classes, on the clustered ones of the strongest rows",
             note="One mark a direction; the same rows for both, and as many best intervals as there are clusters",
         )  # fmt: skip
         for k, f in enumerate(found.families):
@@ -160,7 +159,7 @@ def steering(found: "Directions") -> Picture:
         axes = charts.panels(
             figure, titles, columns=len(titles), heading=f"Masks of classes forced: {found.about['model']['name']}",
             subtitle="Change of the class's logit, mean over examples of other classes that no mask was made from",
-            note="Effect: mean change beyond that of random masks of equal size, 99% bootstrap interval over examples",
+            note="Effect: mean change beyond that of random masks of equal size, 99% bootstrap interval",
         )  # fmt: skip
         for panel, s in zip(axes, found.steered, strict=True):
             at = np.arange(len(s.classes))

@@ -46,7 +46,7 @@ class Family:
 
     @property
     def above_chance(self) -> Reals:
-        """float64 (directions, 2): class purity of intervals and of clusters of codes, less that of shuffled classes."""
+        """float64 (directions, 2): class purity of intervals and of codes, less that of shuffled classes."""
         both = [[_above(p.line), _above(p.codes)] for _, p in self.lines if p.line and p.codes]
         return np.array(both).reshape(-1, 2)
 

@@ -1,8 +1,8 @@
 """Mask steering: neurons forced on or off during a forward pass, whatever their pre-activations are.
 
-A forced neuron takes the affine piece of its activation that the bit names: of a ReLU z where it is on, also where z
-is negative, and 0 where it is off. Forcing a point's own code changes nothing, bit by bit. The bits of a concept are
-those whose frequencies differ,
+A forced neuron takes the affine piece of its activation that the bit names: of a ReLU z where it is on, also where
+z is negative, and 0 where it is off. Forcing a point's own code changes nothing, bit by bit. The bits of a concept
+are those whose frequencies differ,
 
     |p(bit | concept) - p(bit | rest)| > tau.
 
