@@ -115,7 +115,7 @@ def line(found: "Directions") -> Picture:
     def draw(figure: Any) -> None:
         (panel,) = charts.panels(
             figure, [""], columns=1, heading=f"A direction's values or clusters of codes: {_layer(found)}",
-            subtitle="Mean purity by class less that of shuffled classes, on the clustered ones of the strongest rows",
+            subtitle="Mean purity by class less that of shuffled classes; clustered rows among the strongest 10%",
             note="One mark a direction; the same rows for both, and as many best intervals as there are clusters",
         )  # fmt: skip
         for k, f in enumerate(found.families):

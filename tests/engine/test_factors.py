@@ -187,7 +187,7 @@ def test_a_union_is_what_it_says_and_turns_only_help() -> None:
 
 @pytest.mark.parametrize("method", dictionaries.METHODS)
 def test_every_method_rebuilds_rows_it_never_saw(method: str) -> None:
-    bits, _, sets = planted(n=700)
+    bits = planted(n=700)[0]
     learned, held = bits[:500], bits[500:]
     classes = np.arange(200) % 3
     book = pk.dictionary(learned, 8, method=method, seed=3)
@@ -258,7 +258,7 @@ def test_anothers_mask_gives_its_affine_map() -> None:
         x, y = torch.randn(2, 1, 5, dtype=torch.float64)
         tail = Tail(model, x)
         own = Mask.own(codes_of(tail, y))
-        jacobian = torch.autograd.functional.jacobian(lambda p: model(p[None])[0], y[0])
+        jacobian = torch.autograd.functional.jacobian(lambda p, model=model: model(p[None])[0], y[0])
         wanted = model(y)[0] + jacobian @ (x - y)[0]
         torch.testing.assert_close(steer(tail, x, own)[0], wanted, atol=1e-12, rtol=0)
 
