@@ -17,7 +17,7 @@ from polykern.errors import UsageError
 from polykern.models._cache import reproducible
 
 Reals = NDArray[np.float64]
-STEPS, BATCH, RATE = 1500, 256, 3e-3
+STEPS, BATCH, RATE = 1000, 256, 3e-3
 
 
 @dataclass(frozen=True, eq=False)

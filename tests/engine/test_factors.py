@@ -62,7 +62,7 @@ def test_nmf_of_an_exact_product_is_the_product() -> None:
     x = rng.gamma(0.5, size=(200, 3)) @ h
     for backend in ("sklearn", "torch"):
         found = factorisation.nmf(x, 3, backend=backend)
-        near = cosines(found.components, h)
+        near = cosines(found.components, h.astype(np.float64))
         assert np.sort(near.max(1)) == pytest.approx(np.ones(3), abs=1e-3)
 
 
@@ -232,7 +232,7 @@ def test_dictionaries_refuse() -> None:
         ((bits, 3), {"method": "topk", "active": 0}, "0 active features"),
     ):
         with pytest.raises(UsageError, match=message):
-            pk.dictionary(*args, **how)  # type: ignore[arg-type]
+            pk.dictionary(*args, **how)
 
 
 # --- steering -----------------------------------------------------------------------------------------

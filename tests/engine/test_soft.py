@@ -180,7 +180,7 @@ def test_what_has_no_soft_code_is_refused() -> None:
         probabilities(Activation("gelu"), points())
     for settings in ({"eta": 0.0}, {"eta": -1.0}, {"levels": 0}, {"eta": math.nan}):
         with pytest.raises(UsageError, match="eta > 0"):
-            soft_codes(net(nn.GELU()), points(), **settings)  # type: ignore[arg-type]
+            soft_codes(net(nn.GELU()), points(), **settings)
     with pytest.raises(UsageError, match="shape"):
         soft_codes(Tail(net(nn.GELU()), points(1)), points()[:, :4])
     with pytest.raises(CorruptError, match="NaN"):
