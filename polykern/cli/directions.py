@@ -38,6 +38,11 @@ Size = Annotated[
     int, options.option("--min-cluster-size", panel=options.HOW, env="MIN_CLUSTER_SIZE", metavar="N",
                         help="Of HDBSCAN of the codes."),
 ]  # fmt: skip
+Selection = Annotated[
+    str,
+    options.option("--selection", panel=options.HOW, env="SELECTION", metavar="NAME",
+                   help="Which clusters HDBSCAN takes: eom or leaf."),
+]  # fmt: skip
 Top = Annotated[
     float, options.option("--top", panel=options.HOW, env="TOP", metavar="SHARE",
                           help="Share of the rows that count as nearest to a direction."),
@@ -74,6 +79,7 @@ def command(
     rows: Rows = 20_000,
     components: Components = None,
     min_cluster_size: Size = 10,
+    selection: Selection = "eom",
     top: Top = 0.01,
     permutations: Permutations = 1000,
     dictionaries: Dictionaries = True,
@@ -105,6 +111,7 @@ def command(
         if not 0 <= given < 1:
             raise UsageError(f"--tau is a difference of frequencies, 0 to 1, got {given:g}")
     values.one_of("--backend", backend, BACKENDS)
+    values.one_of("--selection", selection, ("eom", "leaf"))
     require_free(out, overwrite=overwrite)
     place = values.device(device, "auto")
 
@@ -116,8 +123,8 @@ def command(
     subject = asked.subject(talk, model, seed)
     with talk.progress("steps") as progress:
         found = directions(
-            subject, layer, components=components, families=family or FAMILIES, min_cluster_size=min_cluster_size,
-            top=top, rows=rows, dictionaries=dictionaries, taus=(tau or TAUS) if steering else (),
+            subject, layer, components=components, families=family or FAMILIES,
+            min_cluster_size=min_cluster_size, selection=selection, top=top, rows=rows, dictionaries=dictionaries, taus=(tau or TAUS) if steering else (),
             permutations=permutations, seed=seed, device=place, backend=None if backend == "auto" else backend,
             progress=progress,
         )  # fmt: skip

@@ -37,6 +37,7 @@ def directions(
     components: int | None = None,
     families: Sequence[str] = FAMILIES,
     min_cluster_size: int = 10,
+    selection: str = "eom",
     top: float = 0.01,
     rows: int = 20_000,
     dictionaries: bool = True,
@@ -54,7 +55,8 @@ def directions(
     components        of NMF and PCA; None: 64, or a quarter of the units where that is less
     families          "nmf"; "pca", each axis in both senses; "neurons", the units themselves, and "random", normal
                       vectors with their negative entries turned round: the two to compare with
-    min_cluster_size  of HDBSCAN of the codes (Hamming, excess of mass)
+    min_cluster_size  of HDBSCAN of the codes, by Hamming distance
+    selection         its clusters: "eom" (excess of mass) | "leaf"
     top               share of the rows that count as nearest to a direction
     rows              at most; of more, as many are drawn
     dictionaries      also learn dictionaries of the codes
@@ -80,7 +82,7 @@ def directions(
     for name in families:
         progress("directions", len(bases), len(families))
         bases[name] = _basis(name, found.values, number, seed=seed, device=device, backend=backend)
-    labels = _clusters(found, min_cluster_size)
+    labels = _clusters(found, min_cluster_size, selection)
     made: list[Family] = []
     for name, (vectors, mean, told) in bases.items():
         progress("families", len(made), len(families))
@@ -89,8 +91,8 @@ def directions(
     turned = [steered(subject, tau=tau, seed=seed, progress=progress) for tau in taus]
     about = provenance(
         subject, found.tail, seed=seed, layer=found.tail.layout.fields[0].name, components=number,
-        families=list(families), min_cluster_size=min_cluster_size, top=top, rows=rows, permutations=permutations,
-        taus=list(taus), input="ReLU(pre-activation)",
+        families=list(families), min_cluster_size=min_cluster_size, selection=selection, top=top, rows=rows,
+        permutations=permutations, taus=list(taus), input="ReLU(pre-activation)",
     )  # fmt: skip
     return Directions(
         about, units, found.item, found.place, labels, found.classes, tuple(made), learned,
@@ -116,8 +118,8 @@ def _basis(
     return drawn, np.zeros(units), {}
 
 
-def _clusters(found: Rows, min_cluster_size: int) -> NDArray[np.int64]:
-    labels = HDBSCAN(min_cluster_size).fit_predict(found.codes)
+def _clusters(found: Rows, min_cluster_size: int, selection: str) -> NDArray[np.int64]:
+    labels = HDBSCAN(min_cluster_size, cluster_selection_method=selection).fit_predict(found.codes)
     if not (labels >= 0).any():
         raise UsageError(
             f"HDBSCAN finds no clusters among {len(labels)} codes of {found.codes.layout.bits} bits",

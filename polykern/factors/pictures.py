@@ -142,7 +142,7 @@ def dictionaries(found: "Directions") -> Picture:
         (panel,) = charts.panels(
             figure, [""], columns=1, heading=f"Dictionaries of codes: {_layer(found)}",
             subtitle=f"Wrong bits a row of {found.units:,}, on examples they were not learned on",
-            note="With the number of features; 99% bootstrap intervals. NMF, PCA and top-k encode with real numbers",
+            note="With the number of features; 99% intervals. NMF, PCA and top-k encode with real numbers",
         )  # fmt: skip
         charts.bars(panel, names, [""], *ends)
         charts.named(panel, "", "wrong bits a row")

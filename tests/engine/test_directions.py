@@ -207,6 +207,7 @@ def test_the_command_writes_what_it_finds(
         (["--layer", "relu4", "--min-cluster-size", "140"], "HDBSCAN finds no clusters"),
         (["--layer", "relu4", "--min-cluster-size", "300"], "min_cluster_size 300 of 297 rows"),
         (["--family", "ica"], "--family has no 'ica'"),
+        (["--selection", "best"], "--selection has no 'best'"),
         (["--backend", "cuml"], "--backend has no 'cuml'"),
         (["--top", "2"], "--top is a share"),
         (["--tau", "1.5"], "--tau is a difference"),
