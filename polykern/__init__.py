@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from polykern.models import load as load
     from polykern.plane import Plane as Plane
     from polykern.plane import Window as Window
+    from polykern.spectrum import Spectra as Spectra
+    from polykern.spectrum import spectrum as spectrum
     from polykern.store import Store as Store
     from polykern.subdivision import Partition as Partition
     from polykern.subdivision import partition as partition
@@ -43,6 +45,7 @@ _PLACES = {
     "Layout": "polykern.layout",
     "Partition": "polykern.subdivision",
     "Plane": "polykern.plane",
+    "Spectra": "polykern.spectrum",
     "Store": "polykern.store",
     "Subject": "polykern.models",
     "Tail": "polykern.tail",
@@ -52,6 +55,7 @@ _PLACES = {
     "heatmap": "polykern.heat",
     "load": "polykern.models",
     "partition": "polykern.subdivision",
+    "spectrum": "polykern.spectrum",
     "trace": "polykern.tracing",
 }
 __all__ = [
@@ -62,6 +66,7 @@ __all__ = [
     "Layout",
     "Partition",
     "Plane",
+    "Spectra",
     "Store",
     "Subject",
     "Tail",
@@ -73,6 +78,7 @@ __all__ = [
     "heatmap",
     "load",
     "partition",
+    "spectrum",
     "trace",
 ]
 

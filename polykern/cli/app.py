@@ -18,6 +18,7 @@ from polykern.cli import (
     partition,
     report,
     score,
+    spectrum,
     verify,
     view,
 )
@@ -53,6 +54,7 @@ for _module in (
     cluster,
     report,
     score,
+    spectrum,
     layers,
     info,
     verify,
