@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from polykern.models import load as load
     from polykern.plane import Plane as Plane
     from polykern.plane import Window as Window
+    from polykern.spectrum import Projections as Projections
     from polykern.spectrum import Spectra as Spectra
+    from polykern.spectrum import projections as projections
     from polykern.spectrum import spectrum as spectrum
     from polykern.store import Store as Store
     from polykern.subdivision import Partition as Partition
@@ -45,6 +47,7 @@ _PLACES = {
     "Layout": "polykern.layout",
     "Partition": "polykern.subdivision",
     "Plane": "polykern.plane",
+    "Projections": "polykern.spectrum",
     "Spectra": "polykern.spectrum",
     "Store": "polykern.store",
     "Subject": "polykern.models",
@@ -55,6 +58,7 @@ _PLACES = {
     "heatmap": "polykern.heat",
     "load": "polykern.models",
     "partition": "polykern.subdivision",
+    "projections": "polykern.spectrum",
     "spectrum": "polykern.spectrum",
     "trace": "polykern.tracing",
 }
@@ -66,6 +70,7 @@ __all__ = [
     "Layout",
     "Partition",
     "Plane",
+    "Projections",
     "Spectra",
     "Store",
     "Subject",
@@ -78,6 +83,7 @@ __all__ = [
     "heatmap",
     "load",
     "partition",
+    "projections",
     "spectrum",
     "trace",
 ]

@@ -7,6 +7,8 @@ capacity   approximate channel capacities, entropies of binary codes
 """
 
 from polykern.spectrum.compute import spectrum as spectrum
+from polykern.spectrum.loops import Projections as Projections
+from polykern.spectrum.loops import projections as projections
 from polykern.spectrum.moments import ActivationMoments as ActivationMoments
 from polykern.spectrum.moments import CodeMoments as CodeMoments
 from polykern.spectrum.powerlaw import Fit as Fit

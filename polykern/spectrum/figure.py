@@ -9,6 +9,7 @@ from polykern.report.script import visible
 from polykern.spectrum import powerlaw
 
 if TYPE_CHECKING:
+    from polykern.spectrum.loops import Projections
     from polykern.spectrum.result import Spectra
 
 SHOWN = 12  # sites in a legend
@@ -68,3 +69,40 @@ def _rows(found: "Spectra") -> str:
     rows = {s.rows for s in found.sites.values()}
     documents = {s.documents for s in found.sites.values()}
     return f"{max(rows):,} rows of {max(documents):,} documents"
+
+
+def variograms(sheet: Any, found: "Projections") -> None:
+    """V by lag, layer by layer, with the mean polytope of each; beside it the local slope."""
+    left, right = charts.panels(
+        sheet, ["variogram", "its slope"], columns=2, heading=f"Along a loop: {found.about['model']['name']}",
+        subtitle=f"pre-activations, {found.about['settings']['repeats']} Gaussian projections to 3 dimensions",
+        note="dots: mean length of a polytope of the layers in front; a slope of 2 is a curve with a tangent",
+    )  # fmt: skip
+    hues = colours.depths(len(found.loops))
+    for (name, loop), hue in zip(found.loops.items(), hues, strict=True):
+        v, colour = loop.variogram, tuple(hue)
+        left.plot(v.lags, v.values, color=colour, label=visible(name))
+        right.plot(np.sqrt(v.lags[1:] * v.lags[:-1]), v.slopes, color=colour)
+        if v.lags[0] < loop.polytope.value < v.lags[-1]:
+            at = loop.polytope.value
+            left.plot(at, np.exp(np.interp(np.log(at), np.log(v.lags), np.log(v.values))), "o", color=colour)
+            right.plot(at, np.interp(at, np.sqrt(v.lags[1:] * v.lags[:-1]), v.slopes), "o", color=colour)
+    left.set(xscale="log", yscale="log")
+    right.set(xscale="log", ylim=(-0.5, 2.3))
+    charts.named(left, "lag (turns)", "V (squared activation a dimension)")
+    charts.named(right, "lag (turns)", "d log V / d log lag")
+    charts.legend(left)
+
+
+def curves(sheet: Any, found: "Projections") -> None:
+    """The loop in two of three random dimensions, coloured by the third, a panel a layer."""
+    names = list(found.loops)
+    every = charts.panels(
+        sheet, names, columns=min(4, len(names)), heading=f"A loop, projected: {found.about['model']['name']}",
+        note="4,096 points through one Gaussian projection to three dimensions; colour: the third",
+    )  # fmt: skip
+    for axes, name in zip(every, names, strict=True):
+        x, y, z = found.loops[name].curve.T
+        order = (z - z.min()) / max(float(np.ptp(z)), 1e-30)
+        axes.scatter(x, y, s=1.5, c=colours.table("viridis")[(255 * order).astype(int)] / 255, linewidths=0)
+        axes.set(xticks=[], yticks=[], aspect="equal")

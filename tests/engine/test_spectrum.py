@@ -12,6 +12,7 @@ from torch import nn
 import polykern as pk
 from polykern.cli.app import run
 from polykern.errors import CorruptError, UsageError
+from polykern.models import Example
 from polykern.spectrum import ActivationMoments, CodeMoments, capacity, fit, powerlaw
 from polykern.spectrum.compute import eigenvalues, held_out, spectrum
 from polykern_kernels import pack
@@ -207,13 +208,11 @@ class Rows:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def at(self, index: int) -> pk.models.Example:  # type: ignore[name-defined]
-        from polykern.models import Example
-
+    def at(self, index: int) -> Example:
         return Example(self.rows[index], str(index), None)
 
     def subject(self) -> pk.Subject:
-        return pk.Subject(nn.ReLU(), "rows", "of a test", self.rows[:1], self)  # type: ignore[arg-type]
+        return pk.Subject(nn.ReLU(), "rows", "of a test", self.rows[:1], self)
 
 
 def test_the_command_writes_every_number(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
