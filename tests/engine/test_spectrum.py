@@ -212,7 +212,7 @@ class Rows:
         return Example(self.rows[index], str(index), None)
 
     def subject(self) -> pk.Subject:
-        return pk.Subject(nn.ReLU(), "rows", "of a test", self.rows[:1], self)
+        return pk.Subject(nn.ReLU(), "rows", "of a test", self.rows[:1], self)  # type: ignore[arg-type]
 
 
 def test_the_command_writes_every_number(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
