@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from polykern.clustering.estimator import HDBSCAN as HDBSCAN
     from polykern.clustering.result import Clusters as Clusters
     from polykern.codes import Codes as Codes
+    from polykern.embeddings import Embeddings as Embeddings
+    from polykern.embeddings import embeddings as embeddings
     from polykern.heat import heatmap as heatmap
     from polykern.layout import Layout as Layout
     from polykern.maps.result import HeatMap as HeatMap
@@ -43,6 +45,7 @@ _PLACES = {
     "HDBSCAN": "polykern.clustering.estimator",
     "Clusters": "polykern.clustering.result",
     "Codes": "polykern.codes",
+    "Embeddings": "polykern.embeddings",
     "HeatMap": "polykern.maps.result",
     "Layout": "polykern.layout",
     "Partition": "polykern.subdivision",
@@ -55,6 +58,7 @@ _PLACES = {
     "Window": "polykern.plane",
     "capture": "polykern.capturing",
     "cluster": "polykern.clustering.compute",
+    "embeddings": "polykern.embeddings",
     "heatmap": "polykern.heat",
     "load": "polykern.models",
     "partition": "polykern.subdivision",
@@ -66,6 +70,7 @@ __all__ = [
     "HDBSCAN",
     "Clusters",
     "Codes",
+    "Embeddings",
     "HeatMap",
     "Layout",
     "Partition",
@@ -79,6 +84,7 @@ __all__ = [
     "__version__",
     "capture",
     "cluster",
+    "embeddings",
     "errors",
     "heatmap",
     "load",
