@@ -67,8 +67,9 @@ def command(
 ) -> None:
     """Find what makes each neuron fire most, and group it by neuron embeddings.
 
-    An embedding is what the neuron receives at a token, times its weights. One pass over a corpus keeps the top examples of every neuron, exactly. Their clusters are the features of the
-    neuron; how many there are, and how far apart, says how polysemantic it is. The explorer shows all of them.
+    An embedding is what the neuron receives at a token, times its weights. One pass over a corpus keeps the top
+    examples of every neuron, exactly. Their clusters are the features of the neuron; how many there are, and how
+    far apart, says how polysemantic it is. The explorer shows all of them.
     """
     talk: Talk = ctx.obj
     talk.settle(quiet=quiet, verbose=verbose, log=log_format)

@@ -89,7 +89,7 @@ def test_clusters_are_those_of_scikit_learn_and_of_connected_components(cut: flo
     received[2, 4] = 0  # a zero vector
     kept = np.array([30, 30, 30, 7, 1, 0])
     for linkage in ("average", "single"):
-        found = features(received, weight, kept, cut=cut, linkage=linkage)  # type: ignore[arg-type]
+        found = features(received, weight, kept, cut=cut, linkage=linkage)
         every = distances(embed(received, weight))
         for j, m in enumerate(kept):
             assert (found.label[j, m:] == -1).all()
@@ -195,7 +195,7 @@ def test_an_embedding_sums_to_the_pre_activation(found: pk.Embeddings, kind: str
     seen: dict[str, list[Tensor]] = {n.module: [] for n in every}
     hooks = [
         reader.model.get_submodule(n.module).register_forward_pre_hook(
-            lambda module, args, name=n.module: seen[name].append(args[0].detach().flatten(0, -2))  # type: ignore[misc]
+            lambda module, args, name=n.module: seen[name].append(args[0].detach().flatten(0, -2))
         )
         for n in every
     ]
