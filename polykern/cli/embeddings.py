@@ -9,7 +9,6 @@ from polykern.cli import capture_options as own
 from polykern.cli import finding, options, values
 from polykern.cli.talk import Talk
 from polykern.errors import UsageError
-from polykern.findings import require_free
 
 if TYPE_CHECKING:
     from polykern.embeddings import Embeddings
@@ -73,7 +72,7 @@ def command(
     """
     talk: Talk = ctx.obj
     talk.settle(quiet=quiet, verbose=verbose, log=log_format)
-    require_free(out, overwrite=overwrite)
+    finding.require_free(out, overwrite=overwrite)
     values.finite("--share", share)
     values.positive("--cut", cut)
     values.one_of("--linkage", linkage, ("average", "single"))

@@ -16,6 +16,13 @@ Out = Annotated[Path, options.option("--out", env="OUT", metavar="DIR", help="Fo
 Overwrite = Annotated[bool, options.option("--overwrite", metavar="", help="Replace what DIR holds.")]
 
 
+def require_free(out: Path, *, overwrite: bool) -> None:
+    """Refuse a folder that holds something, before anything is computed for it."""
+    from polykern import findings
+
+    findings.require_free(out, overwrite=overwrite)
+
+
 def tell(
     talk: Talk,
     found: "Findings",

@@ -6,7 +6,6 @@ import typer
 
 from polykern.cli import asked, finding, options
 from polykern.cli.talk import Talk
-from polykern.findings import require_free
 
 EXAMPLE = "Example: polykern projections --model digits --out loop"
 
@@ -44,7 +43,7 @@ def command(
     """
     talk: Talk = ctx.obj
     talk.settle(quiet=quiet, verbose=verbose, log=log_format)
-    require_free(out, overwrite=overwrite)
+    finding.require_free(out, overwrite=overwrite)
     inputs = asked.inputs(images, indices)
 
     from polykern.spectrum import projections

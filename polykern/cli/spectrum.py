@@ -7,7 +7,6 @@ import typer
 from polykern.cli import asked, finding, options, values
 from polykern.cli.talk import Talk
 from polykern.errors import UsageError
-from polykern.findings import require_free
 
 if TYPE_CHECKING:
     from polykern.spectrum import Spectra
@@ -69,7 +68,7 @@ def command(
     """
     talk: Talk = ctx.obj
     talk.settle(quiet=quiet, verbose=verbose, log=log_format)
-    require_free(out, overwrite=overwrite)
+    finding.require_free(out, overwrite=overwrite)
     first, last = ranks or (None, None)
     if ranks and not 1 <= ranks[0] < ranks[1]:
         raise UsageError(
