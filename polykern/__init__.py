@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from polykern.maps.result import HeatMap as HeatMap
     from polykern.models import Subject as Subject
     from polykern.models import load as load
+    from polykern.pairs import Pairs as Pairs
+    from polykern.pairs import pairs as pairs
     from polykern.plane import Plane as Plane
     from polykern.plane import Window as Window
     from polykern.spectrum import Projections as Projections
@@ -48,6 +50,7 @@ _PLACES = {
     "Embeddings": "polykern.embeddings",
     "HeatMap": "polykern.maps.result",
     "Layout": "polykern.layout",
+    "Pairs": "polykern.pairs",
     "Partition": "polykern.subdivision",
     "Plane": "polykern.plane",
     "Projections": "polykern.spectrum",
@@ -61,6 +64,7 @@ _PLACES = {
     "embeddings": "polykern.embeddings",
     "heatmap": "polykern.heat",
     "load": "polykern.models",
+    "pairs": "polykern.pairs",
     "partition": "polykern.subdivision",
     "projections": "polykern.spectrum",
     "spectrum": "polykern.spectrum",
@@ -73,6 +77,7 @@ __all__ = [
     "Embeddings",
     "HeatMap",
     "Layout",
+    "Pairs",
     "Partition",
     "Plane",
     "Projections",
@@ -88,6 +93,7 @@ __all__ = [
     "errors",
     "heatmap",
     "load",
+    "pairs",
     "partition",
     "projections",
     "spectrum",
