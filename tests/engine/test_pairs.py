@@ -1,4 +1,4 @@
-"""Densities between points: counted as they are defined, drawn as they are said to be, and planted gaps are found."""
+"""Densities between points: counted as they are defined, drawn as they are said to be; planted gaps are found."""
 
 import json
 from pathlib import Path
@@ -116,37 +116,37 @@ def test_intervals_and_tests_are_of_the_pairs(found: Pairs) -> None:
 # --- planted -------------------------------------------------------------------------------------------
 
 
-def stage(
-    density: NDArray[Any], distance: NDArray[Any], same: NDArray[Any], name: str = "", items: int = 0
-) -> Stage:
+def made(density: NDArray[Any], distance: NDArray[Any], same: NDArray[Any], *items: NDArray[Any]) -> Stage:
+    """A stage of pairs of these densities; items of their own where none are given."""
     n = len(density)
-    first = np.arange(n) if not items else np.arange(n) % items
-    second = n + np.arange(n) if not items else (np.arange(n) * 7 + 1) % items
-    made = Drawn(first, second, same, bool(items))
+    first, second = items or (np.arange(n), n + np.arange(n))
+    pairs_of = Drawn(first, second, same, bool(items))
     hamming = np.round(density * distance).astype(np.int64)[None]
-    return Stage(name, 1000, made, distance, np.full(n, 1.0), hamming, np.zeros(n), 0)
+    return Stage("", 1000, pairs_of, distance, np.full(n, 1.0), hamming, np.zeros(n), 0)
 
 
 def test_a_gap_that_distance_makes_is_gone_at_equal_distance() -> None:
     """Density falls with distance and pairs between classes are farther: a gap, none at equal distance."""
     rng = np.random.default_rng(0)
-    same = np.arange(4000) < 2000
-    distance = np.where(same, rng.uniform(1, 2, 4000), rng.uniform(1.2, 2.2, 4000))
-    found = stage(1e5 / distance + rng.normal(0, 500, 4000), distance, same)
+    same = np.arange(1000) < 500
+    distance = np.where(same, rng.uniform(1, 2, 1000), rng.uniform(1.2, 2.2, 1000))
+    found = made(1e5 / distance + rng.normal(0, 500, 1000), distance, same)
     assert found.gap.high < -0.05
     assert found.matched.low - 0.03 < 0 < found.matched.high + 0.03
-    planted = stage(1e5 / distance * np.where(same, 1, 1.2), distance, same)
+    planted = made(1e5 / distance * np.where(same, 1, 1.2), distance, same)
     assert 0.15 < planted.matched.low < planted.matched.high < 0.25
 
 
 def test_items_in_many_pairs_widen_the_interval_of_the_gap() -> None:
+    """40 items, each in one kind of pair only: their own effects do not average out as those of pairs do."""
     rng = np.random.default_rng(1)
-    same = rng.random(2000) < 0.5
     own = rng.normal(0, 1, 40)
-    lone = stage(1e4 * (5 + rng.normal(size=2000)), np.ones(2000), same)
-    shared = stage(np.zeros(2000), np.ones(2000), same, items=40)
-    values = 1e4 * (5 + own[shared.pairs.first] + own[shared.pairs.second])
-    shared = stage(values, np.ones(2000), same, items=40)
+    first, second = (rng.integers(0, 20, 1000) + 20 * (np.arange(1000) < 500) for _ in range(2))
+    values = 1e4 * (5 + own[first] + own[second])
+    same = np.arange(1000) < 500
+    shared = made(values, np.ones(1000), same, first, second)
+    lone = made(values, np.ones(1000), same, np.arange(1000), 1000 + np.arange(1000))
+    assert shared.gap.value == lone.gap.value
     assert shared.gap.high - shared.gap.low > 2 * (lone.gap.high - lone.gap.low)
 
 
@@ -158,8 +158,8 @@ def test_random_hyperplanes_are_their_null() -> None:
     a, b = x[:100], x[100:]
     hamming = ((a @ weight.T > 0) != (b @ weight.T > 0)).sum(1)
     angle = np.arccos((a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1))
-    made = Drawn(np.arange(100), 100 + np.arange(100), np.arange(100) < 50, False)
-    found = Stage("", 20_000, made, np.linalg.norm(a - b, axis=1), angle, hamming[None], np.zeros(100), 0)
+    chosen = Drawn(np.arange(100), 100 + np.arange(100), np.arange(100) < 50, False)
+    found = Stage("", 20_000, chosen, np.linalg.norm(a - b, axis=1), angle, hamming[None], np.zeros(100), 0)
     within, between = found.hyperplanes
     assert within == pytest.approx(found.within.value, abs=5e-3)
     assert between == pytest.approx(found.between.value, abs=5e-3)
