@@ -113,11 +113,12 @@ def _spectrum(
     values = eigenvalues(moments.read(centred=centred))
     if not values[0] > 0:
         raise UsageError(f"{name} is constant over all {int(moments.rows.sum()):,} rows: it has no spectrum")
-    fit = powerlaw.fit(values, *given)
+    noise = moments.noise()
+    fit = powerlaw.fit(values, *given, noise=noise)
     interval = _interval(name, moments, fit, centred, level)
     return Spectrum(
         name, kind, int(moments.rows.sum()), documents, values, held_out(moments, centred=centred), fit, interval,
-        powerlaw.windows(values),
+        powerlaw.windows(values, noise=noise), powerlaw.positive(values, noise),
     )  # fmt: skip
 
 
@@ -191,7 +192,7 @@ def _of_store(store: Store, sites: Sequence[str] | None, codes: bool) -> list[St
 
     def values(name: str) -> Iterator[Chunk]:
         for shard in store.shards([store.layout.fields[0].name], activations=[name]):
-            yield _by_place(shard.activations[name].float(), _documents(shard))
+            yield _by_place(shard.activations[name], _documents(shard))
 
     def bits(name: str) -> Iterator[Chunk]:
         for shard in store.shards([name]):

@@ -26,8 +26,7 @@ def spectra(sheet: Any, found: "Spectra") -> None:
     for (name, site), hue in zip(found.sites.items(), hues, strict=True):
         rank = np.arange(1, len(site.values) + 1)
         for axes, values in ((left, site.values), (right, site.held_out)):
-            held = powerlaw.positive(site.values)
-            axes.plot(rank[:held], values[:held] / site.values.sum(), color=tuple(hue), lw=1.0)
+            axes.plot(rank[: site.rank], values[: site.rank] / site.values.sum(), color=tuple(hue), lw=1.0)
         inside = slice(site.fit.first - 1, site.fit.last)
         label = f"{name}: {site.interval.value:.2f}"
         left.plot(rank[inside], site.values[inside] / site.values.sum(), color=tuple(hue), lw=2.6, label=label)

@@ -41,6 +41,10 @@ class Moments(Protocol):
         """
         ...
 
+    def noise(self) -> float:
+        """Variance a column that the rounding of the rows to their dtype makes up, at most."""
+        ...
+
 
 class ActivationMoments:
     """Moments of real rows.
@@ -55,6 +59,7 @@ class ActivationMoments:
 
     def __init__(self, width: int, groups: int = GROUPS, device: torch.device | str = "cpu") -> None:
         self.states = [covariance.start(width, device) for _ in range(groups)]
+        self.roundoff = 0.0  # of the coarsest dtype that was met
 
     @property
     def width(self) -> int:
@@ -77,6 +82,7 @@ class ActivationMoments:
         if not bool(rows.isfinite().all()):
             bad = int((~rows.isfinite()).any(1).nonzero()[0, 0])
             raise CorruptError("activations hold NaN or infinity", why=f"first in row {bad} of {len(rows)}")
+        self.roundoff = max(self.roundoff, torch.finfo(rows.dtype).eps / 2)
         for group, index in _dealt(documents, int(self.rows.sum()), len(rows), len(self.states)):
             some = rows[index.to(rows.device)]
             covariance.add(self.states[group], some if some.is_cuda else some.double())
@@ -84,6 +90,7 @@ class ActivationMoments:
     def merge(self, other: "ActivationMoments") -> None:
         """Take in the rows of another one with as many groups and columns."""
         _require_alike(self, other)
+        self.roundoff = max(self.roundoff, other.roundoff)
         self.states = [covariance.merge(a, b) for a, b in zip(self.states, other.states, strict=True)]
 
     def read(self, weights: Sequence[float] | Reals | None = None, *, centred: bool = True) -> Tensor:
@@ -108,15 +115,21 @@ class ActivationMoments:
             half += torch.outer(whole, whole).triu()
         return half + half.triu(1).T
 
+    def noise(self) -> float:
+        """As of `Moments`."""
+        return self.roundoff**2 * float(self.read(centred=False).diagonal().mean())
+
     def state_dict(self) -> dict[str, Tensor]:
         """Plain tensors: saved and loaded, a run goes on where it was."""
-        return {f"{k}.{name}": t for k, s in enumerate(self.states) for name, t in s._asdict().items()}
+        state = {f"{k}.{name}": t for k, s in enumerate(self.states) for name, t in s._asdict().items()}
+        return state | {"roundoff": torch.tensor(self.roundoff, dtype=torch.float64)}
 
     @classmethod
     def of(cls, state: Mapping[str, Tensor]) -> Self:
         """The moments that `state_dict` gave."""
-        groups = 1 + max(int(key.partition(".")[0]) for key in state)
+        groups = sum(key.endswith(".shift") for key in state)
         found = cls(len(state["0.shift"]), groups)
+        found.roundoff = float(state["roundoff"])
         found.states = [
             covariance.State(*(state[f"{k}.{name}"] for name in covariance.State._fields)) for k in range(groups)
         ]
@@ -158,6 +171,10 @@ class CodeMoments:
         second: Tensor = total / float(w @ self.rows)
         mean = second.diagonal()
         return second - torch.outer(mean, mean) if centred else second
+
+    def noise(self) -> float:
+        """As of `Moments`: bits are exact."""
+        return 0.0
 
 
 def _dealt(documents: NDArray[Any] | None, before: int, n: int, groups: int) -> list[tuple[int, Tensor]]:

@@ -59,25 +59,29 @@ def window(rank: int) -> tuple[int, int]:
     return FIRST, last
 
 
-def fit(spectrum: ArrayLike, first: int | None = None, last: int | None = None, *, weighted: bool = True) -> Fit:
+def fit(
+    spectrum: ArrayLike, first: int | None = None, last: int | None = None, *, weighted: bool = True,
+    noise: float = 0.0,
+) -> Fit:  # fmt: skip
     """The power law of a spectrum.
 
     spectrum  float (m)   eigenvalues, the largest first
     first     rank where the window begins; None: as `window` says
     last      rank where it ends, included
     weighted  weights 1/n, else all alike
+    noise     variance that rounding makes up in every direction: eigenvalues below four times it are none
 
     Exact for n^-alpha up to the rounding of float64. Errors: UsageError where the window holds fewer than two
     positive eigenvalues.
     """
     values = np.asarray(spectrum, np.float64)
     if first is None or last is None:
-        automatic = window(positive(values))
+        automatic = window(positive(values, noise))
         first, last = first or automatic[0], last or automatic[1]
-    if not 1 <= first < last <= len(values) or not values[last - 1] > 0:
+    if not 1 <= first < last <= positive(values, noise):
         raise UsageError(
             f"no power law over ranks {first} to {last}",
-            why=f"the spectrum has {positive(values)} positive eigenvalues of {len(values)}",
+            why=f"the spectrum has {positive(values, noise)} of {len(values)} eigenvalues above rounding",
             fix="name a window inside them",
         )
     n = np.arange(first, last + 1)
@@ -89,18 +93,18 @@ def fit(spectrum: ArrayLike, first: int | None = None, last: int | None = None, 
     return Fit(alpha, first, last, _r2(x, y, alpha))
 
 
-def windows(spectrum: ArrayLike, every: Sequence[tuple[int, int]] = WINDOWS) -> list[Fit]:
+def windows(spectrum: ArrayLike, every: Sequence[tuple[int, int]] = WINDOWS, *, noise: float = 0.0) -> list[Fit]:
     """The fits over several windows that the spectrum reaches: how far alpha hangs on them."""
     values = np.asarray(spectrum, np.float64)
-    held = positive(values)
+    held = positive(values, noise)
     return [fit(values, first, last) for first, last in every if last <= held]
 
 
-def positive(spectrum: Reals) -> int:
-    """How many eigenvalues are above the rounding error of the largest."""
+def positive(spectrum: Reals, noise: float = 0.0) -> int:
+    """How many eigenvalues are above the rounding error of the largest, and above four times the noise."""
     if not len(spectrum) or not spectrum[0] > 0:
         return 0
-    return int((spectrum > len(spectrum) * np.finfo(np.float64).eps * spectrum[0]).sum())
+    return int((spectrum > max(len(spectrum) * np.finfo(np.float64).eps * spectrum[0], 4 * noise)).sum())
 
 
 def participation_ratio(spectrum: ArrayLike) -> float:

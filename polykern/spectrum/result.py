@@ -28,6 +28,7 @@ class Spectrum:
     fit        the power law, weighted, over the automatic or the given window
     interval   of alpha, over groups of documents
     windows    fits over other windows
+    rank       eigenvalues above what the rounding of the rows makes up
     """
 
     name: str
@@ -39,6 +40,7 @@ class Spectrum:
     fit: Fit
     interval: Estimate
     windows: list[Fit]
+    rank: int
 
     @property
     def enough(self) -> bool:
@@ -61,6 +63,7 @@ class Spectrum:
         told: dict[str, Any] = {
             "kind": self.kind,
             "width": len(self.values),
+            "rank": self.rank,
             "rows": self.rows,
             "documents": self.documents,
             "alpha": {**self.fit.as_dict(), "interval": self.interval.as_dict()},

@@ -65,7 +65,7 @@ def test_the_window_follows_the_rank() -> None:
     assert powerlaw.window(100) == (11, 50)
     with pytest.raises(UsageError, match="no window of ranks"):
         powerlaw.window(23)
-    with pytest.raises(UsageError, match="3 positive eigenvalues of 40"):
+    with pytest.raises(UsageError, match="3 of 40 eigenvalues above rounding"):
         fit([3.0, 2.0, 1.0, *[0.0] * 37], 11, 20)
 
 
@@ -103,6 +103,23 @@ def test_chunks_and_order_of_merging_change_nothing(dtype: torch.dtype) -> None:
     assert np.abs(c.read().numpy() - want).max() < 1e-10
     raw = c.read(centred=False).numpy()
     assert np.abs(raw - (rows.double().T @ rows.double() / len(rows)).numpy()).max() < 1e-10
+
+
+def test_the_rounding_of_rows_is_no_rank() -> None:
+    """60 columns that are images of 30 numbers: float16 fills the other 30 with noise, which counts as none."""
+    rng = np.random.default_rng(7)
+    low = torch.from_numpy(rng.normal(size=(4000, 30)) @ rng.normal(size=(30, 60)))
+    for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        moments = ActivationMoments(60)
+        moments.add(low.to(dtype))
+        values = eigenvalues(moments.read())
+        assert powerlaw.positive(values, moments.noise()) == 30
+    assert powerlaw.positive(values) <= 31
+    half = ActivationMoments(60)
+    half.add(low.half())
+    assert powerlaw.positive(eigenvalues(half.read())) == 60
+    with pytest.raises(UsageError, match="30 of 60 eigenvalues above rounding"):
+        fit(eigenvalues(half.read()), 11, 40, noise=half.noise())
 
 
 def test_leaving_a_group_out_is_leaving_its_documents_out() -> None:
