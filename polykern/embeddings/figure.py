@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from polykern.embeddings.clusters import METRICS, SWEEP
-from polykern.report import charts, colours
+from polykern.report import charts, colours, wording
 from polykern.report.script import visible
 
 if TYPE_CHECKING:
@@ -26,10 +26,10 @@ def polysemanticity(sheet: Any, found: "Embeddings") -> None:
     )  # fmt: skip
     at = METRICS.index("mean_distance")
     bins = np.linspace(0, 1.2, 61)
-    for layer, hue in zip(found.layers, colours.depths(len(found.layers)), strict=True):
+    names = wording.apart([visible(layer.name) for layer in found.layers])
+    for name, layer, hue in zip(names, found.layers, colours.depths(len(found.layers)), strict=True):
         values = layer.features.metrics[~layer.dead, at]
         share, _ = np.histogram(values, bins)
-        name = visible(layer.name)
         left.plot((bins[1:] + bins[:-1]) / 2, share / max(1, len(values)), color=tuple(hue), label=name)
         right.plot(SWEEP, layer.features.sweep[~layer.dead].mean(0), "o-", ms=4, color=tuple(hue), label=name)
     right.set(xscale="log", yscale="log")

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from polykern.report import charts, colours, figures
+from polykern.report import charts, colours, figures, wording
 from polykern.report.script import visible
 from polykern.spectrum import powerlaw
 
@@ -22,8 +22,8 @@ def spectra(sheet: Any, found: "Spectra") -> None:
         heading=f"Eigenspectra: {found.about['model']['name']}", subtitle=_rows(found),
         note="share of the variance by rank; thick: the window alpha is fitted to (weights 1/rank)",
     )  # fmt: skip
-    hues = colours.depths(len(found.sites))
-    for (name, site), hue in zip(found.sites.items(), hues, strict=True):
+    hues, names = colours.depths(len(found.sites)), wording.apart(list(found.sites))
+    for name, site, hue in zip(names, found.sites.values(), hues, strict=True):
         rank = np.arange(1, len(site.values) + 1)
         for axes, values in ((left, site.values), (right, site.held_out)):
             axes.plot(rank[: site.rank], values[: site.rank] / site.values.sum(), color=tuple(hue), lw=1.0)
@@ -58,7 +58,8 @@ def exponents(sheet: Any, found: "Spectra") -> None:
     if found.dimension is not None:
         bound = powerlaw.critical(found.dimension)
         axes.axhline(bound, color=figures.QUIET, lw=1, ls="--", label=f"1 + 2/d, d = {found.dimension:g}")
-    names = [f"{visible(s.name).removesuffix(' (codes)')}\n{s.fit.first}-{s.fit.last}" for s in sites]
+    short = wording.apart([visible(s.name).removesuffix(" (codes)") for s in sites])
+    names = [f"{name}\n{s.fit.first}-{s.fit.last}" for name, s in zip(short, sites, strict=True)]
     axes.set_xticks(range(len(sites)), names, fontsize=9, parse_math=False)
     charts.named(axes, "", "alpha")
     charts.legend(axes)
