@@ -10,9 +10,10 @@ from polykern.spectrum import powerlaw
 
 if TYPE_CHECKING:
     from polykern.spectrum.loops import Projections
-    from polykern.spectrum.result import Spectra
+    from polykern.spectrum.result import Spectra, Spectrum
 
 SHOWN = 12  # sites in a legend
+LOWEST = 1e-7  # share of the variance that is drawn
 
 
 def spectra(sheet: Any, found: "Spectra") -> None:
@@ -22,19 +23,26 @@ def spectra(sheet: Any, found: "Spectra") -> None:
         heading=f"Eigenspectra: {found.about['model']['name']}", subtitle=_rows(found),
         note="share of the variance by rank; thick: the window alpha is fitted to (weights 1/rank)",
     )  # fmt: skip
-    hues, names = colours.depths(len(found.sites)), wording.apart(list(found.sites))
-    for name, site, hue in zip(names, found.sites.values(), hues, strict=True):
+    sites = list(found.sites.values())
+    layers = wording.apart(list(dict.fromkeys(_layer(s) for s in sites)))
+    hues = dict(zip(dict.fromkeys(_layer(s) for s in sites), colours.depths(len(layers)), strict=True))
+    short = dict(zip(hues, layers, strict=True))
+    for site in sites:
+        hue, dashed = hues[_layer(site)], "--" if site.kind == "codes" else "-"
         rank = np.arange(1, len(site.values) + 1)
         for axes, values in ((left, site.values), (right, site.held_out)):
-            axes.plot(rank[: site.rank], values[: site.rank] / site.values.sum(), color=tuple(hue), lw=1.0)
+            axes.plot(
+                rank[: site.rank], values[: site.rank] / site.values.sum(), color=tuple(hue), lw=1.0, ls=dashed
+            )
         inside = slice(site.fit.first - 1, site.fit.last)
-        label = f"{name}: {site.interval.value:.2f}"
-        left.plot(rank[inside], site.values[inside] / site.values.sum(), color=tuple(hue), lw=2.6, label=label)
+        label = f"{short[_layer(site)]}{' codes' if dashed == '--' else ''}: {site.interval.value:.2f}"
+        left.plot(rank[inside], site.values[inside] / site.values.sum(), color=tuple(hue), lw=2.6, ls=dashed)
+        right.plot([], [], color=tuple(hue), lw=2.0, ls=dashed, label=label)
     for axes in (left, right):
-        axes.set(xscale="log", yscale="log")
+        axes.set(xscale="log", yscale="log", ylim=(LOWEST, 1))
         charts.named(axes, "rank", "eigenvalue (share of the variance)")
-    if len(found.sites) <= SHOWN:
-        charts.legend(left, loc="lower left", title="alpha")
+    if len(sites) <= SHOWN:
+        charts.legend(right, loc="lower left", title="alpha", fontsize=8.5)
 
 
 def exponents(sheet: Any, found: "Spectra") -> None:
@@ -58,11 +66,15 @@ def exponents(sheet: Any, found: "Spectra") -> None:
     if found.dimension is not None:
         bound = powerlaw.critical(found.dimension)
         axes.axhline(bound, color=figures.QUIET, lw=1, ls="--", label=f"1 + 2/d, d = {found.dimension:g}")
-    short = wording.apart([visible(s.name).removesuffix(" (codes)") for s in sites])
+    short = wording.apart([_layer(s) for s in sites])
     names = [f"{name}\n{s.fit.first}-{s.fit.last}" for name, s in zip(short, sites, strict=True)]
     axes.set_xticks(range(len(sites)), names, fontsize=9, parse_math=False)
     charts.named(axes, "", "alpha")
     charts.legend(axes)
+
+
+def _layer(site: "Spectrum") -> str:
+    return visible(site.name).removesuffix(" (codes)")
 
 
 def _rows(found: "Spectra") -> str:
