@@ -137,8 +137,7 @@ def matrices_of(tail: Tail, points: Tensor, kind: Kind) -> Tensor:
             (slopes,) = torch.autograd.grad(total, x)
             found.append(slopes.flatten(1))
         else:
-            axes = torch.zeros(len(part), inputs, dtype=torch.float64, device=points.device)
-            axes[torch.arange(len(part)), number] = 1.0
+            axes = torch.nn.functional.one_hot(number, inputs).double()
             found.append(pushed(tail, points[which], axes.view(-1, *tail.input_shape), kind))
     rows = torch.cat(found).view(len(points), min(outputs, inputs), -1)
     return rows if backwards else rows.transpose(1, 2)
