@@ -45,7 +45,8 @@ class Frozen(Carrier):
     """
 
     def __init__(self, value: Tensor, origin: Tensor | None, kind: Kind) -> None:
-        self.value, self.origin, self.kind = value, origin, kind
+        self.value, self.origin = value, origin
+        self.kind: Kind = kind
 
     @property
     def shape(self) -> torch.Size:

@@ -103,6 +103,8 @@ def test_refusals() -> None:
         crossings(digits, x[0], y[0])
     with pytest.raises(UsageError, match="ends of segments have shapes"):
         crossings(plain, a, b[:2])
+    with pytest.raises(UsageError, match="a is int64, not floating point"):
+        crossings(plain, a.long(), b.long())
     with pytest.raises(UsageError, match="b holds NaN or infinity"):
         crossings(plain, a, b * float("nan"))
     with pytest.raises(UsageError, match="one piece at least"):
