@@ -93,8 +93,8 @@ def test_spearman_is_scipys() -> None:
     model, _ = mlp([5, 30, 30, 4], 2)
     p, q = torch.randn(2, 40, 5)
     found = hamming_against_maps(model, p, q, resamples=50)
-    assert found.spearman == pytest.approx(float(spearmanr(found.hamming, found.maps)[0]), rel=1e-12)
-    assert found.baseline == pytest.approx(float(spearmanr(found.euclidean, found.maps)[0]), rel=1e-12)
+    assert found.spearman == pytest.approx(float(np.asarray(spearmanr(found.hamming, found.maps))[0]), rel=1e-12)
+    assert found.baseline == pytest.approx(float(np.asarray(spearmanr(found.euclidean, found.maps))[0]), rel=1e-12)
 
 
 # --- features of gates ---------------------------------------------------------------------------------
