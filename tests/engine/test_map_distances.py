@@ -78,8 +78,9 @@ def test_polytopes_with_similar_codes_have_similar_maps(pairs: tuple[Tensor, Ten
         torch.manual_seed(0)
         model = digits.network().eval()
     found = hamming_against_maps(model, *pairs, resamples=500)
-    assert 0 < found.interval[0] < found.spearman < found.interval[1] < 1
-    assert found.baseline_interval[0] < found.baseline < found.baseline_interval[1]
+    for estimate in (found.spearman, found.baseline):
+        assert 0 < estimate.low < estimate.value < estimate.high < 1
+        assert estimate.level == 0.95
     k = 17
     codes = codes_of(model, torch.stack([pairs[0][k], pairs[1][k]]))
     assert found.hamming[k] == int(codes.distances()[0, 1])
@@ -93,8 +94,8 @@ def test_spearman_is_scipys() -> None:
     model, _ = mlp([5, 30, 30, 4], 2)
     p, q = torch.randn(2, 40, 5)
     found = hamming_against_maps(model, p, q, resamples=50)
-    assert found.spearman == pytest.approx(float(np.asarray(spearmanr(found.hamming, found.maps))[0]), rel=1e-12)
-    assert found.baseline == pytest.approx(float(np.asarray(spearmanr(found.euclidean, found.maps))[0]), rel=1e-12)
+    for x, mine in ((found.hamming, found.spearman), (found.euclidean, found.baseline)):
+        assert mine.value == pytest.approx(float(np.asarray(spearmanr(x, found.maps))[0]), rel=1e-12)
 
 
 # --- features of gates ---------------------------------------------------------------------------------
