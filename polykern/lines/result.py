@@ -28,6 +28,8 @@ class Crossings:
               one neuron's crossings in it is not seen
     tied      crossings at an end of the segment, or where it was cut, that lie within rounding of it
     samples   number of points when crossings were only looked for between samples, else None
+    gained    crossings that every second sample alone does not show, where their number is odd; how many are still
+              missing is of that order
     """
 
     length: float
@@ -41,6 +43,7 @@ class Crossings:
     merged: int = 0
     tied: int = 0
     samples: int | None = None
+    gained: int | None = None
 
     def __len__(self) -> int:
         return len(self.t)

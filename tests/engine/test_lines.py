@@ -170,6 +170,7 @@ def test_samples_see_no_more_and_refining_them_no_less() -> None:
             assert (found.times <= exact.times).all()
             assert ((exact.times - found.times) % 2 == 0).all()
             assert not found.exact
+            assert k == 0 or found.gained == len(found) - before.sum()
             before = found.times
         less += len(exact) - sampled_crossings(network.model, a, b, samples=9).times.sum()
     assert less > 0
