@@ -117,9 +117,10 @@ def output_of(tail: Tail) -> torch.Size:
 
 def values_of(tail: Tail, points: Tensor, kind: Kind) -> tuple[Tensor, Tensor]:
     """float64 (n, outputs) each: f(x), and what the frozen maps make of 0 (of "jacobian": zeros)."""
-    out = passed(tail, points.clone(), kind, origin=kind != "jacobian")
-    values = out.value.flatten(1)
-    return values, torch.zeros_like(values) if out.origin is None else out.origin.flatten(1)
+    found = [passed(tail, part.clone(), kind, origin=kind != "jacobian") for part in points.split(rows_of(tail))]
+    values = torch.cat([out.value.flatten(1) for out in found])
+    origins = [out.origin.flatten(1) for out in found if out.origin is not None]
+    return values, torch.cat(origins) if origins else torch.zeros_like(values)
 
 
 def matrices_of(tail: Tail, points: Tensor, kind: Kind) -> Tensor:
