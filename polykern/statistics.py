@@ -147,8 +147,8 @@ def auroc(
     usual  float (n)   scores of the n items in the one condition
     other  float (n)   scores of the same items in the other: an item is drawn with both
 
-    It is P(other > usual) + P(other = usual) / 2 over all pairs of items (Mann, Whitney 1947): 1/2 tells nothing, 0 is
-    as good as 1 with the other sign. Exact; arguments and errors else as `bootstrap`.
+    It is P(other > usual) + P(other = usual) / 2 over all pairs of items (Mann, Whitney 1947): 1/2 tells nothing, 0
+    is as good as 1 with the other sign. Exact; arguments and errors else as `bootstrap`.
     """
     return bootstrap(_area, usual, other, level=level, resamples=resamples, **how)
 

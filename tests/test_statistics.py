@@ -72,4 +72,9 @@ def test_the_area_is_the_share_of_pairs_in_order() -> None:
     assert abs(found.value - pairs) < 1e-12
     assert found.low < pairs < found.high
     assert abs(auroc(other, usual).value - (1 - pairs)) < 1e-12
-    assert auroc([0.0, 1.0, 2.0], [3.0, 4.0, 5.0]).as_dict() == {"value": 1.0, "low": 1.0, "high": 1.0, "level": 0.95}
+    assert auroc([0.0, 1.0, 2.0], [3.0, 4.0, 5.0]).as_dict() == {
+        "value": 1.0,
+        "low": 1.0,
+        "high": 1.0,
+        "level": 0.95,
+    }

@@ -1,0 +1,1 @@
+"""Complexity: how many boundaries a network has around points, along trajectories and at initialisation."""
