@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from polykern.codes import Codes as Codes
     from polykern.heat import heatmap as heatmap
     from polykern.layout import Layout as Layout
+    from polykern.lines import Crossings as Crossings
+    from polykern.lines import crossings as crossings
+    from polykern.lines import crossings_of_lines as crossings_of_lines
+    from polykern.lines import sampled_crossings as sampled_crossings
     from polykern.maps.result import HeatMap as HeatMap
     from polykern.models import Subject as Subject
     from polykern.models import load as load
@@ -39,6 +43,7 @@ _PLACES = {
     "HDBSCAN": "polykern.clustering.estimator",
     "Clusters": "polykern.clustering.result",
     "Codes": "polykern.codes",
+    "Crossings": "polykern.lines",
     "HeatMap": "polykern.maps.result",
     "Layout": "polykern.layout",
     "Partition": "polykern.subdivision",
@@ -49,15 +54,19 @@ _PLACES = {
     "Window": "polykern.plane",
     "capture": "polykern.capturing",
     "cluster": "polykern.clustering.compute",
+    "crossings": "polykern.lines",
+    "crossings_of_lines": "polykern.lines",
     "heatmap": "polykern.heat",
     "load": "polykern.models",
     "partition": "polykern.subdivision",
+    "sampled_crossings": "polykern.lines",
     "trace": "polykern.tracing",
 }
 __all__ = [
     "HDBSCAN",
     "Clusters",
     "Codes",
+    "Crossings",
     "HeatMap",
     "Layout",
     "Partition",
@@ -69,10 +78,13 @@ __all__ = [
     "__version__",
     "capture",
     "cluster",
+    "crossings",
+    "crossings_of_lines",
     "errors",
     "heatmap",
     "load",
     "partition",
+    "sampled_crossings",
     "trace",
 ]
 
