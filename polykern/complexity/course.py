@@ -1,7 +1,7 @@
 """Local complexity over the checkpoints of a training."""
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +40,7 @@ def course(
     *,
     directions: int | Tensor | None = None,
     seed: int = 0,
+    also: Callable[[int, Tail], None] | None = None,
     **how: Any,
 ) -> Course:
     """The local complexity of the same points with the same directions at every checkpoint.
@@ -48,6 +49,7 @@ def course(
     checkpoints  (step, a module of this architecture, or a state dict of it), read one at a time
     points       name -> float (n, *shape): sets of points in the space of the tail's start, where they stay
     radius       L2
+    also         called with the step and the tail of every checkpoint
     directions, seed, how  as in `local_complexity`
 
     Humayun et al. 2024 look at points of the training set, of the test set and random ones. Errors: UsageError for
@@ -61,6 +63,8 @@ def course(
         tail = _loaded(network, step, checkpoint)
         network.layout.require_same(tail.layout)
         steps.append(step)
+        if also is not None:
+            also(step, tail)
         for name, rows in points.items():
             counts[name].append(local_complexity(tail, rows, [radius], directions=axes, **how).counts[0])
     _require(steps)
@@ -69,14 +73,13 @@ def course(
 
 def _loaded(network: Tail, step: int, checkpoint: Checkpoint) -> Tail:
     names = {(f.module, f.call) for f in network.layout.fields}
-    if isinstance(checkpoint, nn.Module):
-        model = checkpoint
-    else:
-        model = copy.deepcopy(network.model)
+    model = copy.deepcopy(checkpoint if isinstance(checkpoint, nn.Module) else network.model)
+    if not isinstance(checkpoint, nn.Module):
         try:
             model.load_state_dict(checkpoint)
         except RuntimeError as error:
             raise UsageError(f"the weights of step {step} do not fit the network", why=str(error)) from error
+    model.to(network.device, network.dtype)
     return Tail(
         model, network.sample, network.start, stop=network.stop, select=lambda f: (f.module, f.call) in names
     )

@@ -142,7 +142,7 @@ def local_complexity(
 def _counts(tail: Tail, points: Tensor, axes: Tensor, radius: float, centre: bool, memory: int) -> Tensor:
     """int32 (layers, n)."""
     parts = [torch.empty(len(tail.layout.fields), 0, dtype=torch.int32, device=tail.device)]
-    for around in _parts(points, axes, radius, centre):
+    for around in neighbourhoods(points, axes, radius, centre=centre):
         n, corners = around.shape[:2]
         words = signs(tail, around.flatten(0, 1), memory=memory).view(n, corners, -1)
         differing = torch.zeros_like(words[:, 0])
@@ -161,7 +161,8 @@ def signs(tail: Tail, points: Tensor, *, memory: int = 2 << 30) -> Tensor:
         return codes_of(tail, points).words
 
 
-def _parts(points: Tensor, axes: Tensor, radius: float, centre: bool) -> Iterator[Tensor]:
+def neighbourhoods(points: Tensor, axes: Tensor, radius: float, *, centre: bool = False) -> Iterator[Tensor]:
+    """The `vertices` of points, so many points at a time that 64 MiB hold them."""
     each = 8 * (2 * len(axes) + centre) * max(1, points[:1].numel())
     for part in points.split(max(1, VERTICES // each)):
         if len(part):
@@ -171,8 +172,11 @@ def _parts(points: Tensor, axes: Tensor, radius: float, centre: bool) -> Iterato
 def _require(tail: Tail, points: Tensor, radii: Sequence[float], axes: Tensor) -> None:
     where = tail.start or "the model"
     if points.shape[1:] != tail.input_shape or not points.is_floating_point():
-        got = f"{str(points.dtype).removeprefix('torch.')} {list(points.shape)}"
-        raise UsageError(f"points in the input space of {where} are float (n, {list(tail.input_shape)}), got {got}")
+        raise UsageError(
+            f"points in the input space of {where} are float (n, {list(tail.input_shape)}), got "
+            f"{str(points.dtype).removeprefix('torch.')} {list(points.shape)}",
+            fix="" if points.is_floating_point() else "start at a module whose input is activations",
+        )
     if not len(radii):
         raise UsageError(
             "local complexity without a radius", fix="give at least one, L2 in the space of the points"
