@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from polykern import errors as errors
+    from polykern.autoencoders import SparseAutoencoder as SparseAutoencoder
+    from polykern.boundaries.compute import complexity as complexity
     from polykern.capturing import capture as capture
     from polykern.clustering.compute import cluster as cluster
     from polykern.clustering.estimator import HDBSCAN as HDBSCAN
@@ -48,12 +50,14 @@ _PLACES = {
     "Layout": "polykern.layout",
     "Partition": "polykern.subdivision",
     "Plane": "polykern.plane",
+    "SparseAutoencoder": "polykern.autoencoders",
     "Store": "polykern.store",
     "Subject": "polykern.models",
     "Tail": "polykern.tail",
     "Window": "polykern.plane",
     "capture": "polykern.capturing",
     "cluster": "polykern.clustering.compute",
+    "complexity": "polykern.boundaries.compute",
     "crossings": "polykern.lines",
     "crossings_of_lines": "polykern.lines",
     "heatmap": "polykern.heat",
@@ -71,6 +75,7 @@ __all__ = [
     "Layout",
     "Partition",
     "Plane",
+    "SparseAutoencoder",
     "Store",
     "Subject",
     "Tail",
@@ -78,6 +83,7 @@ __all__ = [
     "__version__",
     "capture",
     "cluster",
+    "complexity",
     "crossings",
     "crossings_of_lines",
     "errors",

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 import polykern as pk
-from polykern.complexity.course import course
-from polykern.complexity.gradients import boundary_density, jacobian_norms, nearest_boundary
-from polykern.complexity.local import frame, local_complexity, vertices
-from polykern.complexity.trajectories import circle, loop, transitions
+from polykern.boundaries.course import course
+from polykern.boundaries.gradients import boundary_density, jacobian_norms, nearest_boundary
+from polykern.boundaries.local import frame, local_complexity, vertices
+from polykern.boundaries.trajectories import circle, loop, transitions
 from polykern.errors import CorruptError, UsageError
 from polykern.points import codes_of
 from polykern.tail import Tail

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from polykern.complexity.local import axes_of, local_complexity
+from polykern.boundaries.local import axes_of, local_complexity
 from polykern.errors import UsageError
 from polykern.layout import Layout
 from polykern.tail import Tail

@@ -194,4 +194,4 @@ def _require(tail: Tail, points: Tensor, radii: Sequence[float], axes: Tensor) -
         )
     gram = axes.double() @ axes.double().T
     if not torch.allclose(gram, torch.eye(len(axes), dtype=torch.float64, device=axes.device), atol=1e-4):
-        raise UsageError("the directions are not orthonormal", fix="take polykern.complexity.frame")
+        raise UsageError("the directions are not orthonormal", fix="take polykern.boundaries.frame")

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from polykern.complexity.course import Course, course
-from polykern.complexity.parts.local import ALL
-from polykern.complexity.records import Record, averaged, columns, record, told, values, where
-from polykern.complexity.setting import LEVEL, RESAMPLES, Setting
+from polykern.boundaries.course import Course, course
+from polykern.boundaries.parts.local import ALL
+from polykern.boundaries.records import Record, averaged, columns, record, told, values, where
+from polykern.boundaries.setting import LEVEL, RESAMPLES, Setting
 from polykern.errors import UsageError
 from polykern.findings import Picture, Table
 from polykern.report import charts

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike
 
-from polykern.complexity.setting import LEVEL, RESAMPLES
+from polykern.boundaries.setting import LEVEL, RESAMPLES
 from polykern.findings import Picture, Table
 from polykern.statistics import Estimate, mean
 

@@ -1,6 +1,6 @@
 """Out of distribution: scores of codes for points that are scaled or perturbed, and how well each tells them apart.
 
-Beside the three scores of `polykern.complexity.outliers` stand two that need no codes: the Euclidean distance from
+Beside the three scores of `polykern.boundaries.outliers` stand two that need no codes: the Euclidean distance from
 the nearest training point, and one minus the largest probability (Hendrycks, Gimpel 2017).
 """
 
@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from polykern.boundaries.local import frame, signs
+from polykern.boundaries.outliers import Familiar, densities
+from polykern.boundaries.records import Record, averaged, columns, record, told, values, where
+from polykern.boundaries.setting import LEVEL, RESAMPLES, Setting, Space, drawn, reaching
 from polykern.codes import Codes
-from polykern.complexity.local import frame, signs
-from polykern.complexity.outliers import Familiar, densities
-from polykern.complexity.records import Record, averaged, columns, record, told, values, where
-from polykern.complexity.setting import LEVEL, RESAMPLES, Setting, Space, drawn, reaching
 from polykern.findings import Picture, Table
 from polykern.report import charts
 from polykern.statistics import auroc

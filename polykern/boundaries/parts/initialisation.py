@@ -2,8 +2,8 @@
 
 Fully connected networks with weights N(0, 2 / inputs) (He) and biases N(0, bias^2); without biases all boundaries
 would pass through the origin. Lines lie between two standard normal points. Hanin, Rolnick 2019, "Complexity of
-Linear Regions in Deep Networks" (arXiv:1901.09021): a mean number of crossings per length that is proportional to the number
-of neurons, whatever the depth, and a mean distance to the nearest boundary of the order of 1 / neurons.
+Linear Regions in Deep Networks" (arXiv:1901.09021): a mean number of crossings per length that is proportional to
+the number of neurons, whatever the depth, and a mean distance to the nearest boundary of the order of 1 / neurons.
 """
 
 from collections.abc import Callable
@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from polykern.complexity.gradients import nearest_boundary
-from polykern.complexity.records import Record, averaged, columns, record, told, values, where
-from polykern.complexity.setting import LEVEL, RESAMPLES, Setting
+from polykern.boundaries.gradients import nearest_boundary
+from polykern.boundaries.records import Record, averaged, columns, record, told, values, where
+from polykern.boundaries.setting import LEVEL, RESAMPLES, Setting
 from polykern.findings import Picture, Table
 from polykern.lines import crossings_of_lines
 from polykern.report import charts
@@ -84,6 +84,9 @@ class Initialisation:
         exponent, factor = fits["exponent"]["value"], np.exp(fits["exponent"]["intercept"])
         charts.line(right, reach, factor * reach**exponent, lw=1, colour="#5d6570", label=f"power {exponent:.2f}")
         right.set(xscale="log", yscale="log")
+        ticks = [16 << k for k in range(6)]
+        right.set_xticks(ticks, [str(t) for t in ticks])
+        right.minorticks_off()
         charts.legend(left, loc="upper left")
         charts.legend(right, loc="lower left")
 

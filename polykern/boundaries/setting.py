@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from polykern.complexity.course import Checkpoint
-from polykern.complexity.local import axes_of
+from polykern.boundaries.course import Checkpoint
+from polykern.boundaries.local import axes_of
 from polykern.errors import UsageError
 from polykern.heat import activations
 from polykern.models import Subject

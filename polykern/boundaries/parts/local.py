@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import Tensor
 
-from polykern.complexity.local import local_complexity
-from polykern.complexity.records import Record, averaged, columns, told, values, where
-from polykern.complexity.setting import Setting
+from polykern.boundaries.local import local_complexity
+from polykern.boundaries.records import Record, averaged, columns, told, values, where
+from polykern.boundaries.setting import Setting
 from polykern.findings import Picture, Table
 from polykern.report import charts
 
@@ -50,9 +50,8 @@ class Local:
         n = self.records[0]["n"]
         panels = charts.panels(
             figure, titles, columns=3, heading="Local complexity",
-            subtitle=f"boundaries that a cross of radius r around a point meets; mean of {n} points",
-            note="solid: trained, dashed: untrained twin; bands: 95% bootstrap intervals over points; where nothing "
-            "is met there is no line",
+            subtitle=f"boundaries that a cross of radius r around a point meets, per r; mean of {n} points",
+            note="solid: trained, dashed: untrained twin; bands: 95% bootstrap intervals over points",
         )  # fmt: skip
         networks = dict.fromkeys(r["network"] for r in self.records)
         for axes, layer in zip(panels, layers, strict=True):
@@ -62,14 +61,14 @@ class Local:
                     chosen = where(self.records, network=network, points=points, layer=layer)
                     radius, value, low, high = values(chosen, "radius", "value", "low", "high")
                     label = points if network == next(iter(networks)) else ""
-                    seen = value > 0
                     charts.line(
-                        axes, radius[seen], value[seen], low=low[seen].clip(value.max() * 1e-5), high=high[seen],
+                        axes, radius, value / radius, low=low / radius, high=high / radius,
                         colour=colour, label=label, ls=style, marker="o", ms=3,
                     )  # fmt: skip
-            axes.set(xscale="log", yscale="log")
-            charts.named(axes, "r (L2)", "boundaries")
-        charts.legend(panels[0], loc="lower right")
+            axes.set_xscale("log")
+            axes.set_ylim(bottom=0)
+            charts.named(axes, "r (L2)", "boundaries / r")
+        charts.legend(panels[0], loc="lower left")
 
 
 def measured(setting: Setting, progress: Progress) -> Local:

@@ -14,15 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from polykern.complexity.gradients import jacobian_norms
-from polykern.complexity.local import signs
-from polykern.complexity.records import Record, averaged, columns, record, told, values, where
-from polykern.complexity.setting import LEVEL, RESAMPLES, Setting, Space
-from polykern.complexity.trajectories import circle, loop, transitions
+from polykern.boundaries.gradients import jacobian_norms
+from polykern.boundaries.local import signs
+from polykern.boundaries.records import Record, averaged, columns, told, values, where
+from polykern.boundaries.setting import Setting, Space
+from polykern.boundaries.trajectories import circle, loop, transitions
 from polykern.findings import Picture, Table
 from polykern.plane import Plane
 from polykern.report import charts
-from polykern.statistics import bootstrap
 from polykern_kernels import hamming
 
 PLANES, PLACES, STEP = 24, 64, 0.02  # slices; places in each; h as a share of the median distance of points
@@ -37,8 +36,10 @@ Reals = NDArray[np.float64]
 class Around:
     """Transitions and Jacobians of both networks.
 
-    slices     of network: density at the three points of a slice over the mean of the slice
-    paths      of network, path ("same class", "different classes", "any points", "translations"): transitions per L2
+    slices     of network, over ("window", "triangle"): density at the three points of a slice over its mean in the
+               window around them, or in their triangle
+    paths      of network, path: transitions per L2 on circles through points of "one class" or "three classes", or
+               "any points", and on loops of "shifts" of an image
     jacobians  of network, points, output ("output", "probabilities"): Frobenius norm
     """
 
@@ -50,7 +51,7 @@ class Around:
         """By network: the ratio in slices, the density on each kind of path, the Jacobian norms."""
         found: dict[str, Any] = {}
         for r in self.slices:
-            found[r["network"]] = {"at_points_over_slice": told(r), "paths": {}, "jacobians": {}}
+            found.setdefault(r["network"], {"paths": {}, "jacobians": {}})[f"at_points_over_{r['over']}"] = told(r)
         for r in self.paths:
             found[r["network"]]["paths"][r["path"]] = told(r)
         for r in self.jacobians:
@@ -67,39 +68,42 @@ class Around:
         return {"transitions": Picture(1320, 500, self._draw)}
 
     def _draw(self, figure: Any) -> None:
-        titles = ["density at the points of a slice / its mean", "transitions on closed paths"]
+        titles = ["density in slices", "transitions on closed paths"]
         titles += ["Jacobian of the probabilities"] * bool(self.jacobians)
         panels = charts.panels(
             figure, titles, columns=len(titles), heading="Transitions around data",
-            subtitle=f"{self.slices[0]['n']} slices through three points; {self.paths[0]['n']} closed paths of a kind",
+            subtitle=f"{self.slices[0]['n']} slices through three points, {self.paths[0]['n']} paths of a kind",
             note="bars: 95% bootstrap intervals over slices, paths, points",
         )  # fmt: skip
-        networks = [r["network"] for r in self.slices]
-        for k, name in enumerate(networks):
-            one = [x.reshape(1, 1) for x in values(where(self.slices, network=name))]
-            charts.bars(panels[0], [""], [name], *one)
-            panels[0].patches[-1].set(x=k - 0.4, width=0.8, facecolor=charts.PALETTE[k])
+        networks = list(dict.fromkeys(r["network"] for r in self.slices))
+        self._bars(panels[0], networks, self.slices, "over")
+        charts.named(panels[0], "", "at the points / there")
+        panels[0].axhline(1.0, color="#5d6570", lw=1)
         self._bars(panels[1], networks, self.paths, "path")
         charts.named(panels[1], "", "transitions per L2")
         if self.jacobians:
             self._bars(panels[2], networks, where(self.jacobians, output="probabilities"), "points")
             charts.named(panels[2], "", "Frobenius norm")
-        charts.legend(panels[1])
+        for axes in panels:
+            axes.set_ylim(top=1.15 * axes.get_ylim()[1])
+        charts.legend(panels[0], loc="upper left", ncols=2)
 
     @staticmethod
     def _bars(axes: Any, networks: list[str], records: Any, key: str) -> None:
         names = list(dict.fromkeys(r[key] for r in records))
         by = [np.stack(values([r for r in records if r["network"] == n])) for n in networks]
         value, low, high = np.stack(by, -1)
-        charts.bars(axes, [n.replace(" ", "\n") for n in names], networks, value, low, high)
+        charts.bars(axes, names, networks, value, low, high)
 
 
 def measured(setting: Setting, progress: Progress) -> Around:
     """Transitions and Jacobians of both networks around the points that the network was trained on."""
-    slices, paths, jacobians = [], [], []
+    slices: list[Record] = []
+    paths: list[Record] = []
+    jacobians: list[Record] = []
     for k, space in enumerate((setting.trained, setting.untrained)):
         progress("transitions", 3 * k, 6)
-        slices.append(_slices(space, setting.seed))
+        slices += _slices(space, setting.seed)
         progress("transitions", 3 * k + 1, 6)
         paths += _paths(space, setting.seed)
         progress("transitions", 3 * k + 2, 6)
@@ -108,24 +112,27 @@ def measured(setting: Setting, progress: Progress) -> Around:
     return Around(tuple(slices), tuple(paths), tuple(jacobians))
 
 
-def _slices(space: Space, seed: int) -> Record:
-    """The density at the points of slices over the mean of the slices."""
+def _slices(space: Space, seed: int) -> list[Record]:
+    """The density at the points of slices over the mean of their windows and of their triangles."""
     rng = np.random.default_rng(seed)
     points = space.sets[space.learned]
-    at, everywhere = [], []
+    means: list[tuple[float, ...]] = []
     for _ in range(PLANES):
         plane = Plane.through(points[rng.choice(len(points), 3, replace=False)])
         window = plane.window()
-        places = torch.from_numpy(rng.random((PLACES, 2))) * window.side + torch.tensor([window.u, window.v])
-        found = plane_density(space, plane, torch.cat([plane.uv, places]), STEP * space.unit)
-        at.append(found[:3].mean())
-        everywhere.append(found[3:].mean())
-    ratio = bootstrap(lambda a, b: (a / b).mean(-1), at, everywhere, level=LEVEL, resamples=RESAMPLES, seed=seed)
-    return record(ratio, PLANES, network=space.name, points=space.learned)
+        around = torch.from_numpy(rng.random((PLACES, 2))) * window.side + torch.tensor([window.u, window.v])
+        between = torch.from_numpy(rng.dirichlet(np.ones(3), PLACES)) @ plane.uv  # uniform in the triangle
+        found = plane_density(space, plane, torch.cat([plane.uv, around, between]), STEP * space.unit)
+        means.append(tuple(float(part.mean()) for part in np.split(found, (3, 3 + PLACES))))
+    at, window_mean, triangle_mean = np.array(means).T
+    return [
+        averaged(at / mean, seed, network=space.name, points=space.learned, over=over)
+        for over, mean in (("window", window_mean), ("triangle", triangle_mean))
+    ]
 
 
 def plane_density(space: Space, plane: Plane, uv: Tensor, step: float) -> Reals:
-    """float64 (n): boundaries per L2 around places uv (n, 2) of a plane, mean over the four steps along its axes."""
+    """float64 (n): boundaries per L2 around places uv (n, 2) of a plane, mean of four steps along its axes."""
     cross = step * torch.tensor([[0, 0], [1, 0], [-1, 0], [0, 1], [0, -1]], dtype=torch.float64)
     points = plane.points((uv[:, None] + cross).reshape(-1, 2))
     words = signs(space.tail, points).view(len(uv), 5, -1)
@@ -135,12 +142,12 @@ def plane_density(space: Space, plane: Plane, uv: Tensor, step: float) -> Reals:
 
 
 def _paths(space: Space, seed: int) -> list[Record]:
-    """Transitions per L2 on circles through three points, and on loops of translations where points are images."""
+    """Transitions per L2 on circles through three points, and on loops of shifts where points are images."""
     rng = np.random.default_rng(seed)
     points, labels = space.sets[space.learned], space.labels.get(space.learned)
     kinds = {"any points": _triples(rng, len(points))}
     if labels is not None and (alike := _alike(rng, labels)):
-        kinds = {"same class": alike, "different classes": _unlike(rng, labels)}
+        kinds = {"one class": alike, "three classes": _unlike(rng, labels)}
     found = []
     for kind, triples in kinds.items():
         each = [transitions(space.tail, circle(points[t], STEPS), dtype=space.tail.dtype) for t in triples]
@@ -150,7 +157,8 @@ def _paths(space: Space, seed: int) -> list[Record]:
         for k in rng.choice(len(points), min(CIRCLES, len(points)), replace=False):
             turns = torch.stack([points[k].roll(shift, -1) for shift in range(points.shape[3])])
             each.append(transitions(space.tail, loop(turns, STEPS // len(turns)), dtype=space.tail.dtype))
-        found.append(averaged([t.density for t in each], seed, network=space.name, path="translations"))
+        densities = [t.density for t in each]
+        found.append(averaged(densities, seed, network=space.name, path="shifts"))
     return found
 
 
@@ -178,7 +186,7 @@ def _jacobians(space: Space, seed: int) -> list[Record]:
     shape = space.tail.output_shape
     if shape is None or len(shape) != 1:
         return []
-    found = []
+    found: list[Record] = []
     for output in ("output", "probabilities"):
         for name, points in space.sets.items():
             few = points[: max(2, PASSES // shape[0])]

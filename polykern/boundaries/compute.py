@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 import torch
 
-from polykern.complexity.course import Checkpoint
-from polykern.complexity.parts import initialisation, local, outliers, training, transitions
-from polykern.complexity.records import Part
-from polykern.complexity.result import Complexity
-from polykern.complexity.setting import Setting
+from polykern.boundaries.course import Checkpoint
+from polykern.boundaries.parts import initialisation, local, outliers, training, transitions
+from polykern.boundaries.records import Part
+from polykern.boundaries.result import Complexity
+from polykern.boundaries.setting import Setting
 from polykern.errors import UsageError
 from polykern.findings import provenance
 from polykern.models import Subject

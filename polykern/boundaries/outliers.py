@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from polykern.boundaries.local import neighbourhoods, signs
 from polykern.codes import Codes
-from polykern.complexity.local import neighbourhoods, signs
 from polykern.errors import UsageError
 from polykern.tail import Tail
 from polykern_kernels import hamming, neighbours

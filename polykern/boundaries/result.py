@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from polykern.complexity.records import Part
+from polykern.boundaries.records import Part
 from polykern.findings import Findings, Picture, Table
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from polykern.boundaries.local import signs
 from polykern.codes import Codes
-from polykern.complexity.local import signs
 from polykern.counting import placed
 from polykern.errors import UsageError
 from polykern.layout import Layout

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from polykern.arithmetic import ieee
-from polykern.complexity.local import frame
+from polykern.boundaries.local import frame
 from polykern.counting import placed
 from polykern.errors import UsageError
 from polykern.layout import Field
