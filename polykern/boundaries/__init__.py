@@ -12,6 +12,7 @@ from polykern.boundaries.local import frame as frame
 from polykern.boundaries.local import local_complexity as local_complexity
 from polykern.boundaries.outliers import Familiar as Familiar
 from polykern.boundaries.outliers import densities as densities
+from polykern.boundaries.parts.initialisation import at_initialisation as at_initialisation
 from polykern.boundaries.result import Complexity as Complexity
 from polykern.boundaries.trajectories import Transitions as Transitions
 from polykern.boundaries.trajectories import circle as circle

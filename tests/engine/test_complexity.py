@@ -139,7 +139,7 @@ def test_networks_at_initialisation_are_he(rng: torch.Generator) -> None:
 
 
 def test_one_layer_has_as_many_polytopes_as_zaslavsky_says() -> None:
-    """n generic planes in space: the binomials n over 0, 1, 2, 3, summed. Every polytope has a corner, looked at."""
+    """n generic planes in space: n over 0, 1, 2, 3, summed. Every polytope has a corner, and is looked at there."""
     torch.manual_seed(5)
     for n, regions in ((3, 8), (4, 15), (6, 42), (9, 130)):
         layer = nn.Linear(3, n).double()

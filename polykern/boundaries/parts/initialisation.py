@@ -6,7 +6,7 @@ Linear Regions in Deep Networks" (arXiv:1901.09021): a mean number of crossings 
 the number of neurons, whatever the depth, and a mean distance to the nearest boundary of the order of 1 / neurons.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import nn
 from polykern.boundaries.gradients import nearest_boundary
 from polykern.boundaries.records import Record, averaged, columns, record, told, values, where
 from polykern.boundaries.setting import LEVEL, RESAMPLES, Setting
+from polykern.errors import UsageError
 from polykern.findings import Picture, Table
 from polykern.lines import crossings_of_lines
 from polykern.report import charts
@@ -38,15 +39,20 @@ class Initialisation:
     fits     of what: "slope" of crossings per L2 against neurons; "exponent" of the distance against neurons;
              "depth N", crossings per L2 and neuron at that depth
     r2       share of the variance of the mean crossings of all sizes that the straight line explains
+    inputs, bias, networks, lines  as `at_initialisation` was asked
     """
 
     records: tuple[Record, ...]
     fits: tuple[Record, ...]
     r2: float
+    inputs: int
+    bias: float
+    networks: int
+    lines: int
 
     def numbers(self) -> dict[str, Any]:
         """Slope, R^2, exponent, and the slope of every depth by itself."""
-        settings = {"inputs": INPUTS, "bias": BIAS, "networks": NETWORKS, "lines": LINES}
+        settings = {"inputs": self.inputs, "bias": self.bias, "networks": self.networks, "lines": self.lines}
         return {"r2": self.r2, **{r["what"]: told(r) for r in self.fits}, "settings": settings}
 
     def tables(self) -> dict[str, Table]:
@@ -61,13 +67,12 @@ class Initialisation:
         left, right = charts.panels(
             figure, [f"crossings of a line, R² = {self.r2:.4f}", "distance to the nearest boundary"], columns=2,
             heading="Boundaries at initialisation",
-            subtitle=f"He weights, biases N(0, {BIAS}²), {INPUTS} inputs; {NETWORKS} networks of each of "
-            f"{len(WIDTHS) * len(DEPTHS)} sizes",
+            subtitle=f"He weights, biases N(0, {self.bias:g}²), {self.inputs} inputs, {self.networks} networks a size",
             note="crossings are exact; bars: 95% bootstrap intervals over networks",
         )  # fmt: skip
         fits = {r["what"]: r for r in self.fits}
         for axes, what in ((left, "crossings"), (right, "distance")):
-            for depth, colour in zip(DEPTHS, charts.PALETTE, strict=False):
+            for depth, colour in zip(dict.fromkeys(r["depth"] for r in self.records), charts.PALETTE, strict=False):
                 neurons, value, low, high = values(
                     where(self.records, what=what, depth=depth), "neurons", "value", "low", "high"
                 )
@@ -76,7 +81,8 @@ class Initialisation:
                     color=colour, label=f"depth {depth}",
                 )  # fmt: skip
             charts.named(axes, "neurons", "crossings per L2" if what == "crossings" else "L2")
-        reach = np.array([min(WIDTHS) * min(DEPTHS), max(WIDTHS) * max(DEPTHS)], np.float64)
+        sizes = sorted({r["neurons"] for r in self.records})
+        reach = np.array([sizes[0], sizes[-1]], np.float64)
         charts.line(
             left, reach, fits["slope"]["intercept"] + fits["slope"]["value"] * reach, lw=1, colour="#5d6570",
             label=f"{fits['slope']['value']:.3g} a neuron",
@@ -84,7 +90,7 @@ class Initialisation:
         exponent, factor = fits["exponent"]["value"], np.exp(fits["exponent"]["intercept"])
         charts.line(right, reach, factor * reach**exponent, lw=1, colour="#5d6570", label=f"power {exponent:.2f}")
         right.set(xscale="log", yscale="log")
-        ticks = [16 << k for k in range(6)]
+        ticks = [sizes[0] << k for k in range(int(np.log2(sizes[-1] / sizes[0])) + 1)]
         right.set_xticks(ticks, [str(t) for t in ticks])
         right.minorticks_off()
         charts.legend(left, loc="upper left")
@@ -105,36 +111,64 @@ def he_network(width: int, depth: int, inputs: int, bias: float, generator: torc
 
 def measured(setting: Setting, progress: Progress) -> Initialisation:
     """Random networks of all sizes; the subject plays no part in it, the seed does."""
-    generator = torch.Generator().manual_seed(setting.seed)
-    sizes = [(width, depth) for width in WIDTHS for depth in DEPTHS]
+    return at_initialisation(seed=setting.seed, progress=progress)
+
+
+def at_initialisation(
+    widths: Sequence[int] = WIDTHS,
+    depths: Sequence[int] = DEPTHS,
+    *,
+    inputs: int = INPUTS,
+    bias: float = BIAS,
+    networks: int = NETWORKS,
+    lines: int = LINES,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Initialisation:
+    """Crossings of lines and distances to the nearest boundary in random networks of every width and depth.
+
+    widths, depths  neurons of a layer, layers
+    inputs          dimensions of the space
+    bias            standard deviation of the biases
+    networks        of each size
+    lines           in each network, and points whose nearest boundary is looked for
+    seed            of weights, lines and points
+    progress        called with (stage, done, total)
+
+    Crossings and distances are exact, in float64. Errors: UsageError for fewer than two networks of a size or sizes.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    sizes = [(width, depth) for width in widths for depth in depths]
+    if networks < 2 or len(sizes) < 2:
+        raise UsageError(f"{networks} networks of {len(sizes)} sizes", fix="take two of each or more")
     rows: dict[str, list[Reals]] = {"crossings": [], "distance": []}
     records = []
     for k, (width, depth) in enumerate(sizes):
-        progress("random networks", k, len(sizes))
-        every = np.array([_of_one(width, depth, generator) for _ in range(NETWORKS)])
+        if progress is not None:
+            progress("random networks", k, len(sizes))
+        drawn = (he_network(width, depth, inputs, bias, generator) for _ in range(networks))
+        every = np.array([_of_one(network, inputs, lines, generator) for network in drawn])
         for what, found in zip(rows, every.T, strict=True):
             rows[what].append(found)
-            records.append(
-                averaged(found, setting.seed, width=width, depth=depth, neurons=width * depth, what=what)
-            )
-    progress("random networks", len(sizes), len(sizes))
+            records.append(averaged(found, seed, width=width, depth=depth, neurons=width * depth, what=what))
+    if progress is not None:
+        progress("random networks", len(sizes), len(sizes))
     crossings, distance = (np.array(rows[what]) for what in rows)
     neurons = np.array([w * d for w, d in sizes], np.float64)
-    fits = [_fit("slope", neurons, crossings, setting.seed)]
-    fits.append(_fit("exponent", np.log(neurons), distance, setting.seed, log=True))
-    for depth in DEPTHS:
+    fits = [_fit("slope", neurons, crossings, seed), _fit("exponent", np.log(neurons), distance, seed, log=True)]
+    for depth in depths:
         chosen = [k for k, (_, d) in enumerate(sizes) if d == depth]
         each = (crossings[chosen] / neurons[chosen, None]).ravel()
-        fits.append({**averaged(each, setting.seed, what=f"depth {depth}"), "intercept": 0.0})
-    return Initialisation(tuple(records), tuple(fits), _r2(neurons, crossings.mean(1)))
+        fits.append({**averaged(each, seed, what=f"depth {depth}"), "intercept": 0.0})
+    r2 = _r2(neurons, crossings.mean(1))
+    return Initialisation(tuple(records), tuple(fits), r2, inputs, bias, networks, lines)
 
 
-def _of_one(width: int, depth: int, generator: torch.Generator) -> tuple[float, float]:
+def _of_one(network: nn.Module, inputs: int, lines: int, generator: torch.Generator) -> tuple[float, float]:
     """Crossings per L2, and distance to the nearest boundary: means over the lines and points of a network."""
-    network = he_network(width, depth, INPUTS, BIAS, generator)
-    a, b, x = torch.randn(3, LINES, INPUTS, generator=generator)
-    lines = crossings_of_lines(network, a, b, classes=False)
-    return float(np.mean([len(c) / c.length for c in lines])), float(nearest_boundary(network, x).mean())
+    a, b, x = torch.randn(3, lines, inputs, generator=generator)
+    found = crossings_of_lines(network, a, b, classes=False)
+    return float(np.mean([len(c) / c.length for c in found])), float(nearest_boundary(network, x).mean())
 
 
 def _fit(what: str, x: Reals, y: Reals, seed: int, *, log: bool = False) -> Record:

@@ -140,6 +140,6 @@ def _scores(space: Space, familiar: Familiar, reference: Tensor, x: Tensor, axes
     }
     shape = space.tail.output_shape
     if shape is not None and len(shape) == 1 and shape[0] > 1:
-        out = space.tail.run(x.to(space.tail.dtype), lambda met: met.proceed())
+        out = space.tail.run(x.to(space.tail.device, space.tail.dtype), lambda met: met.proceed())
         found["confidence"] = 1 - out.softmax(1).amax(1)
     return {name: np.asarray(score.double().cpu()) for name, score in found.items()}

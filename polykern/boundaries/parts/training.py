@@ -132,7 +132,7 @@ def _accuracy(setting: Setting, step: int, tail: Tail) -> list[Record]:
         return []
     found = []
     for points, labels in space.labels.items():
-        out = tail.run(space.sets[points].to(tail.dtype), lambda met: met.proceed())
-        right = np.asarray(out.argmax(1).eq(torch.from_numpy(labels)), np.float64)
+        out = tail.run(space.sets[points].to(tail.device, tail.dtype), lambda met: met.proceed())
+        right = np.asarray(out.argmax(1).cpu().eq(torch.from_numpy(labels)), np.float64)
         found.append(averaged(right, setting.seed, step=step, points=points))
     return found
