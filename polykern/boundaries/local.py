@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from polykern import dense
 from polykern.arithmetic import ieee
 from polykern.codes import Codes
 from polykern.counting import placed
@@ -33,6 +32,8 @@ from polykern.tail import Tail
 
 DIRECTIONS = 25  # 50 vertices, as published for a small network
 VERTICES = 64 << 20  # bytes of vertices held at a time
+NUMBER, COPIES = 8, 4  # bytes; of activations and points that live together
+BATCH = 256  # points of a pass: their activations stay in the caches of a CPU
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,10 +156,9 @@ def _counts(tail: Tail, points: Tensor, axes: Tensor, radius: float, centre: boo
 
 def signs(tail: Tail, points: Tensor, *, memory: int = 2 << 30) -> Tensor:
     """int32 (n, words): the codes of points float (n, *shape) in the tail's dtype, in batches that fit `memory`."""
-    if tail.dtype == torch.float64:
-        return dense.codes(tail, points, memory_budget=memory)
+    each = NUMBER * COPIES * (tail.layout.bits + tail.input_shape.numel())
     with ieee():
-        return codes_of(tail, points).words
+        return codes_of(tail, points, batch=max(1, min(BATCH, memory // each))).words
 
 
 def neighbourhoods(points: Tensor, axes: Tensor, radius: float, *, centre: bool = False) -> Iterator[Tensor]:

@@ -67,7 +67,8 @@ class Initialisation:
         left, right = charts.panels(
             figure, [f"crossings of a line, R² = {self.r2:.4f}", "distance to the nearest boundary"], columns=2,
             heading="Boundaries at initialisation",
-            subtitle=f"He weights, biases N(0, {self.bias:g}²), {self.inputs} inputs, {self.networks} networks a size",
+            subtitle=f"He weights, biases N(0, {self.bias:g}²), {self.inputs} inputs, "
+            f"{self.networks} networks of a size",
             note="crossings are exact; bars: 95% bootstrap intervals over networks",
         )  # fmt: skip
         fits = {r["what"]: r for r in self.fits}
@@ -135,7 +136,7 @@ def at_initialisation(
     seed            of weights, lines and points
     progress        called with (stage, done, total)
 
-    Crossings and distances are exact, in float64. Errors: UsageError for fewer than two networks of a size or sizes.
+    Crossings and distances are exact, in float64. Errors: UsageError for fewer than two sizes, or networks of one.
     """
     generator = torch.Generator().manual_seed(seed)
     sizes = [(width, depth) for width in widths for depth in depths]
