@@ -42,7 +42,7 @@ class Local:
         """`local.png`: a panel a layer."""
         layers = list(dict.fromkeys(r["layer"] for r in self.records))[:PANELS]
         rows = -(-len(layers) // 3)
-        return {"local": Picture(1320, 176 + rows * 330, lambda figure: self._draw(figure, layers))}
+        return {"local": Picture(1200, 176 + rows * 300, lambda figure: self._draw(figure, layers))}
 
     def _draw(self, figure: Any, layers: list[str]) -> None:
         bits = {r["layer"]: r["bits"] for r in self.records}
