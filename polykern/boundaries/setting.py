@@ -32,7 +32,8 @@ class Space:
     sets    "training" and "test", or "examples" where nobody knows what it was trained on, and "random", uniform
             between the smallest and the largest number among the others -> float64 (n, *shape)
     labels  name of a set -> int64 (n), where classes are known
-    unit    median distance between the points of `usual`, L2
+    unit    median distance between the points of the last set before the random ones, L2
+    scored  whether the output is a score of every class, so that its softmax means something
     """
 
     name: str
@@ -40,11 +41,7 @@ class Space:
     sets: dict[str, Tensor]
     labels: dict[str, NDArray[np.int64]]
     unit: float
-
-    @property
-    def usual(self) -> str:
-        """The set that is not random and, where there are two, was not trained on."""
-        return next(name for name in reversed(self.sets) if name != RANDOM)
+    scored: bool
 
     @property
     def learned(self) -> str:
@@ -95,42 +92,44 @@ class Setting:
 
     def _space(self, name: str, subject: Subject) -> Space:
         tail = Tail(subject.model, subject.sample, self.start, stop=self.stop, select=self.select)
-        known = {"training": subject.training, "test": subject.examples}
-        if subject.training is None:
-            known = {"examples": subject.examples}
-        sets, labels = {}, {}
+        known = {"examples": subject.examples}
+        if subject.training is not None:
+            known = {"training": subject.training, "test": subject.examples}
+        sets: dict[str, Tensor] = {}
+        labels: dict[str, NDArray[np.int64]] = {}
         for k, (what, examples) in enumerate(known.items()):
             rows = drawn(examples, self.points, self.seed + k)
             sets[what] = reaching(subject, self.start, examples, rows)
-            if examples is not None and examples.targets is not None:
+            if examples.targets is not None:
                 labels[what] = np.array(examples.targets, np.int64)[rows]
-        usual = sets[next(reversed(sets))]
-        low, high = (f(*(s.flatten() for s in sets.values())) for f in (_least, _most))
+        usual, every = sets[next(reversed(sets))], torch.cat(list(sets.values()))
+        low, high = every.min(), every.max()
         generator = torch.Generator().manual_seed(self.seed)
         sets[RANDOM] = low + (high - low) * torch.rand(usual.shape, generator=generator, dtype=torch.float64)
-        flat = usual.flatten(1)
-        unit = float(torch.pdist(flat).median()) if len(flat) > 1 else 0.0
+        unit = float(torch.pdist(usual.flatten(1)).median())
         if not unit > 0:
             raise UsageError(f"the points of {subject.name} are all the same", fix="take more, or another start")
-        return Space(name, tail.to(self.dtype, tail.device), sets, labels, unit)
+        scored = subject.classes is not None and tail.output_shape == (len(subject.classes),)
+        return Space(name, tail.to(self.dtype, tail.device), sets, labels, unit, scored)
 
     def radii_of(self, space: Space, shares: tuple[float, ...]) -> tuple[float, ...]:
         """The radii asked for, L2, or these shares of the space's unit."""
         return self.radii or tuple(share * space.unit for share in shares)
 
 
-def drawn(examples: Examples | None, count: int, seed: int) -> NDArray[np.int64]:
+def drawn(examples: Examples, count: int, seed: int) -> NDArray[np.int64]:
     """Numbers of at most `count` examples, drawn without replacement, ascending."""
-    held = 0 if examples is None else len(examples)
-    if held < 2:
-        raise UsageError(f"{held} examples are too few to compare points", fix="give a subject with more")
+    if len(examples) < 3:
+        raise UsageError(f"{len(examples)} examples are too few to compare points", fix="give a subject with more")
     rng = np.random.default_rng(seed)
-    return np.sort(rng.permutation(held)[:count]).astype(np.int64)
+    return np.sort(rng.permutation(len(examples))[:count]).astype(np.int64)
 
 
-def reaching(subject: Subject, start: str, examples: Examples | None, rows: NDArray[np.int64]) -> Tensor:
-    """float64 (n, *shape): what reaches the module `start` from examples; integers as they are."""
-    assert examples is not None
+def reaching(subject: Subject, start: str, examples: Examples, rows: NDArray[np.int64]) -> Tensor:
+    """float64 (n, *shape): what reaches the module `start` from numbered examples.
+
+    Errors: UsageError where these are whole numbers, tokens for one.
+    """
     parts = [
         activations(subject, start, torch.stack([examples.at(int(k)).input for k in part]))
         for part in np.array_split(rows, -(-len(rows) // 64))
@@ -143,11 +142,3 @@ def reaching(subject: Subject, start: str, examples: Examples | None, rows: NDAr
             fix="start at a module whose input is activations; polykern layers MODEL lists them",
         )
     return found.to(torch.float64)
-
-
-def _least(*parts: Tensor) -> Tensor:
-    return torch.stack([p.min() for p in parts]).min()
-
-
-def _most(*parts: Tensor) -> Tensor:
-    return torch.stack([p.max() for p in parts]).max()

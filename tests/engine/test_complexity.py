@@ -168,6 +168,7 @@ def test_transitions_tell_paths_apart() -> None:
     jacobian = numbers["jacobians"]["output"]["examples"]
     assert jacobian["low"] < jacobian["value"] < jacobian["high"]
     assert set(found.tables()) == {"slices", "paths", "jacobians"}
+    assert set(found.tables()["jacobians"]["output"]) == {"output"}  # no classes, so no probabilities
 
 
 # --- out of distribution -------------------------------------------------------------------------

@@ -138,8 +138,7 @@ def _scores(space: Space, familiar: Familiar, reference: Tensor, x: Tensor, axes
         "density": densities(space.tail, x, codes, axes, RADIUS * space.unit),
         "euclidean": torch.cdist(x.flatten(1), reference.flatten(1)).amin(1),
     }
-    shape = space.tail.output_shape
-    if shape is not None and len(shape) == 1 and shape[0] > 1:
+    if space.scored:
         out = space.tail.run(x.to(space.tail.device, space.tail.dtype), lambda met: met.proceed())
         found["confidence"] = 1 - out.softmax(1).amax(1)
     return {name: np.asarray(score.double().cpu()) for name, score in found.items()}

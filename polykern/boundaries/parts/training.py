@@ -127,8 +127,8 @@ def _changes(found: Course, seed: int) -> tuple[Record, ...]:
 
 def _accuracy(setting: Setting, step: int, tail: Tail) -> list[Record]:
     """The share of points in their class, by set; nothing where the output gives no class."""
-    space, shape = setting.trained, tail.output_shape
-    if setting.subject.classes is None or shape is None or len(shape) != 1:
+    space = setting.trained
+    if not space.scored:
         return []
     found = []
     for points, labels in space.labels.items():

@@ -69,7 +69,8 @@ class Around:
 
     def _draw(self, figure: Any) -> None:
         titles = ["density in slices", "transitions on closed paths"]
-        titles += ["Jacobian of the probabilities"] * bool(self.jacobians)
+        drawn = self.jacobians[-1]["output"] if self.jacobians else ""
+        titles += [f"Jacobian of the {drawn}"] * bool(drawn)
         panels = charts.panels(
             figure, titles, columns=len(titles), heading="Transitions around data",
             subtitle=f"{self.slices[0]['n']} slices through three points, {self.paths[0]['n']} paths of a kind",
@@ -81,8 +82,8 @@ class Around:
         panels[0].axhline(1.0, color="#5d6570", lw=1)
         self._bars(panels[1], networks, self.paths, "path")
         charts.named(panels[1], "", "transitions per L2")
-        if self.jacobians:
-            self._bars(panels[2], networks, where(self.jacobians, output="probabilities"), "points")
+        if drawn:
+            self._bars(panels[2], networks, where(self.jacobians, output=drawn), "points")
             charts.named(panels[2], "", "Frobenius norm")
         for axes in panels:
             axes.set_ylim(top=1.15 * axes.get_ylim()[1])
@@ -187,7 +188,7 @@ def _jacobians(space: Space, seed: int) -> list[Record]:
     if shape is None or len(shape) != 1:
         return []
     found: list[Record] = []
-    for output in ("output", "probabilities"):
+    for output in ("output", "probabilities") if space.scored else ("output",):
         for name, points in space.sets.items():
             few = points[: max(2, PASSES // shape[0])]
             norms = jacobian_norms(space.tail, few, probabilities=output == "probabilities")
