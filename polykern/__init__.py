@@ -15,6 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from polykern import errors as errors
+    from polykern.affine import AffineMap as AffineMap
+    from polykern.affine import Boundaries as Boundaries
+    from polykern.affine import affine_map as affine_map
+    from polykern.affine import affine_maps as affine_maps
+    from polykern.affine import boundary_distances as boundary_distances
+    from polykern.affine import frobenius as frobenius
+    from polykern.affine import hamming_against_maps as hamming_against_maps
+    from polykern.affine import spline_features as spline_features
     from polykern.autoencoders import SparseAutoencoder as SparseAutoencoder
     from polykern.boundaries.compute import complexity as complexity
     from polykern.capturing import capture as capture
@@ -28,6 +36,7 @@ if TYPE_CHECKING:
     from polykern.lines import crossings as crossings
     from polykern.lines import crossings_of_lines as crossings_of_lines
     from polykern.lines import sampled_crossings as sampled_crossings
+    from polykern.lines import space_folding as space_folding
     from polykern.maps.result import HeatMap as HeatMap
     from polykern.models import Subject as Subject
     from polykern.models import load as load
@@ -42,6 +51,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _PLACES = {
+    "AffineMap": "polykern.affine",
+    "Boundaries": "polykern.affine",
     "HDBSCAN": "polykern.clustering.estimator",
     "Clusters": "polykern.clustering.result",
     "Codes": "polykern.codes",
@@ -55,19 +66,28 @@ _PLACES = {
     "Subject": "polykern.models",
     "Tail": "polykern.tail",
     "Window": "polykern.plane",
+    "affine_map": "polykern.affine",
+    "affine_maps": "polykern.affine",
+    "boundary_distances": "polykern.affine",
     "capture": "polykern.capturing",
     "cluster": "polykern.clustering.compute",
     "complexity": "polykern.boundaries.compute",
     "crossings": "polykern.lines",
     "crossings_of_lines": "polykern.lines",
+    "frobenius": "polykern.affine",
+    "hamming_against_maps": "polykern.affine",
     "heatmap": "polykern.heat",
     "load": "polykern.models",
     "partition": "polykern.subdivision",
     "sampled_crossings": "polykern.lines",
+    "space_folding": "polykern.lines",
+    "spline_features": "polykern.affine",
     "trace": "polykern.tracing",
 }
 __all__ = [
     "HDBSCAN",
+    "AffineMap",
+    "Boundaries",
     "Clusters",
     "Codes",
     "Crossings",
@@ -81,16 +101,23 @@ __all__ = [
     "Tail",
     "Window",
     "__version__",
+    "affine_map",
+    "affine_maps",
+    "boundary_distances",
     "capture",
     "cluster",
     "complexity",
     "crossings",
     "crossings_of_lines",
     "errors",
+    "frobenius",
+    "hamming_against_maps",
     "heatmap",
     "load",
     "partition",
     "sampled_crossings",
+    "space_folding",
+    "spline_features",
     "trace",
 ]
 

@@ -122,6 +122,12 @@ class Crossings:
             return self.counts / self.hammings
 
     @property
+    def folding(self) -> float:
+        """1 - (most bits in which a code on the segment differs from a) / crossings; 0 when there are none."""
+        away = np.where(self.up != self.ends.bits()[0].cpu().numpy()[self.bit], 1, -1).cumsum()
+        return 1 - away.max() / len(self) if len(self) else 0.0
+
+    @property
     def odd(self) -> int:
         """Bits whose number of changes has not the parity of the ends' difference: 0, or something is wrong."""
         return int((self.times % 2 != self.differing).sum())
