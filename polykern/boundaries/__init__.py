@@ -6,7 +6,6 @@ from polykern.boundaries.course import Course as Course
 from polykern.boundaries.course import course as course
 from polykern.boundaries.gradients import boundary_density as boundary_density
 from polykern.boundaries.gradients import jacobian_norms as jacobian_norms
-from polykern.boundaries.gradients import nearest_boundary as nearest_boundary
 from polykern.boundaries.local import LocalComplexity as LocalComplexity
 from polykern.boundaries.local import frame as frame
 from polykern.boundaries.local import local_complexity as local_complexity

@@ -1,4 +1,4 @@
-"""Derivatives: norms of Jacobians, distances to boundaries, and the density of boundaries where the data are.
+"""Derivatives: norms of Jacobians, and the density of boundaries where the data are.
 
 The gradient of a pre-activation z_i at x is the normal of its boundary: |z_i| / ||grad z_i|| is the distance of x
 from that boundary, continued as the hyperplane that it is inside the polytope of x. The mean of a kernel of it,
@@ -14,7 +14,6 @@ output from one backward pass for every output.
 """
 
 import math
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
+from polykern.affine.frozen import dual, slope_of
 from polykern.arithmetic import ieee
 from polykern.boundaries.local import frame
 from polykern.counting import placed
@@ -42,7 +42,6 @@ class Slopes:
     field: Field
     z: Tensor
     squared: Tensor
-    piecewise_linear: bool
 
     def distances(self) -> Tensor:
         """float (n, thresholds, units): |z - t| / ||grad z||, L2; infinite where z is flat."""
@@ -78,32 +77,6 @@ def jacobian_norms(
             chosen = y.view(-1, outputs, outputs).diagonal(dim1=1, dim2=2)  # output k of the k-th copy
             (slopes,) = torch.autograd.grad(chosen.sum(), x)
         found.append(slopes.view(len(part), -1).double().norm(dim=1))
-    return torch.cat(found) if found else torch.zeros(0, dtype=torch.float64)
-
-
-def nearest_boundary(network: Tail | nn.Module, points: Tensor, *, select: Select = "*") -> Tensor:
-    """float64 (n): the L2 distance of points from the nearest boundary of any selected neuron.
-
-    network  a piecewise-linear `Tail`, or a model in eval mode, whose inputs the points are, without max-pools
-    points   float (n, *shape)   in the space of the tail's start
-    select   with a model: which nonlinearities make boundaries
-
-    Exact in float64: inside a polytope every boundary is a hyperplane, and the nearest one is not cut off by
-    another; a max-pool, though, may choose another input before. Errors: UsageError where an activation is smooth.
-    """
-    tail = tail_of(network, points, select)
-    tail = placed(tail, torch.float64, tail.device)
-    axes = torch.eye(tail.input_shape.numel(), dtype=torch.float64, device=tail.device)
-    found = []
-    for part in points.to(tail.device, torch.float64).split(max(1, ROWS // len(axes))):
-        every = list(_slopes(tail, part, axes, graph=False))
-        if smooth := next((s.field for s in every if not s.piecewise_linear), None):
-            raise UsageError(
-                f"{smooth.name} is a {smooth.kind}, so the network has no polytopes",
-                why="distances to boundaries are exact for piecewise-linear networks only",
-                fix="local_complexity counts boundaries of any network",
-            )
-        found.append(torch.stack([s.distances().flatten(1).amin(1) for s in every]).amin(0))
     return torch.cat(found) if found else torch.zeros(0, dtype=torch.float64)
 
 
@@ -159,27 +132,19 @@ def _slopes(tail: Tail, points: Tensor, axes: Tensor, *, graph: bool) -> Iterato
 
     def reach(met: Meeting) -> Any:
         if met.field is not None:
-            z, slope = forward_ad.unpack_dual(met.z)
-            z = z.view(-1, n, met.field.units)[0]
-            along = torch.zeros_like(z) if slope is None else slope.reshape(-1, n, met.field.units).square().sum(0)
+            held = met.z.clone()  # an in-place activation overwrites what a backward pass needs
+            z = forward_ad.unpack_dual(held).primal.view(-1, n, met.field.units)[0]
+            along = slope_of(held).reshape(-1, n, met.field.units).square().sum(0)
             before = seen.get(met.field)
             whole = along if before is None else before.squared + along
-            seen[met.field] = Slopes(met.field, z.clone(), whole, met.activation.piecewise_linear)
+            seen[met.field] = Slopes(met.field, z.clone(), whole)
         return met.proceed()
 
     for part in axes.split(together):
         with forward_ad.dual_level():
             copies = points.repeat(len(part), *(1,) * (points.ndim - 1))
             steps = part.view(len(part), 1, *tail.input_shape).expand(-1, n, *tail.input_shape)
-            tail.run(_dual(copies, steps.reshape(copies.shape)), reach, output=False, graph=graph)
+            tail.run(dual(copies, steps.reshape(copies.shape)), reach, output=False, graph=graph)
     for field in tail.layout.fields:
         slopes = seen[field]
-        yield Slopes(field, slopes.z, slopes.squared * (dimensions / len(axes)), slopes.piecewise_linear)
-
-
-def _dual(x: Tensor, direction: Tensor) -> Tensor:
-    """x with the direction of its derivative; what torch loads for it at first use warns about torch itself."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        dual: Tensor = forward_ad.make_dual(x, direction)
-    return dual
+        yield Slopes(field, slopes.z, slopes.squared * (dimensions / len(axes)))

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 import polykern as pk
 from polykern.boundaries.course import course
-from polykern.boundaries.gradients import boundary_density, jacobian_norms, nearest_boundary
+from polykern.boundaries.gradients import boundary_density, jacobian_norms
 from polykern.boundaries.local import frame, local_complexity, vertices
 from polykern.boundaries.trajectories import circle, loop, transitions
 from polykern.errors import CorruptError, UsageError
+from polykern.lines import crossings
 from polykern.points import codes_of
 from polykern.tail import Tail
 from tests.worlds import random_network
@@ -214,19 +215,6 @@ def test_jacobian_norms_are_those_of_autograd(probabilities: bool) -> None:
         assert torch.allclose(whole.norm(), norm)
 
 
-def test_the_nearest_boundary_is_where_bisection_finds_it() -> None:
-    model, x = mlp([4, 15, 10, 2]), torch.randn(6, 4, dtype=torch.float64)
-    found = nearest_boundary(model, x)
-    generator = torch.Generator().manual_seed(0)
-    rays = torch.nn.functional.normalize(torch.randn(20_000, 4, generator=generator, dtype=torch.float64), dim=1)
-    for point, distance in zip(x, found, strict=True):
-        own = codes_of(model, point[None])
-        inside = codes_of(model, point + 0.999 * distance * rays, batch=20_000)
-        assert int(own.distances(inside).max()) == 0
-        beyond = codes_of(model, point + 1.1 * distance * rays, batch=20_000)
-        assert int(own.distances(beyond).max()) == 1
-
-
 def breakpoints(model: nn.Module, points: int = 400_001) -> list[int]:
     """How often each layer of a network of one input switches on [0, 1], on a fine grid."""
     codes = codes_of(model, torch.linspace(0, 1, points, dtype=torch.float64)[:, None], batch=points)
@@ -259,8 +247,9 @@ def test_the_density_of_boundaries_is_their_length_in_a_square() -> None:
     assert abs(found / (length / 16) - 1) < 0.05  # the sample has density 1/16
 
 
-def test_the_density_of_boundaries_can_be_trained() -> None:
-    model, x = mlp([3, 16, 16, 1]), torch.randn(40, 3, dtype=torch.float64)
+@pytest.mark.parametrize("act", [nn.ReLU, lambda: nn.ReLU(inplace=True), nn.GELU])
+def test_the_density_of_boundaries_can_be_trained(act: Callable[[], nn.Module]) -> None:
+    model, x = mlp([3, 16, 16, 1], act), torch.randn(40, 3, dtype=torch.float64)
     weight = model[2].weight
     assert isinstance(weight, Tensor)
     before = boundary_density(model, x, 0.3).sum()
@@ -277,16 +266,30 @@ def test_the_density_of_boundaries_can_be_trained() -> None:
     with torch.no_grad():
         weight -= 0.1 * slope / slope.norm()
         assert boundary_density(model, x, 0.3).sum() < before
+    moved = x.clone().requires_grad_()
+    (pull,) = torch.autograd.grad(boundary_density(model, moved, 0.3).sum(), moved)
+    shift = torch.zeros_like(x)
+    shift[5, 1] = 1e-6
+    with torch.no_grad():
+        ends = [boundary_density(model, x + sign * shift, 0.3).sum() for sign in (1, -1)]
+    assert torch.allclose((ends[0] - ends[1]) / 2e-6, pull[5, 1], rtol=1e-4, atol=1e-7)
     some = boundary_density(model, x, 0.3, directions=frame(3, 3))
     assert torch.allclose(some, boundary_density(model, x, 0.3))  # any basis will do
     with pytest.raises(UsageError, match="kernel of bandwidth 0"):
         boundary_density(model, x, 0)
 
 
-def test_smooth_networks_have_no_exact_distances() -> None:
+def test_smooth_networks_have_boundaries_too() -> None:
+    """Of their signs: counted and weighed, but not followed exactly."""
     model, x = mlp([4, 6, 2], nn.GELU), torch.randn(3, 4, dtype=torch.float64)
-    with pytest.raises(UsageError, match="is a gelu, so the network has no polytopes"):
-        nearest_boundary(model, x)
     assert int(local_complexity(model, x, [1.0], directions=4).total.sum()) > 0
+    layer = model[0]
+    assert isinstance(layer, nn.Linear)
+    with torch.no_grad():
+        gaps = layer(x).abs() / layer.weight.norm(dim=1)
+        kernel = (-(gaps / 0.5).square() / 2).exp() / (0.5 * (2 * torch.pi) ** 0.5)
+        assert torch.allclose(boundary_density(model, x, 0.5)[0], kernel.sum(1).mean())
+    with pytest.raises(UsageError, match="gelu"):
+        crossings(model, x[0], x[1])
     with pytest.raises(UsageError, match="not a vector"):
         jacobian_norms(nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU()).eval(), torch.zeros(1, 1, 5, 5))

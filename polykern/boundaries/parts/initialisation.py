@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from polykern.boundaries.gradients import nearest_boundary
+from polykern.affine import boundary_distances
 from polykern.boundaries.records import Record, averaged, columns, record, told, values, where
 from polykern.boundaries.setting import LEVEL, RESAMPLES, Setting
 from polykern.errors import UsageError
@@ -169,7 +169,8 @@ def _of_one(network: nn.Module, inputs: int, lines: int, generator: torch.Genera
     """Crossings per L2, and distance to the nearest boundary: means over the lines and points of a network."""
     a, b, x = torch.randn(3, lines, inputs, generator=generator)
     found = crossings_of_lines(network, a, b, classes=False)
-    return float(np.mean([len(c) / c.length for c in found])), float(nearest_boundary(network, x).mean())
+    nearest = [float(boundary_distances(network, point).distance.amin()) for point in x]
+    return float(np.mean([len(c) / c.length for c in found])), float(np.mean(nearest))
 
 
 def _fit(what: str, x: Reals, y: Reals, seed: int, *, log: bool = False) -> Record:
