@@ -35,10 +35,11 @@ def record(estimate: Estimate, n: int, **what: Any) -> Record:
 
 
 def averaged(values: ArrayLike, seed: int, **what: Any) -> Record:
-    """The mean of values (n), with its interval; of a single value the interval is not known."""
+    """The mean of values (n), with its interval; of a single value it is not known, of none neither is."""
     held = np.asarray(values, np.float64)
     if len(held) < 2:
-        return record(Estimate(float(held.mean()), np.nan, np.nan, LEVEL), len(held), **what)
+        only = float(held[0]) if len(held) else np.nan
+        return record(Estimate(only, np.nan, np.nan, LEVEL), len(held), **what)
     return record(mean(held, level=LEVEL, resamples=RESAMPLES, seed=seed), len(held), **what)
 
 

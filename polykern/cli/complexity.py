@@ -7,7 +7,6 @@ import typer
 from polykern.cli import asked, options, values
 from polykern.cli.finding import Out, Overwrite, tell
 from polykern.cli.talk import Talk
-from polykern.findings import require_free
 
 if TYPE_CHECKING:
     from polykern.boundaries import Complexity
@@ -72,12 +71,13 @@ def command(
     for given in radius or ():
         values.positive("--radius", given)
     values.one_of("--dtype", dtype, DTYPES)
-    require_free(out, overwrite=overwrite)
 
     import torch
 
     from polykern.boundaries import PARTS, complexity
+    from polykern.findings import require_free
 
+    require_free(out, overwrite=overwrite)
     for name in part or ():
         values.one_of("--part", name, tuple(PARTS))
     subject = asked.subject(talk, model, seed)

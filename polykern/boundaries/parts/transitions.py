@@ -125,11 +125,12 @@ def _slices(space: Space, seed: int) -> list[Record]:
         between = torch.from_numpy(rng.dirichlet(np.ones(3), PLACES)) @ plane.uv  # uniform in the triangle
         found = plane_density(space, plane, torch.cat([plane.uv, around, between]), STEP * space.unit)
         means.append(tuple(float(part.mean()) for part in np.split(found, (3, 3 + PLACES))))
-    at, window_mean, triangle_mean = np.array(means).T
-    return [
-        averaged(at / mean, seed, network=space.name, points=space.learned, over=over)
-        for over, mean in (("window", window_mean), ("triangle", triangle_mean))
-    ]
+    at, *others = np.array(means).T
+    records = []
+    for over, mean in zip(("window", "triangle"), others, strict=True):
+        ratios = at[mean > 0] / mean[mean > 0]  # a slice without boundaries has none
+        records.append(averaged(ratios, seed, network=space.name, points=space.learned, over=over))
+    return records
 
 
 def plane_density(space: Space, plane: Plane, uv: Tensor, step: float) -> Reals:
@@ -192,5 +193,5 @@ def _jacobians(space: Space, seed: int) -> list[Record]:
         for name, points in space.sets.items():
             few = points[: max(2, PASSES // shape[0])]
             norms = jacobian_norms(space.tail, few, probabilities=output == "probabilities")
-            found.append(averaged(norms.numpy(), seed, network=space.name, points=name, output=output))
+            found.append(averaged(norms.cpu().numpy(), seed, network=space.name, points=name, output=output))
     return found
