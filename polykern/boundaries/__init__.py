@@ -1,9 +1,9 @@
 """Boundaries: how many a network has around points, along paths, over training and at initialisation."""
 
+from polykern.boundaries.checkpoints import Course as Course
+from polykern.boundaries.checkpoints import course as course
 from polykern.boundaries.compute import PARTS as PARTS
 from polykern.boundaries.compute import complexity as complexity
-from polykern.boundaries.course import Course as Course
-from polykern.boundaries.course import course as course
 from polykern.boundaries.gradients import boundary_density as boundary_density
 from polykern.boundaries.gradients import jacobian_norms as jacobian_norms
 from polykern.boundaries.local import LocalComplexity as LocalComplexity

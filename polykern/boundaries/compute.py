@@ -5,16 +5,14 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 import torch
 
-from polykern.boundaries.course import Checkpoint
+from polykern.boundaries.checkpoints import Checkpoint
 from polykern.boundaries.parts import initialisation, local, outliers, training, transitions
 from polykern.boundaries.records import Part
 from polykern.boundaries.result import Complexity
 from polykern.boundaries.setting import Setting
 from polykern.errors import UsageError
 from polykern.findings import provenance
-from polykern.models import Subject
-from polykern.models.digits import checkpoints as digits_checkpoints
-from polykern.models.digits import steps as digits_steps
+from polykern.models import Subject, digest, digits
 from polykern.selectors import Select
 
 Progress = Callable[[str, int, int], None]
@@ -27,6 +25,7 @@ PARTS: dict[str, Callable[[Setting, Progress], Part]] = {
     "outliers": outliers.measured,
 }
 POINTS = 64
+DIGITS = "digits"  # the subject whose training can be done again in seconds
 LOOKED_AT = (0, 1, 3, 10, 30, 100, 300)  # steps of the digits network's training, and the last
 
 
@@ -63,7 +62,8 @@ def complexity(
     start        module into whose input space the points are laid; None: the subject's own
     stop         module after whose output the code ends; "" the model's output
     select       which nonlinearities count (`polykern.selectors`); smooth ones do too, by their signs
-    checkpoints  (step, model or state dict) of a training of the subject; None: of the digits network its own
+    checkpoints  (step, model or state dict) of a training of the subject, read one at a time; None: of the digits
+                 network, which is trained again with `seed`. The settings say whether that ends in the same weights
     points       of each set
     radii        of the neighbourhoods, L2; None: shares of the median distance of points. Of `training` the first
     directions   of the neighbourhoods; None: 25, or as many as there are dimensions
@@ -79,10 +79,13 @@ def complexity(
         raise UsageError(f"{points} points of each set are too few", fix="take 3 or more, better 64")
     _require(radii)
     at = subject.default_start if start is None else start
-    if checkpoints is None and "training" in chosen and subject.name == "digits":
-        after = (*LOOKED_AT, digits_steps())
+    again: dict[str, bool] = {}
+    if checkpoints is None and "training" in chosen and subject.name == DIGITS:
+        after = (*LOOKED_AT, digits.steps())
         (progress or _silent)("training", 0, len(after))
-        checkpoints = tuple(digits_checkpoints(seed, after).items())
+        kept = digits.checkpoints(seed, after)
+        checkpoints = tuple(kept.items())
+        again = {"trained_again_to_the_same_weights": digest(kept[digits.steps()]) == subject.weights}
     setting = Setting(
         subject, at, stop, select, points, None if radii is None else tuple(map(float, radii)), directions,
         checkpoints, seed, dtype,
@@ -91,14 +94,14 @@ def complexity(
     about = provenance(
         subject, setting.trained.tail, seed=seed, parts=list(chosen), points=points,
         radii=None if radii is None else list(radii), directions=len(setting.axes),
-        unit=setting.trained.unit, dtype=str(dtype).removeprefix("torch."),
+        unit=setting.trained.unit, dtype=str(dtype).removeprefix("torch."), **again,
     )  # fmt: skip
     return Complexity(about, found)
 
 
 def _parts(subject: Subject, parts: Sequence[str] | None, checkpoints: object) -> list[str]:
     if parts is None:
-        known = checkpoints is not None or subject.name == "digits"
+        known = checkpoints is not None or subject.name == DIGITS
         return [name for name in PARTS if name != "training" or known]
     for name in parts:
         if name not in PARTS:

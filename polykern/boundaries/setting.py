@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from polykern.boundaries.course import Checkpoint
+from polykern.boundaries.checkpoints import Checkpoint
 from polykern.boundaries.local import axes_of
 from polykern.errors import UsageError
 from polykern.heat import activations

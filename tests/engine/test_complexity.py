@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import polykern as pk
 from polykern.boundaries import Familiar, densities, frame, local_complexity
+from polykern.boundaries.checkpoints import Checkpoint
 from polykern.boundaries.local import vertices
 from polykern.boundaries.parts import initialisation, outliers, transitions
 from polykern.cli.app import run
@@ -78,7 +79,8 @@ def test_a_course_says_how_far_it_went() -> None:
     subject = classifier()
     first = {name: value.clone() for name, value in subject.model.state_dict().items()}
     grown = {name: value * (3 if "0." in name else 1) for name, value in first.items()}
-    found = pk.complexity(subject, ["training"], checkpoints=[(0, first), (5, subject.model), (9, grown)], **SMALL)
+    weights: list[tuple[int, Checkpoint]] = [(0, first), (5, subject.model), (9, grown)]
+    found = pk.complexity(subject, ["training"], checkpoints=iter(weights), **SMALL)
     change = found.numbers()["training"]["examples"]
     assert change["first"]["value"] > 0
     assert change["last_over_first"]["value"] == change["last"]["value"] / change["first"]["value"]
@@ -103,6 +105,7 @@ def test_the_digits_network_has_a_training() -> None:
     at = {(s, p): v for s, p, v in zip(*(accuracy[k] for k in ("step", "points", "value")), strict=True)}
     assert at[0, "training"] < 0.4
     assert min(at[720, "training"], at[720, "test"]) > 0.9
+    assert found.about["settings"]["trained_again_to_the_same_weights"]
     last = found.numbers()["training"]["test"]["last"]
     rows = np.sort(np.random.default_rng(1).permutation(297)[:24])
     x = subject.inputs([int(k) for k in rows])[0]

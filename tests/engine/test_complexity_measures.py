@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import polykern as pk
-from polykern.boundaries.course import course
+from polykern.boundaries.checkpoints import course
 from polykern.boundaries.gradients import boundary_density, jacobian_norms
 from polykern.boundaries.local import frame, local_complexity, vertices
 from polykern.boundaries.trajectories import circle, loop, transitions

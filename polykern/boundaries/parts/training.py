@@ -1,13 +1,14 @@
 """Local complexity over a training: at its checkpoints, around training points, test points and random ones."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import numpy as np
 import torch
 
-from polykern.boundaries.course import Course, course
+from polykern.boundaries.checkpoints import Course, course
 from polykern.boundaries.parts.local import ALL
 from polykern.boundaries.records import Record, averaged, columns, record, told, values, where
 from polykern.boundaries.setting import LEVEL, RESAMPLES, Setting
@@ -91,14 +92,19 @@ def measured(setting: Setting, progress: Progress) -> Training:
         )
     space = setting.trained
     radius = setting.radii_of(space, (SHARE,))[0]
-    every, accuracy = list(setting.checkpoints), []
+    known = len(setting.checkpoints) if isinstance(setting.checkpoints, Sized) else 0
+    accuracy: list[Record] = []
+    steps = count()
 
     def also(step: int, tail: Tail) -> None:
-        progress("training", [k for k, _ in every].index(step), len(every))
+        done = next(steps)
+        progress("training", done, max(known, done + 1))
         accuracy.extend(_accuracy(setting, step, tail))
 
-    found = course(space.tail, every, space.sets, radius, directions=setting.axes, dtype=setting.dtype, also=also)
-    progress("training", len(every), len(every))
+    found = course(
+        space.tail, setting.checkpoints, space.sets, radius, directions=setting.axes, dtype=setting.dtype, also=also
+    )
+    progress("training", len(found.steps), len(found.steps))
     return Training(_records(found, setting.seed), tuple(accuracy), _changes(found, setting.seed), radius)
 
 
@@ -118,9 +124,10 @@ def _changes(found: Course, seed: int) -> tuple[Record, ...]:
     changes = []
     for points, counts in found.counts.items():
         first, last = (counts[k].sum(0).cpu().numpy() for k in (0, -1))
-        ratio = bootstrap(
-            lambda a, b: b.mean(-1) / a.mean(-1), first, last, level=LEVEL, resamples=RESAMPLES, seed=seed
-        )
+        with np.errstate(divide="ignore", invalid="ignore"):  # a resample may have no boundaries
+            ratio = bootstrap(
+                lambda a, b: b.mean(-1) / a.mean(-1), first, last, level=LEVEL, resamples=RESAMPLES, seed=seed
+            )
         changes.append(record(ratio, len(first), points=points))
     return tuple(changes)
 
