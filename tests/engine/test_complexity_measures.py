@@ -105,6 +105,21 @@ def test_the_first_layer_is_its_closed_form_and_grows_with_the_radius() -> None:
     assert int(found[-1].sum()) > int(found[0].sum()) > 0
 
 
+def test_a_pre_activation_of_zero_is_like_a_negative_one() -> None:
+    """Where the published function has a third state: one vertex on the boundary, the other below it."""
+    model, x, axes = (
+        nn.Sequential(nn.Linear(1, 1), nn.ReLU()).double().eval(),
+        torch.zeros(1, 1).double(),
+        frame(1, 1),
+    )
+    with torch.no_grad():
+        model[0].weight.fill_(1.0)
+        for bias, ours, theirs in ((-1.0, 0, 1), (1.0, 1, 1), (0.0, 1, 1), (2.0, 0, 0)):
+            layer.bias.fill_(bias)
+            assert int(local_complexity(model, x, [1.0], directions=axes).counts) == ours
+            assert published(model, x, axes, 1.0) == [[theirs]]
+
+
 def test_frames_are_orthonormal_and_seeded() -> None:
     axes = frame(6, 11, seed=2)
     assert torch.allclose(axes @ axes.T, torch.eye(6, dtype=torch.float64))
