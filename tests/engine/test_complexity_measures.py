@@ -107,13 +107,10 @@ def test_the_first_layer_is_its_closed_form_and_grows_with_the_radius() -> None:
 
 def test_a_pre_activation_of_zero_is_like_a_negative_one() -> None:
     """Where the published function has a third state: one vertex on the boundary, the other below it."""
-    model, x, axes = (
-        nn.Sequential(nn.Linear(1, 1), nn.ReLU()).double().eval(),
-        torch.zeros(1, 1).double(),
-        frame(1, 1),
-    )
+    layer = nn.Linear(1, 1).double()
+    model, x, axes = nn.Sequential(layer, nn.ReLU()).eval(), torch.zeros(1, 1, dtype=torch.float64), frame(1, 1)
     with torch.no_grad():
-        model[0].weight.fill_(1.0)
+        layer.weight.fill_(1.0)
         for bias, ours, theirs in ((-1.0, 0, 1), (1.0, 1, 1), (0.0, 1, 1), (2.0, 0, 0)):
             layer.bias.fill_(bias)
             assert int(local_complexity(model, x, [1.0], directions=axes).counts) == ours
