@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from polykern.clustering.estimator import HDBSCAN as HDBSCAN
     from polykern.clustering.result import Clusters as Clusters
     from polykern.codes import Codes as Codes
+    from polykern.embeddings import Embeddings as Embeddings
+    from polykern.embeddings import embeddings as embeddings
     from polykern.heat import heatmap as heatmap
     from polykern.layout import Layout as Layout
     from polykern.lines import Crossings as Crossings
@@ -40,8 +42,14 @@ if TYPE_CHECKING:
     from polykern.maps.result import HeatMap as HeatMap
     from polykern.models import Subject as Subject
     from polykern.models import load as load
+    from polykern.pairs import Pairs as Pairs
+    from polykern.pairs import pairs as pairs
     from polykern.plane import Plane as Plane
     from polykern.plane import Window as Window
+    from polykern.spectrum import Projections as Projections
+    from polykern.spectrum import Spectra as Spectra
+    from polykern.spectrum import projections as projections
+    from polykern.spectrum import spectrum as spectrum
     from polykern.store import Store as Store
     from polykern.subdivision import Partition as Partition
     from polykern.subdivision import partition as partition
@@ -57,11 +65,15 @@ _PLACES = {
     "Clusters": "polykern.clustering.result",
     "Codes": "polykern.codes",
     "Crossings": "polykern.lines",
+    "Embeddings": "polykern.embeddings",
     "HeatMap": "polykern.maps.result",
     "Layout": "polykern.layout",
+    "Pairs": "polykern.pairs",
     "Partition": "polykern.subdivision",
     "Plane": "polykern.plane",
+    "Projections": "polykern.spectrum",
     "SparseAutoencoder": "polykern.autoencoders",
+    "Spectra": "polykern.spectrum",
     "Store": "polykern.store",
     "Subject": "polykern.models",
     "Tail": "polykern.tail",
@@ -74,13 +86,17 @@ _PLACES = {
     "complexity": "polykern.boundaries.compute",
     "crossings": "polykern.lines",
     "crossings_of_lines": "polykern.lines",
+    "embeddings": "polykern.embeddings",
     "frobenius": "polykern.affine",
     "hamming_against_maps": "polykern.affine",
     "heatmap": "polykern.heat",
     "load": "polykern.models",
+    "pairs": "polykern.pairs",
     "partition": "polykern.subdivision",
+    "projections": "polykern.spectrum",
     "sampled_crossings": "polykern.lines",
     "space_folding": "polykern.lines",
+    "spectrum": "polykern.spectrum",
     "spline_features": "polykern.affine",
     "trace": "polykern.tracing",
 }
@@ -91,11 +107,15 @@ __all__ = [
     "Clusters",
     "Codes",
     "Crossings",
+    "Embeddings",
     "HeatMap",
     "Layout",
+    "Pairs",
     "Partition",
     "Plane",
+    "Projections",
     "SparseAutoencoder",
+    "Spectra",
     "Store",
     "Subject",
     "Tail",
@@ -109,14 +129,18 @@ __all__ = [
     "complexity",
     "crossings",
     "crossings_of_lines",
+    "embeddings",
     "errors",
     "frobenius",
     "hamming_against_maps",
     "heatmap",
     "load",
+    "pairs",
     "partition",
+    "projections",
     "sampled_crossings",
     "space_folding",
+    "spectrum",
     "spline_features",
     "trace",
 ]
