@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from polykern.affine import frobenius as frobenius
     from polykern.affine import hamming_against_maps as hamming_against_maps
     from polykern.affine import spline_features as spline_features
+    from polykern.autoencoders import SparseAutoencoder as SparseAutoencoder
+    from polykern.boundaries.compute import complexity as complexity
     from polykern.capturing import capture as capture
     from polykern.clustering.compute import cluster as cluster
     from polykern.clustering.estimator import HDBSCAN as HDBSCAN
@@ -57,19 +59,20 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _PLACES = {
-    "HDBSCAN": "polykern.clustering.estimator",
     "AffineMap": "polykern.affine",
     "Boundaries": "polykern.affine",
     "Clusters": "polykern.clustering.result",
     "Codes": "polykern.codes",
     "Crossings": "polykern.lines",
     "Embeddings": "polykern.embeddings",
+    "HDBSCAN": "polykern.clustering.estimator",
     "HeatMap": "polykern.maps.result",
     "Layout": "polykern.layout",
     "Pairs": "polykern.pairs",
     "Partition": "polykern.subdivision",
     "Plane": "polykern.plane",
     "Projections": "polykern.spectrum",
+    "SparseAutoencoder": "polykern.autoencoders",
     "Spectra": "polykern.spectrum",
     "Store": "polykern.store",
     "Subject": "polykern.models",
@@ -80,6 +83,7 @@ _PLACES = {
     "boundary_distances": "polykern.affine",
     "capture": "polykern.capturing",
     "cluster": "polykern.clustering.compute",
+    "complexity": "polykern.boundaries.compute",
     "crossings": "polykern.lines",
     "crossings_of_lines": "polykern.lines",
     "embeddings": "polykern.embeddings",
@@ -110,6 +114,7 @@ __all__ = [
     "Partition",
     "Plane",
     "Projections",
+    "SparseAutoencoder",
     "Spectra",
     "Store",
     "Subject",
@@ -121,6 +126,7 @@ __all__ = [
     "boundary_distances",
     "capture",
     "cluster",
+    "complexity",
     "crossings",
     "crossings_of_lines",
     "embeddings",
