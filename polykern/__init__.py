@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from polykern.clustering.estimator import HDBSCAN as HDBSCAN
     from polykern.clustering.result import Clusters as Clusters
     from polykern.codes import Codes as Codes
-    from polykern.embeddings import Embeddings as Embeddings
-    from polykern.embeddings import embeddings as embeddings
+    from polykern.densities import Pairs as Pairs
+    from polykern.densities import pairs as pairs
     from polykern.heat import heatmap as heatmap
     from polykern.layout import Layout as Layout
     from polykern.lines import Crossings as Crossings
@@ -42,14 +42,14 @@ if TYPE_CHECKING:
     from polykern.maps.result import HeatMap as HeatMap
     from polykern.models import Subject as Subject
     from polykern.models import load as load
-    from polykern.pairs import Pairs as Pairs
-    from polykern.pairs import pairs as pairs
+    from polykern.neurons import Embeddings as Embeddings
+    from polykern.neurons import embeddings as embeddings
     from polykern.plane import Plane as Plane
     from polykern.plane import Window as Window
-    from polykern.spectrum import Projections as Projections
-    from polykern.spectrum import Spectra as Spectra
-    from polykern.spectrum import projections as projections
-    from polykern.spectrum import spectrum as spectrum
+    from polykern.spectra import Projections as Projections
+    from polykern.spectra import Spectra as Spectra
+    from polykern.spectra import projections as projections
+    from polykern.spectra import spectrum as spectrum
     from polykern.store import Store as Store
     from polykern.subdivision import Partition as Partition
     from polykern.subdivision import partition as partition
@@ -64,16 +64,16 @@ _PLACES = {
     "Clusters": "polykern.clustering.result",
     "Codes": "polykern.codes",
     "Crossings": "polykern.lines",
-    "Embeddings": "polykern.embeddings",
+    "Embeddings": "polykern.neurons",
     "HDBSCAN": "polykern.clustering.estimator",
     "HeatMap": "polykern.maps.result",
     "Layout": "polykern.layout",
-    "Pairs": "polykern.pairs",
+    "Pairs": "polykern.densities",
     "Partition": "polykern.subdivision",
     "Plane": "polykern.plane",
-    "Projections": "polykern.spectrum",
+    "Projections": "polykern.spectra",
     "SparseAutoencoder": "polykern.autoencoders",
-    "Spectra": "polykern.spectrum",
+    "Spectra": "polykern.spectra",
     "Store": "polykern.store",
     "Subject": "polykern.models",
     "Tail": "polykern.tail",
@@ -86,17 +86,17 @@ _PLACES = {
     "complexity": "polykern.boundaries.compute",
     "crossings": "polykern.lines",
     "crossings_of_lines": "polykern.lines",
-    "embeddings": "polykern.embeddings",
+    "embeddings": "polykern.neurons",
     "frobenius": "polykern.affine",
     "hamming_against_maps": "polykern.affine",
     "heatmap": "polykern.heat",
     "load": "polykern.models",
-    "pairs": "polykern.pairs",
+    "pairs": "polykern.densities",
     "partition": "polykern.subdivision",
-    "projections": "polykern.spectrum",
+    "projections": "polykern.spectra",
     "sampled_crossings": "polykern.lines",
     "space_folding": "polykern.lines",
-    "spectrum": "polykern.spectrum",
+    "spectrum": "polykern.spectra",
     "spline_features": "polykern.affine",
     "trace": "polykern.tracing",
 }

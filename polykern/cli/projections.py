@@ -46,7 +46,7 @@ def command(
     finding.require_free(out, overwrite=overwrite)
     inputs = asked.inputs(images, indices)
 
-    from polykern.spectrum import projections
+    from polykern.spectra import projections
 
     subject = asked.subject(talk, model, seed)
     with talk.progress("layers") as progress:

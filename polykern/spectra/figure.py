@@ -6,11 +6,11 @@ import numpy as np
 
 from polykern.report import charts, colours, figures, wording
 from polykern.report.script import visible
-from polykern.spectrum import powerlaw
+from polykern.spectra import powerlaw
 
 if TYPE_CHECKING:
-    from polykern.spectrum.loops import Projections
-    from polykern.spectrum.result import Spectra, Spectrum
+    from polykern.spectra.loops import Projections
+    from polykern.spectra.result import Spectra, Spectrum
 
 SHOWN = 12  # sites in a legend
 LOWEST = 1e-7  # share of the variance that is drawn

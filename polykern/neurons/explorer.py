@@ -10,16 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from polykern.embeddings.clusters import METRICS
-from polykern.embeddings.examples import AHEAD, BACK
-from polykern.embeddings.result import Embeddings, Layer
 from polykern.errors import UsageError
+from polykern.neurons.clusters import METRICS
+from polykern.neurons.examples import AHEAD, BACK
+from polykern.neurons.result import Embeddings, Layer
 from polykern.report import pages
 from polykern.report.clusters import parts
 from polykern.report.clusters.parts import Chunks, compact, rounded
 from polykern.report.script import json_for_script
 
-PACKAGES = ("polykern.embeddings", "polykern.report.clusters")
+PACKAGES = ("polykern.neurons", "polykern.report.clusters")
 SCRIPTS = ("parts.js", "marks.js", "neuron.js", "overview.js", "app.js")
 STYLES = ("report.css", "neurons.css")
 SHOWN = 20  # examples of a feature

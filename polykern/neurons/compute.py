@@ -13,14 +13,14 @@ from polykern.capturing.prepare import Choice, text
 from polykern.capturing.text import TextSource
 from polykern.capturing.unit import Unit
 from polykern.capturing.watch import INPUT, mlps
-from polykern.embeddings.clusters import CUT, Features, Linkage, features
-from polykern.embeddings.examples import Examples, TopExamples
-from polykern.embeddings.neurons import Neurons, neurons_of
-from polykern.embeddings.result import Embeddings, Layer, layer
-from polykern.embeddings.similar import similar
 from polykern.errors import UsageError
 from polykern.findings import RECORDED
 from polykern.models.language import Language, language
+from polykern.neurons.clusters import CUT, Features, Linkage, features
+from polykern.neurons.examples import Examples, TopExamples
+from polykern.neurons.neurons import Neurons, neurons_of
+from polykern.neurons.result import Embeddings, Layer, layer
+from polykern.neurons.similar import similar
 from polykern.selectors import Select
 from polykern.versions import recorded
 

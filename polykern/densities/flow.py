@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from polykern.densities.result import Pairs, Reals, Stage
 from polykern.errors import UsageError
-from polykern.pairs.result import Pairs, Reals, Stage
 from polykern.statistics import Estimate, spearman
 
 QUADRANTS = ("stays_near", "diverges", "converges", "stays_far")

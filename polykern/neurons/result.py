@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from polykern.embeddings.clusters import METRICS, SWEEP, Features
-from polykern.embeddings.examples import Examples
 from polykern.errors import CorruptError
 from polykern.findings import Findings, Picture, Table
+from polykern.neurons.clusters import METRICS, SWEEP, Features
+from polykern.neurons.examples import Examples
 from polykern.statistics import mean
 from polykern.store.disk import put
 
@@ -119,7 +119,7 @@ class Embeddings(Findings):
         return {"neurons": joined}
 
     def pictures(self) -> dict[str, Picture]:
-        from polykern.embeddings import figure
+        from polykern.neurons import figure
 
         return {"polysemanticity": Picture(1200, 560, lambda sheet: figure.polysemanticity(sheet, self))}
 

@@ -4,12 +4,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from polykern.embeddings.clusters import METRICS, SWEEP
+from polykern.neurons.clusters import METRICS, SWEEP
 from polykern.report import charts, colours, wording
 from polykern.report.script import visible
 
 if TYPE_CHECKING:
-    from polykern.embeddings.result import Embeddings
+    from polykern.neurons.result import Embeddings
 
 
 def polysemanticity(sheet: Any, found: "Embeddings") -> None:

@@ -13,9 +13,9 @@ Networks through the Polytope Lens".
     retrieval  classes by the nearest codes
 """
 
-from polykern.pairs.compute import pairs as pairs
-from polykern.pairs.flow import Flow as Flow
-from polykern.pairs.flow import flow as flow
-from polykern.pairs.result import Pairs as Pairs
-from polykern.pairs.result import Stage as Stage
-from polykern.pairs.retrieval import retrieval as retrieval
+from polykern.densities.compute import pairs as pairs
+from polykern.densities.flow import Flow as Flow
+from polykern.densities.flow import flow as flow
+from polykern.densities.result import Pairs as Pairs
+from polykern.densities.result import Stage as Stage
+from polykern.densities.retrieval import retrieval as retrieval

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from polykern.densities.draw import Drawn
 from polykern.findings import Findings, Picture, Table
-from polykern.pairs.draw import Drawn
 from polykern.statistics import Estimate, Welch, bootstrap, welch
 
 Reals = NDArray[np.float64]
@@ -186,7 +186,7 @@ class Pairs(Findings):
         return {"pairs": columns, "layers": split}
 
     def pictures(self) -> dict[str, Picture]:
-        from polykern.pairs import figure
+        from polykern.densities import figure
 
         return {
             "pairs": Picture(max(900, 480 * len(self.networks)), 560, lambda sheet: figure.bars(sheet, self)),

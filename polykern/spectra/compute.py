@@ -13,9 +13,9 @@ from polykern.errors import ResourceError, UsageError
 from polykern.findings import RECORDED
 from polykern.layout import Field, Layout
 from polykern.models import Subject
-from polykern.spectrum import powerlaw
-from polykern.spectrum.moments import GROUPS, ActivationMoments, CodeMoments, Moments
-from polykern.spectrum.result import Spectra, Spectrum
+from polykern.spectra import powerlaw
+from polykern.spectra.moments import GROUPS, ActivationMoments, CodeMoments, Moments
+from polykern.spectra.result import Spectra, Spectrum
 from polykern.statistics import Estimate
 from polykern.store import Store
 from polykern.store.rows import Rows

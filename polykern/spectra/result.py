@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polykern.findings import Findings, Picture, Table
-from polykern.spectrum import powerlaw
-from polykern.spectrum.powerlaw import Fit
+from polykern.spectra import powerlaw
+from polykern.spectra.powerlaw import Fit
 from polykern.statistics import Estimate
 
 Reals = NDArray[np.float64]
@@ -119,7 +119,7 @@ class Spectra(Findings):
         }
 
     def pictures(self) -> dict[str, Picture]:
-        from polykern.spectrum import figure
+        from polykern.spectra import figure
 
         return {
             "spectra": Picture(1200, 620, lambda sheet: figure.spectra(sheet, self)),

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from polykern.codes import Codes
+from polykern.densities.draw import Drawn, drawn
+from polykern.densities.result import Pairs, Stage
+from polykern.densities.stages import Place, codes, items, places
 from polykern.errors import UsageError
 from polykern.findings import provenance
 from polykern.models import Subject
 from polykern.models.untrained import untrained
-from polykern.pairs.draw import Drawn, drawn
-from polykern.pairs.result import Pairs, Stage
-from polykern.pairs.stages import Place, codes, items, places
 from polykern.tail import Tail
 
 COUNT = 1000
@@ -37,7 +37,7 @@ def pairs(
 
     subject   a network and its data, whose numbered examples have right classes
     data      instead a folder with a folder of files for each class
-    stages    modules in whose input spaces pairs are taken; None: all (`polykern.pairs.stages.places`)
+    stages    modules in whose input spaces pairs are taken; None: all (`polykern.densities.stages.places`)
     count     pairs within classes, and as many between
     controls  the same of untrained weights; where there is BatchNorm also with its statistics measured on the items
     seed      of pairs, weights and intervals

@@ -13,8 +13,8 @@ Polysemanticity with Neuron Embeddings".
     compute    `pk.embeddings`
 """
 
-from polykern.embeddings.clusters import Features as Features
-from polykern.embeddings.clusters import features as features
-from polykern.embeddings.compute import embeddings as embeddings
-from polykern.embeddings.examples import TopExamples as TopExamples
-from polykern.embeddings.result import Embeddings as Embeddings
+from polykern.neurons.clusters import Features as Features
+from polykern.neurons.clusters import features as features
+from polykern.neurons.compute import embeddings as embeddings
+from polykern.neurons.examples import TopExamples as TopExamples
+from polykern.neurons.result import Embeddings as Embeddings

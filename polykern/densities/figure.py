@@ -8,7 +8,7 @@ from polykern.report import charts, figures
 from polykern.report.script import visible
 
 if TYPE_CHECKING:
-    from polykern.pairs.result import Pairs
+    from polykern.densities.result import Pairs
 
 
 def bars(sheet: Any, found: "Pairs") -> None:

@@ -15,7 +15,7 @@ from polykern.heat import activations
 from polykern.models import Subject
 from polykern.points import codes_of
 from polykern.selectors import Select
-from polykern.spectrum.variogram import Variogram, circle, gaussian, variogram
+from polykern.spectra.variogram import Variogram, circle, gaussian, variogram
 from polykern.statistics import Estimate, mean
 from polykern.tail import Meeting, Tail
 
@@ -88,7 +88,7 @@ class Projections(Findings):
         }
 
     def pictures(self) -> dict[str, Picture]:
-        from polykern.spectrum import figure
+        from polykern.spectra import figure
 
         height = 200 + 330 * -(-len(self.loops) // 4)
         return {
