@@ -12,6 +12,7 @@ Black et al. 2022, "Interpreting Neural Networks through the Polytope Lens", tak
 direction is on or off distribution.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -44,10 +45,7 @@ class Familiar:
         """What there is to know of training codes. Errors: UsageError where there are none."""
         if not len(codes):
             raise UsageError("nothing is familiar without training points")
-        some, every = codes.words[0].clone(), codes.words[0].clone()
-        for row in codes.words[1:]:
-            some |= row
-            every &= row
+        some, every = (_folded(codes.words, how) for how in (torch.bitwise_or, torch.bitwise_and))
         return cls(codes, ~some, every)
 
     @property
@@ -85,6 +83,14 @@ def densities(tail: Tail, points: Tensor, codes: Codes, axes: Tensor, radius: fl
         found.append(apart.view(n, corners).double().mean(1) / radius)
         first += n
     return torch.cat(found) if found else torch.zeros(0, dtype=torch.float64)
+
+
+def _folded(words: Tensor, how: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """int32 (words): all rows of words int32 (n, words) together, halves with halves."""
+    while len(words) > 1:
+        half = len(words) // 2
+        words = torch.cat([how(words[:half], words[half : 2 * half]), words[2 * half :]])
+    return words[0]
 
 
 def _ones(words: Tensor) -> Tensor:
