@@ -82,12 +82,12 @@ def command(
 
     from polykern.neurons import embeddings
 
-    with talk.progress("tokens") as progress:
+    with talk.progress("done") as progress:
         found = embeddings(
             model, corpus, blocks=block, top=top, share=share, cut=cut, linkage=linkage, length=length,  # type: ignore[arg-type]
             limit_tokens=limit_tokens, device=where, progress=progress, text_key=text_key, batch=batch, dtype=dtype,
         )  # fmt: skip
-    with talk.progress("neurons") as progress:
+    with talk.progress("done") as progress:
 
         def page(folder: Path) -> Path:
             from polykern.neurons.explorer import write

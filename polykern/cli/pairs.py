@@ -62,7 +62,7 @@ def command(
     from polykern.densities import pairs
 
     subject = asked.subject(talk, model, seed)
-    with talk.progress("networks") as progress:
+    with talk.progress("done") as progress:
         found = pairs(
             subject, data=data, stages=stage, count=count, controls=controls, seed=seed, progress=progress
         )  # fmt: skip

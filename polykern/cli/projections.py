@@ -49,7 +49,7 @@ def command(
     from polykern.spectra import projections
 
     subject = asked.subject(talk, model, seed)
-    with talk.progress("layers") as progress:
+    with talk.progress("done") as progress:
         found = projections(
             subject, inputs, start=start, select=select or "*", places=places, repeats=repeats, seed=seed,
             progress=progress,

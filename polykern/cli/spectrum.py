@@ -81,7 +81,7 @@ def command(
     from polykern.store import Store
 
     source = Store.open(store) if store is not None else asked.subject(talk, model, seed)
-    with talk.progress("sites") as progress:
+    with talk.progress("done") as progress:
         found = spectrum(
             source, site, codes=codes, first=first, last=last, centred=centred, dimension=dimension, groups=groups,
             progress=progress,
