@@ -10,9 +10,14 @@ import torch
 
 from polykern_kernels import BackendError, device, foreign, hamming, neighbours
 from tests.kernels.conftest import Way, triton_way
-from tests.kernels.test_b1 import AMONG, FOREIGN, NEAREST, PAIRS, codes
+from tests.kernels.test_b1 import FOREIGN, PAIRS, codes
 from tests.kernels.test_foreign import bounds, question
 from tests.kernels.test_neighbours import note, packed
+
+# no rows, no bits, one element, several tiles of columns, two lines of tiles
+NEAREST = [(0, 5, 40, 3), (3, 9, 0, 4), (1, 1, 1, 1), (9, 300, 65, 7), (130, 40, 600, 1)]
+# even and odd numbers of squares on the diagonal, ties everywhere at 5 bits, all others as neighbours
+AMONG = [(0, 40, 0), (1, 40, 0), (2, 1, 1), (34, 9, 33), (270, 5, 1), pytest.param(514, 90, 1, marks=pytest.mark.slow)]
 
 
 @pytest.fixture(params=["interpreter", pytest.param("cuda", marks=pytest.mark.gpu)])
@@ -63,9 +68,9 @@ def test_self_nearest_equals_reference(products: Way, n: int, bits: int, k: int,
 
 @pytest.mark.parametrize("words", [1023, 1024])
 def test_minima_are_as_wide_as_distances(products: Way, words: int, rng: torch.Generator) -> None:
-    x = codes(40, words, rng=rng)
+    x = codes(12, words, rng=rng)
     x[7], x[8] = 0, -1  # as far apart as can be
-    products.equals_reference(neighbours.nearest, x[6:9], x, 39)
+    products.equals_reference(neighbours.nearest, x[6:9], x, 11)
 
 
 @pytest.mark.parametrize(("n", "words", "components"), FOREIGN)
@@ -83,14 +88,14 @@ def test_codes_are_spread_out_in_parts(
     products: Way, monkeypatch: pytest.MonkeyPatch, rng: torch.Generator
 ) -> None:
     monkeypatch.setattr(module("blocks"), "BUDGET_BYTES", 1)
-    words = packed(520, 6, 0.5, rng)
+    words = packed(300, 6, 0.5, rng)
     told: list[tuple[int, int]] = []
     products.equals_reference(neighbours.self_nearest, words, 1, progress=partial(note, told))
-    assert told[:6] == [(done, 6) for done in range(1, 7)]
-    skip = torch.randint(-1, 520, (140,), generator=rng)
-    products.equals_reference(neighbours.nearest, words[:140], words, 2, skip=skip)
-    products.equals_reference(neighbours.within, words[:270], words[:300], [1, 3])
-    products.equals_reference(hamming.pairwise, words[:270], words[:300])
+    assert told[:3] == [(1, 3), (2, 3), (3, 3)]
+    skip = torch.randint(-1, 300, (130,), generator=rng)
+    products.equals_reference(neighbours.nearest, words[:130], words, 1, skip=skip)
+    products.equals_reference(neighbours.within, words[:270], words, [1, 3])
+    products.equals_reference(hamming.pairwise, words[:270], words)
     products.equals_reference(foreign.nearest, *question(400, 2, 4, "hamming", rng))
 
 
