@@ -38,6 +38,11 @@ def test_pairwise_equals_reference(products: Way, n: int, m: int, words: int, rn
     products.equals_reference(hamming.pairwise, codes(n, words, rng=rng), codes(m, words, rng=rng))
 
 
+def test_long_codes_are_added_up(products: Way, monkeypatch: pytest.MonkeyPatch, rng: torch.Generator) -> None:
+    monkeypatch.setattr(module("dot_hamming"), "MOST_WORDS", 3)
+    products.equals_reference(hamming.pairwise, codes(5, 7, rng=rng), codes(9, 7, rng=rng))
+
+
 def test_codes_of_ones_and_of_zeros(products: Way) -> None:
     ends = torch.stack([torch.zeros(40, dtype=torch.int32), torch.full((40,), -1, dtype=torch.int32)])
     ends = products.place(ends)

@@ -9,6 +9,8 @@ from torch import Tensor
 from polykern_kernels.device import dot
 from polykern_kernels.device.dot import COLUMNS, OPTIONS, ROWS, place, shared_ones
 
+MOST_WORDS = 4096  # of a code that is spread out whole: a budget of memory holds thousands of such codes
+
 
 @triton.jit(do_not_specialize=["N", "M", "STEPS"])
 def dot_pairwise_kernel(
@@ -34,7 +36,13 @@ def dot_pairwise_kernel(
 
 
 def pairwise(a: Tensor, b: Tensor) -> Tensor:
+    """Distances of long codes are added up, words by words."""
     n, m = len(a), len(b)
+    if a.shape[1] > MOST_WORDS:
+        out = torch.zeros((n, m), dtype=torch.int32, device=a.device)
+        for left, right in zip(a.split(MOST_WORDS, 1), b.split(MOST_WORDS, 1), strict=True):
+            out += pairwise(left, right)
+        return out
     out = torch.empty((n, m), dtype=torch.int32, device=a.device)
     for x in dot.parts(n, a.shape[1]):
         rows = dot.codes(a[x])
