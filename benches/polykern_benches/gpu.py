@@ -28,7 +28,13 @@ Step = tuple[str, float, list[str]]  # name, seconds at most, arguments of Pytho
 BENCHES = {  # file -> cases; a file is written at the end of its step
     "codes": ("hamming.*", "neighbours.*"),
     "streams": ("pack.*", "covariance.*", "cooccurrence.*", "digest.*", "profiles.*"),
-    "maps": ("maps.exact*", "heatmap.digits resolution=512*", "heatmap.digits resolution=1024*", "grid.*", "program.*"),
+    "maps": (
+        "maps.exact*",
+        "heatmap.digits resolution=512*",
+        "heatmap.digits resolution=1024*",
+        "grid.*",
+        "program.*",
+    ),
     "floats": ("euclid.*",),
 }
 
@@ -52,7 +58,12 @@ def steps(out: Path) -> list[Step]:
             (
                 f"benches {name}",
                 limit,
-                [*benches, "--out", f"{out}/bench-{name}-cuda.json", *(x for glob in globs for x in ("--filter", glob))],
+                [
+                    *benches,
+                    "--out",
+                    f"{out}/bench-{name}-cuda.json",
+                    *(x for glob in globs for x in ("--filter", glob)),
+                ],
             )
             for (name, globs), limit in zip(BENCHES.items(), (70, 50, 40, 20), strict=True)
         ),

@@ -65,7 +65,9 @@ TARGETS = (
     Target("map digits", 0.1, "", "no wrong bit in the audit", Job(bench_heatmap.whole, stage="map")),
     Target("nearest 1e6", 1.0, "", AS_CPU, Job(bench_neighbours.million)),
     Target("hdbscan 1e6", 6.0, "", TREE, Job(bench_hdbscan.million)),
-    Target("map googlenet", 12.0, "", "the audit, wrong bits and distances", Job(bench_maps.googlenet, stage="map")),
+    Target(
+        "map googlenet", 12.0, "", "the audit, wrong bits and distances", Job(bench_maps.googlenet, stage="map")
+    ),
     Target("hdbscan 1e7", 300.0, "", TREE, Job(bench_hdbscan.ten_millions), large=True),
 )
 

@@ -291,9 +291,7 @@ def _within_cpu(a: Tensor, b: Tensor, radii: Tensor, metric: str) -> Tensor:
 
 
 IMPLS = {
-    "nearest": backends(
-        "neighbours", "nearest", cpu=_nearest_cpu, reference=_nearest_reference, b1=True, dot=True
-    ),
+    "nearest": backends("neighbours", "nearest", cpu=_nearest_cpu, reference=_nearest_reference, b1=True, dot=True),
     "self_nearest": backends(
         "neighbours", "self_nearest", cpu=_self_nearest_cpu, reference=_self_nearest_reference, b1=True, dot=True
     ),

@@ -202,7 +202,10 @@ def test_a_map_and_its_audit_on_a_gpu_are_the_cpus(finished: HeatMap, tmp_path: 
     there = compute(replace(recipe(), device="cuda"), tmp_path / "map")
     assert np.array_equal(there.right, finished.right)
     assert np.array_equal(there.down, finished.down)
-    assert {**there.provenance["audit"], "uncertain_bits": 0} == {**finished.provenance["audit"], "uncertain_bits": 0}
+    assert {**there.provenance["audit"], "uncertain_bits": 0} == {
+        **finished.provenance["audit"],
+        "uncertain_bits": 0,
+    }
 
 
 def test_sum_along_a_row_bounds_and_matches_the_ends(finished: HeatMap) -> None:

@@ -17,7 +17,14 @@ from tests.kernels.test_neighbours import note, packed
 # no rows, no bits, one element, several tiles of columns, two lines of tiles
 NEAREST = [(0, 5, 40, 3), (3, 9, 0, 4), (1, 1, 1, 1), (9, 300, 65, 7), (130, 40, 600, 1)]
 # even and odd numbers of squares on the diagonal, ties everywhere at 5 bits, all others as neighbours
-AMONG = [(0, 40, 0), (1, 40, 0), (2, 1, 1), (34, 9, 33), (270, 5, 1), pytest.param(514, 90, 1, marks=pytest.mark.slow)]
+AMONG = [
+    (0, 40, 0),
+    (1, 40, 0),
+    (2, 1, 1),
+    (34, 9, 33),
+    (270, 5, 1),
+    pytest.param(514, 90, 1, marks=pytest.mark.slow),
+]
 
 
 @pytest.fixture(params=["interpreter", pytest.param("cuda", marks=pytest.mark.gpu)])
@@ -79,9 +86,7 @@ def test_minima_are_as_wide_as_distances(products: Way, words: int, rng: torch.G
 
 
 @pytest.mark.parametrize(("n", "words", "components"), FOREIGN)
-def test_foreign_equals_reference(
-    products: Way, n: int, words: int, components: int, rng: torch.Generator
-) -> None:
+def test_foreign_equals_reference(products: Way, n: int, words: int, components: int, rng: torch.Generator) -> None:
     asked = question(n, words, components, "hamming", rng)
     products.equals_reference(foreign.nearest, *asked)
     products.equals_reference(foreign.nearest, *asked, bound=bounds(asked[1], asked[2], rng))
@@ -148,6 +153,8 @@ def test_the_refusal_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
         hamming.pairwise(a, a, backend="dot")
 
 
-@pytest.mark.parametrize("operation", [hamming.IMPLS["pairwise"], *neighbours.IMPLS.values(), *foreign.IMPLS.values()])
+@pytest.mark.parametrize(
+    "operation", [hamming.IMPLS["pairwise"], *neighbours.IMPLS.values(), *foreign.IMPLS.values()]
+)
 def test_comes_behind_tensor_cores_of_one_bit(operation: Any) -> None:
     assert [impl.name for impl in operation] == ["b1", "dot", "triton", "cpu", "reference"]

@@ -10,7 +10,7 @@ order of arrival.
 from collections.abc import Callable
 from itertools import combinations_with_replacement
 from math import isqrt
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 import triton
@@ -188,8 +188,8 @@ class Search:
     ) -> tuple[Tensor, Tensor]:
         """The lists of all rows of one set: distances, indices. Its parts, whole blocks, meet in pairs.
 
-        `minima` gives those of a part over the blocks of another and, where it is another, the other way round. Only
-        the k least blocks of a row are kept meanwhile.
+        `minima` gives those of a part over the blocks of another and, where it is another, the other way round.
+        Only the k least blocks of a row are kept meanwhile.
         """
         pairs = list(combinations_with_replacement(parts, 2))
         for done, (x, y) in enumerate(pairs):  # blocks ascend, for the rows of x and for those of y
@@ -209,18 +209,19 @@ class Side(Protocol):
         """int32 (n)."""
 
 
-# rows, columns, skip of the rows, minima of the rows, minima of the columns; both of them, no tile below the diagonal
-Launch = Callable[[Side, Side, Tensor, Tensor, Tensor, bool, bool], None]
+S = TypeVar("S", bound=Side)
+# rows, columns, skip of the rows, minima of rows and of columns; whether both, whether no tile below the diagonal
+Launch = Callable[[S, S, Tensor, Tensor, Tensor, bool, bool], None]
 
 
-def against(launch: Launch, rows: Side, columns: Side, skip: Tensor, kind: torch.dtype) -> Tensor:
+def against(launch: Launch[S], rows: S, columns: S, skip: Tensor, kind: torch.dtype) -> Tensor:
     """Minima of rows over the blocks of columns."""
     ours = _empty(rows, columns, kind)
     launch(rows, columns, skip, ours, ours, False, False)
     return ours
 
 
-def among(launch: Launch, rows: Side, columns: Side, kind: torch.dtype) -> tuple[Tensor, ...]:
+def among(launch: Launch[S], rows: S, columns: S, kind: torch.dtype) -> tuple[Tensor, ...]:
     """Minima of rows over the blocks of columns and, where these are others, of columns over the blocks of rows."""
     ours, own = _empty(rows, columns, kind), torch.arange(len(rows.ones), device=rows.ones.device)
     if rows is columns:
