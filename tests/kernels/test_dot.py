@@ -60,6 +60,7 @@ def test_takes_views(products: Way, rng: torch.Generator) -> None:
     x = codes(6, 10, 16, rng=rng)
     products.equals_reference(hamming.pairwise, x[0, ::2], x[1].flip(0))
     products.equals_reference(neighbours.self_nearest, x[:, :, 2].t(), 3)
+    products.equals_reference(hamming.pairwise, x[0].t(), x[1].t())
     flat = codes(1000, rng=rng)
     products.equals_reference(neighbours.nearest, flat[1:321].view(20, 16), flat[:320].view(20, 16), 4)
 
@@ -111,11 +112,13 @@ def test_codes_are_spread_out_in_parts(
 
 def test_parts_keep_to_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("triton")
+    dot = module("dot")
+    assert dot.tiles(*(x.stop - x.start for x in dot.parts(1 << 26, 1)[:2])) < 2**31  # of a grid
     monkeypatch.setattr(module("blocks"), "BUDGET_BYTES", 1 << 20)
-    parts = module("dot").parts(1000, 40)
+    parts = dot.parts(1000, 40)
     assert [(x.start, x.stop) for x in parts] == [(0, 256), (256, 512), (512, 768), (768, 1000)]
-    assert module("dot").parts(1000, 4, 600)[0] == slice(0, 512)
-    assert module("dot").parts(0, 4) == []
+    assert dot.parts(1000, 4, 600)[0] == slice(0, 512)
+    assert dot.parts(0, 4) == []
 
 
 def test_more_lines_of_tiles_than_go_together(products: Way, rng: torch.Generator) -> None:

@@ -26,7 +26,7 @@ LONGEST = tl.constexpr(1 << 28)  # no distance is longer; and the ones that a pa
 NONE = tl.constexpr(1 << 29)  # ones of a code that is none: it is farther than LONGEST from every other
 OPTIONS = {"num_warps": 8, "num_stages": 4}  # 72 KiB of shared memory
 
-MOST_PROGRAMS = 2**31 - 1  # of a grid
+MOST_ROWS = 1 << 22  # of a part: a grid has programs for the tiles of two
 LOWEST_BITS = 0x01010101  # of the bytes of a word
 
 
@@ -85,13 +85,13 @@ def codes(words: Tensor) -> Codes:
     size = STEP.value // WORD_BITS
     words = torch.nn.functional.pad(words, (0, max(size, -(-words.shape[1] // size) * size) - words.shape[1]))
     shifts = torch.arange(8, dtype=torch.int32, device=words.device)
-    spread = (words[:, :, None] >> shifts).bitwise_and_(LOWEST_BITS)
+    spread = (words.contiguous()[:, :, None] >> shifts).bitwise_and_(LOWEST_BITS)
     return Codes(spread.view(torch.int8).flatten(1), ones)
 
 
-def parts(n: int, words: int, most: int = 1 << 31) -> list[slice]:
+def parts(n: int, words: int, most: int = MOST_ROWS) -> list[slice]:
     """Rows in parts of whole tiles, `most` rows at most, that keep to the budget when they are spread out."""
-    most = min(most, blocks.BUDGET_BYTES // (2 * code_bytes(words)))
+    most = min(most, MOST_ROWS, blocks.BUDGET_BYTES // (2 * code_bytes(words)))
     size = max(most // COLUMNS.value, 1) * COLUMNS.value
     return [slice(first, min(n, first + size)) for first in range(0, n, size)]
 
