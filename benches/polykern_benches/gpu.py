@@ -45,14 +45,14 @@ def steps(out: Path) -> list[Step]:
     return [
         (
             "ceilings",
-            70,
+            60,
             ["-m", "polykern_benches.ceilings", "--device", "cuda", "--json", f"{out}/ceilings-cuda.json"],
         ),
-        ("tests", 150, ["-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider"]),
+        ("tests", 140, ["-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider"]),
         (
             "targets",
-            170,
-            ["-m", "polykern_benches.targets", "--budget", "120", "--json", f"{out}/targets-cuda.json"],
+            150,
+            ["-m", "polykern_benches.targets", "--budget", "110", "--json", f"{out}/targets-cuda.json"],
         ),
         *(
             (
@@ -65,7 +65,7 @@ def steps(out: Path) -> list[Step]:
                     *(x for glob in globs for x in ("--filter", glob)),
                 ],
             )
-            for (name, globs), limit in zip(BENCHES.items(), (70, 50, 40, 20), strict=True)
+            for (name, globs), limit in zip(BENCHES.items(), (110, 50, 40, 20), strict=True)
         ),
     ]
 
