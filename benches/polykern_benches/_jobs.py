@@ -70,6 +70,7 @@ def done(job: Job, setting: Setting, ceiling: str = "") -> Found:
         return found
     finally:
         trial.close()
+        del trial
         _memory.release(setting.device)
 
 
