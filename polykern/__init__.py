@@ -23,11 +23,15 @@ if TYPE_CHECKING:
     from polykern.affine import frobenius as frobenius
     from polykern.affine import hamming_against_maps as hamming_against_maps
     from polykern.affine import spline_features as spline_features
+    from polykern.autoencoders import SparseAutoencoder as SparseAutoencoder
+    from polykern.boundaries.compute import complexity as complexity
     from polykern.capturing import capture as capture
     from polykern.clustering.compute import cluster as cluster
     from polykern.clustering.estimator import HDBSCAN as HDBSCAN
     from polykern.clustering.result import Clusters as Clusters
     from polykern.codes import Codes as Codes
+    from polykern.densities import Pairs as Pairs
+    from polykern.densities import pairs as pairs
     from polykern.factors import Dictionary as Dictionary
     from polykern.factors import Directions as Directions
     from polykern.factors import concept_bits as concept_bits
@@ -44,10 +48,16 @@ if TYPE_CHECKING:
     from polykern.maps.result import HeatMap as HeatMap
     from polykern.models import Subject as Subject
     from polykern.models import load as load
+    from polykern.neurons import Embeddings as Embeddings
+    from polykern.neurons import embeddings as embeddings
     from polykern.plane import Plane as Plane
     from polykern.plane import Window as Window
     from polykern.soft import SoftCodes as SoftCodes
     from polykern.soft import soft_codes as soft_codes
+    from polykern.spectra import Projections as Projections
+    from polykern.spectra import Spectra as Spectra
+    from polykern.spectra import projections as projections
+    from polykern.spectra import spectrum as spectrum
     from polykern.store import Store as Store
     from polykern.subdivision import Partition as Partition
     from polykern.subdivision import partition as partition
@@ -59,17 +69,22 @@ __version__ = "0.1.0"
 _PLACES = {
     "AffineMap": "polykern.affine",
     "Boundaries": "polykern.affine",
-    "Dictionary": "polykern.factors",
-    "Directions": "polykern.factors",
-    "HDBSCAN": "polykern.clustering.estimator",
     "Clusters": "polykern.clustering.result",
     "Codes": "polykern.codes",
     "Crossings": "polykern.lines",
+    "Dictionary": "polykern.factors",
+    "Directions": "polykern.factors",
+    "Embeddings": "polykern.neurons",
+    "HDBSCAN": "polykern.clustering.estimator",
     "HeatMap": "polykern.maps.result",
     "Layout": "polykern.layout",
+    "Pairs": "polykern.densities",
     "Partition": "polykern.subdivision",
     "Plane": "polykern.plane",
+    "Projections": "polykern.spectra",
     "SoftCodes": "polykern.soft",
+    "SparseAutoencoder": "polykern.autoencoders",
+    "Spectra": "polykern.spectra",
     "Store": "polykern.store",
     "Subject": "polykern.models",
     "Tail": "polykern.tail",
@@ -79,19 +94,24 @@ _PLACES = {
     "boundary_distances": "polykern.affine",
     "capture": "polykern.capturing",
     "cluster": "polykern.clustering.compute",
+    "complexity": "polykern.boundaries.compute",
     "concept_bits": "polykern.factors",
     "crossings": "polykern.lines",
     "crossings_of_lines": "polykern.lines",
     "dictionary": "polykern.factors",
     "directions": "polykern.factors",
+    "embeddings": "polykern.neurons",
     "frobenius": "polykern.affine",
     "hamming_against_maps": "polykern.affine",
     "heatmap": "polykern.heat",
     "load": "polykern.models",
+    "pairs": "polykern.densities",
     "partition": "polykern.subdivision",
+    "projections": "polykern.spectra",
     "sampled_crossings": "polykern.lines",
     "soft_codes": "polykern.soft",
     "space_folding": "polykern.lines",
+    "spectrum": "polykern.spectra",
     "spline_features": "polykern.affine",
     "steer": "polykern.factors",
     "trace": "polykern.tracing",
@@ -105,11 +125,16 @@ __all__ = [
     "Crossings",
     "Dictionary",
     "Directions",
+    "Embeddings",
     "HeatMap",
     "Layout",
+    "Pairs",
     "Partition",
     "Plane",
+    "Projections",
     "SoftCodes",
+    "SparseAutoencoder",
+    "Spectra",
     "Store",
     "Subject",
     "Tail",
@@ -120,20 +145,25 @@ __all__ = [
     "boundary_distances",
     "capture",
     "cluster",
+    "complexity",
     "concept_bits",
     "crossings",
     "crossings_of_lines",
     "dictionary",
     "directions",
+    "embeddings",
     "errors",
     "frobenius",
     "hamming_against_maps",
     "heatmap",
     "load",
+    "pairs",
     "partition",
+    "projections",
     "sampled_crossings",
     "soft_codes",
     "space_folding",
+    "spectrum",
     "spline_features",
     "steer",
     "trace",

@@ -124,9 +124,9 @@ def command(
     with talk.progress("steps") as progress:
         found = directions(
             subject, layer, components=components, families=family or FAMILIES,
-            min_cluster_size=min_cluster_size, selection=selection, top=top, rows=rows, dictionaries=dictionaries, taus=(tau or TAUS) if steering else (),
-            permutations=permutations, seed=seed, device=place, backend=None if backend == "auto" else backend,
-            progress=progress,
+            min_cluster_size=min_cluster_size, selection=selection, top=top, rows=rows, dictionaries=dictionaries,
+            taus=(tau or TAUS) if steering else (), permutations=permutations, seed=seed, device=place,
+            backend=None if backend == "auto" else backend, progress=progress,
         )  # fmt: skip
     tell(talk, found, out, _rows(found), overwrite=overwrite, figures=figures)
 
