@@ -33,7 +33,7 @@ class Cover:
     wrong: int
 
 
-def boolean(bits: Bits, features: int, *, rounds: int = ROUNDS, seed: int = 0) -> Cover:
+def cover(bits: Bits, features: int, *, rounds: int = ROUNDS, seed: int = 0) -> Cover:
     """Sets of bits whose unions are rows.
 
     bits      bool (n, bits)   rows

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from polykern.clustering.estimator import HDBSCAN
 from polykern.errors import UsageError
 from polykern.factors import dictionaries as books
-from polykern.factors.concentration import boundaries_crossed, concentration, cosines
 from polykern.factors.concepts import Steered, steered
 from polykern.factors.factorisation import nmf, pca
+from polykern.factors.nearest import boundaries_crossed, concentration, cosines
 from polykern.factors.result import Directions, Family
 from polykern.factors.rows import Rows, rows_of
 from polykern.findings import provenance

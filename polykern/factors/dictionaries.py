@@ -21,7 +21,7 @@ from scipy.optimize import linear_sum_assignment
 
 from polykern.errors import UsageError
 from polykern.factors.autoencoder import sparse
-from polykern.factors.boolean import boolean, covering
+from polykern.factors.boolean import cover, covering
 from polykern.factors.factorisation import nmf, pca
 
 Reals = NDArray[np.float64]
@@ -106,7 +106,7 @@ def dictionary(
         raise UsageError(f"no dictionary {method!r}", fix=f"choose one of {', '.join(METHODS)}")
     real, none = x.astype(np.float64), np.zeros(x.shape[1])
     if method == "boolean":
-        sets = boolean(x, features, seed=seed).features
+        sets = cover(x, features, seed=seed).features
         return Dictionary(method, sets.astype(np.float64), none, lambda b: covering(b, sets).astype(np.float64))
     if method == "nmf":
         parts = nmf(real, features, seed=seed).components

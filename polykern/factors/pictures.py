@@ -132,7 +132,7 @@ def line(found: "Directions") -> Picture:
     return Picture(900, 820, draw)
 
 
-def dictionaries(found: "Directions") -> Picture:
+def held_out(found: "Directions") -> Picture:
     """Held-out error of dictionaries."""
 
     def draw(figure: Any) -> None:
@@ -150,7 +150,7 @@ def dictionaries(found: "Directions") -> Picture:
     return Picture(1100, 640, draw)
 
 
-def steering(found: "Directions") -> Picture:
+def masks(found: "Directions") -> Picture:
     """Change of a class's logit under its mask and under random ones, class by class."""
 
     def draw(figure: Any) -> None:

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from polykern import statistics
 from polykern.factors import pictures as drawn
-from polykern.factors.concentration import Concentration
 from polykern.factors.concepts import Steered
 from polykern.factors.dictionaries import Score
+from polykern.factors.nearest import Concentration
 from polykern.findings import Findings, Picture, Table
 from polykern.scores.baselines import Monosemanticity
 from polykern.scores.projections import Projection
@@ -138,9 +138,9 @@ class Directions(Findings):
         if any(f.lines for f in self.families) and self.classes is not None:
             found["line"] = drawn.line(self)
         if self.dictionaries:
-            found["dictionaries"] = drawn.dictionaries(self)
+            found["dictionaries"] = drawn.held_out(self)
         if self.steered:
-            found["steered"] = drawn.steering(self)
+            found["steered"] = drawn.masks(self)
         return found
 
     def _directions(self) -> Table:

@@ -13,8 +13,8 @@ from torch import nn
 import polykern as pk
 from polykern.errors import UsageError
 from polykern.factors import dictionaries, factorisation
-from polykern.factors.boolean import boolean, covering, union
-from polykern.factors.concentration import boundaries_crossed, concentration, cosines
+from polykern.factors.boolean import cover, covering, union
+from polykern.factors.nearest import boundaries_crossed, concentration, cosines
 from polykern.factors.steering import Mask, concept_bits, steer
 from polykern.points import codes_of
 from polykern.tail import Tail
@@ -171,9 +171,9 @@ def test_planted_factors_are_recovered(seed: int) -> None:
 
 def test_a_union_is_what_it_says_and_turns_only_help() -> None:
     bits, _, sets = planted(n=300)
-    wrong = [boolean(bits, 8, rounds=r).wrong for r in (1, 2, 5, 60)]
+    wrong = [cover(bits, 8, rounds=r).wrong for r in (1, 2, 5, 60)]
     assert wrong == sorted(wrong, reverse=True)
-    found = boolean(bits, 8)
+    found = cover(bits, 8)
     slow = np.array([[any(u and f[d] for u, f in zip(uses, found.features, strict=True)) for d in range(96)]
                      for uses in found.uses[:20]])  # fmt: skip
     assert (union(found.uses[:20], found.features) == slow).all()
