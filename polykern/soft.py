@@ -150,7 +150,8 @@ class _Reader:
                 soft.append(probabilities(met.activation, met.z, eta=self.eta).expand(len(points), -1))
             return met.proceed()
 
-        own = points.detach().to(tail.device, tail.dtype, copy=True)  # an in-place ReLU may overwrite them
+        dtype = tail.dtype if points.is_floating_point() else points.dtype
+        own = points.detach().to(tail.device, dtype, copy=True)  # an in-place ReLU may overwrite them
         tail.run(own, reach, output=False)
         self.words.append(words)
         self.probabilities.append(torch.cat(soft, 1))
@@ -251,4 +252,5 @@ def _slope(activation: Activation) -> Rule:
 def _one(model: nn.Module, points: Tensor) -> Tensor:
     """One point as the model takes it."""
     parameter = next(model.parameters(), points)
-    return points[:1].to(parameter.device, parameter.dtype, copy=True)
+    dtype = parameter.dtype if points.is_floating_point() else points.dtype
+    return points[:1].to(parameter.device, dtype, copy=True)

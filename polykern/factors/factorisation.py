@@ -149,10 +149,10 @@ def _columns(w: Tensor, cross: Tensor, gram: Tensor) -> None:
 
 def _nndsvda(x: Tensor, components: int) -> tuple[Tensor, Tensor]:
     """Non-negative double SVD, zeros filled with the mean: Boutsidis, Gallopoulos 2008."""
-    u, s, vh = torch.linalg.svd(x, full_matrices=False)
-    w, h = torch.zeros_like(u[:, :components]), torch.zeros_like(vh[:components])
+    u, s, v = _largest(x, components)
+    w, h = torch.zeros_like(u), torch.zeros_like(v.T)
     for j in range(components):
-        left, right = u[:, j], vh[j]
+        left, right = u[:, j], v[:, j]
         sides = [(left.clamp_min(0), right.clamp_min(0)), ((-left).clamp_min(0), (-right).clamp_min(0))]
         sizes = [float(a.norm() * b.norm()) for a, b in sides]
         a, b = sides[int(sizes[1] > sizes[0])]
@@ -161,3 +161,12 @@ def _nndsvda(x: Tensor, components: int) -> tuple[Tensor, Tensor]:
             w[:, j], h[j] = scale * a / a.norm(), scale * b / b.norm()
     mean = x.mean()
     return torch.where(w < 1e-6, mean, w), torch.where(h < 1e-6, mean, h)
+
+
+def _largest(x: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The k largest singular triplets, from the Gram matrix of the shorter side: (n, k), (k), (units, k)."""
+    wide = x.shape[0] < x.shape[1]
+    value, vector = torch.linalg.eigh(x @ x.T if wide else x.T @ x)
+    s, near = value.flip(0)[:k].clamp_min(0).sqrt(), vector.flip(1)[:, :k]
+    far = (x.T if wide else x) @ near / s.clamp_min(TINY)
+    return (near, s, far) if wide else (far, s, near)

@@ -56,6 +56,20 @@ def test_nmf_is_that_of_scikit_learn_and_torch_comes_within_a_percent(k: int) ->
     assert ours.error <= 1.01 * found.error
 
 
+def test_more_units_than_rows_start_from_the_same_singular_vectors() -> None:
+    x = parts(40, 90)
+    ours, theirs = (factorisation.nmf(x, 5, backend=b) for b in ("torch", "sklearn"))
+    assert ours.error <= 1.01 * theirs.error
+
+
+@pytest.mark.gpu
+def test_nmf_on_a_device_comes_within_a_percent() -> None:
+    x = parts(2000, 200, 20)
+    found = factorisation.nmf(x, 20, device="cuda")
+    assert found.backend == "torch"
+    assert found.error <= 1.01 * factorisation.nmf(x, 20).error
+
+
 def test_nmf_of_an_exact_product_is_the_product() -> None:
     rng = np.random.default_rng(1)
     h = np.kron(np.eye(3), np.ones(4))  # disjoint parts: the factorisation is unique

@@ -171,6 +171,15 @@ def test_networks_of_many_layers(seed: int) -> None:
         found.codes.distances(hard)
 
 
+def test_tokens_are_points_as_well() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(11, 4), nn.Flatten(), nn.Linear(12, 8), nn.GELU()).eval()
+    ids = torch.randint(0, 11, (9, 3), generator=torch.Generator().manual_seed(0))
+    found = soft_codes(model, ids, levels=1)
+    assert found.codes == codes_of(model, ids)
+    assert torch.allclose(found.probabilities, torch.special.ndtr(model[:3](ids)).detach(), atol=1e-6)
+
+
 def test_what_has_no_soft_code_is_refused() -> None:
     with pytest.raises(UsageError, match="selu has no soft code"):
         soft_codes(net(nn.SELU()), points())
