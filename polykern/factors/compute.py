@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from polykern.clustering.estimator import HDBSCAN
 from polykern.errors import UsageError
 from polykern.factors import dictionaries as books
 from polykern.factors.concepts import Steered, steered
@@ -119,6 +118,8 @@ def _basis(
 
 
 def _clusters(found: Rows, min_cluster_size: int, selection: str) -> NDArray[np.int64]:
+    from polykern.clustering.estimator import HDBSCAN  # a class of scikit-learn's
+
     labels = HDBSCAN(min_cluster_size, cluster_selection_method=selection).fit_predict(found.codes)
     if not (labels >= 0).any():
         raise UsageError(

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import linear_sum_assignment
 
 from polykern.errors import UsageError
 from polykern.factors.autoencoder import sparse
@@ -142,6 +141,8 @@ def score(found: Dictionary, learned: Bits, held: Bits, classes: ArrayLike | Non
 
 def agreement(supports: Bits, planted: Bits) -> float:
     """Mean F1 of planted sets of bits and the features that fit them best, one to one; both bool (k, bits)."""
+    from scipy.optimize import linear_sum_assignment
+
     both = supports.astype(np.float64) @ planted.T
     f1 = 2 * both / np.maximum(1, supports.sum(1)[:, None] + planted.sum(1)[None])
     rows, columns = linear_sum_assignment(-f1)

@@ -35,6 +35,7 @@ COMMANDS = (
     "layers",
     "info",
     "verify",
+    "directions",
     "doctor",
     "view",
 )
