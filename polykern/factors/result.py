@@ -58,6 +58,7 @@ class Family:
             "clusters_and_noise": self.everything.numbers(),
             "classes": None if self.classes is None else self.classes.numbers(),
             "boundaries_crossed": _estimate(self.crossed, seed),
+            "boundaries_and_purity_spearman": _correlation(self.crossed, self.clustered.purity, seed),
         }
         for name, column in zip(("line", "codes"), self.above_chance.T, strict=True):
             found[f"{name}_purity_above_chance"] = _estimate(column, seed)
@@ -161,6 +162,13 @@ class Directions(Findings):
                     "information": _blank(p and p.information), "entropy_of_codes": _blank(p and p.entropy),
                 })  # fmt: skip
         return {k: [r[k] for r in rows] for k in rows[0]}
+
+
+def _correlation(crossed: Integers, purity: Reals, seed: int) -> dict[str, Any] | None:
+    """Spearman's, as JSON; None of fewer than two directions, or where one side is constant."""
+    if min(len(np.unique(crossed)), len(np.unique(purity))) < 2:
+        return None
+    return statistics.spearman(crossed, purity, level=0.99, seed=seed).as_dict()
 
 
 def _above(score: Monosemanticity) -> float:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 from torch import nn
 
 import polykern as pk
@@ -113,6 +114,13 @@ def test_numbers_are_those_of_the_parts(digits: pk.Subject, found: pk.Directions
             along = values @ family.vectors[k]
             strong = [i for i in np.argsort(-along, kind="stable")[: round(0.1 * len(along))] if labels[i] >= 0]
             assert p.points == len(strong)
+    for family in found.families:
+        told = numbers["families"][family.name]["boundaries_and_purity_spearman"]
+        purity = family.clustered.purity
+        if np.ptp(purity) == 0:
+            assert told is None
+        else:
+            assert told["value"] == pytest.approx(spearmanr(family.crossed, purity).statistic)
     neurons = found.families[2]
     assert (neurons.crossed <= 1).all()
     assert neurons.crossed.sum() == ((rows.z.min(0) <= 0) & (rows.z.max(0) > 0)).sum()
