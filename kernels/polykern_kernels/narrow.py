@@ -23,9 +23,7 @@ Black et al. 2022, "Interpreting Neural Networks through the Polytope Lens" (the
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,7 +31,7 @@ from torch import Tensor
 from polykern_kernels import _check, grid
 from polykern_kernels._bits import words_for
 from polykern_kernels._cost import Cost
-from polykern_kernels._dispatch import Impl, choose
+from polykern_kernels._dispatch import backends, choose
 from polykern_kernels.grid import GridTotals
 
 LARGEST_WINDOW = 9  # elements of a max-pool's window: they stay in registers
@@ -106,15 +104,12 @@ def step(
     grid.check_total(op, total, anchor, height, width, bit_offset)
     if positions < 1 or units % positions:
         raise ValueError(f"{op}: {units} units do not lie on {positions} positions")
-    if len(slopes) != len(thresholds) + 1:
-        raise ValueError(f"{op}: slopes must be one more than thresholds, got {len(slopes)} and {len(thresholds)}")
     if gain is not None:
         _check.sized(op, "gain", gain, torch.float32, units // positions)
         _check.same_device(op, anchor=anchor, gain=gain)
     _check.same_device(op, anchor=anchor, delta=delta)
-    kinks = tuple(zip(*_split(torch.tensor(list(thresholds), dtype=torch.float64)), strict=True))
-    tilts = (slopes[0], *(after - before for before, after in pairwise(slopes)))
-    layer = Layer(height, width, positions, bit_offset, unit, 1 / unit_out, _numbers(kinks), tilts)
+    kinks, tilts = bends(op, thresholds, slopes)
+    layer = Layer(height, width, positions, bit_offset, unit, 1 / unit_out, kinks, tilts)
     chosen = choose(op, IMPLS["step"], backend, anchor, delta)
     return chosen.run(anchor.detach(), delta.detach(), layer, gain, total)  # type: ignore[no-any-return]
 
@@ -170,28 +165,31 @@ def cost_pool(groups: int, points: int, places: int, windows: int, size: int, ch
     )
 
 
-def _split(values: Tensor) -> tuple[list[float], list[float]]:
-    """float64 values as two float32 each."""
-    high, low = _halves(values)
-    return high.tolist(), low.tolist()
+def bends(
+    op: str, thresholds: Sequence[float], slopes: Sequence[float]
+) -> tuple[tuple[tuple[float, float], ...], tuple[float, ...]]:
+    """The kinks and tilts of a `Layer`; ValueError where thresholds and slopes are none."""
+    if len(slopes) != len(thresholds) + 1:
+        raise ValueError(f"{op}: slopes must be one more than thresholds, got {len(slopes)} and {len(thresholds)}")
+    high, low = _halves(torch.tensor(list(thresholds), dtype=torch.float64))
+    ascending = all(a < b for a, b in pairwise(high.tolist()))
+    if not len(high) or not ascending or not bool(high.isfinite().all()):
+        raise ValueError(f"{op}: thresholds must be finite and ascending, got {high.tolist()}")
+    tilts = (slopes[0], *(after - before for before, after in pairwise(slopes)))
+    return tuple(zip(high.tolist(), low.tolist(), strict=True)), tilts
 
 
 def _halves(values: Tensor) -> tuple[Tensor, Tensor]:
+    """float64 values as two float32 each."""
     high = values.float()
     return high, (values - high.double()).float()
-
-
-def _numbers(kinks: Any) -> tuple[tuple[float, float], ...]:
-    ascending = all(a < b for a, b in pairwise(kinks))
-    if not kinks or not ascending or not all(abs(k) < float("inf") for k, _ in kinks):
-        raise ValueError(f"narrow.step: thresholds must be finite and ascending, got {[k for k, _ in kinks]}")
-    return tuple(kinks)
 
 
 # --- reference: the same sums, every bit as a boolean -------------------------------------------------
 
 
-def _step_reference(anchor: Tensor, delta: Tensor, layer: Layer, gain: Tensor | None, total: GridTotals) -> Tensor:
+def step_reference(anchor: Tensor, delta: Tensor, layer: Layer, gain: Tensor | None, total: GridTotals) -> Tensor:
+    """Of float16 differences, or of float32 ones that have not been rounded yet."""
     units = delta.shape[2]
     high, low = (half[:, None] for half in _halves(anchor))
     factor = torch.full((units // layer.positions,), layer.unit, device=delta.device)
@@ -225,21 +223,7 @@ def _pool_reference(anchor: Tensor, pooled: Tensor, delta: Tensor, rivals: Tenso
     return (gap[:, None] + delta[:, :, place].float()).amax(3).half()
 
 
-# --- triton: `device.narrow` ------------------------------------------------------------------------------
-
-
-def _implementations(name: str, reference: Any) -> tuple[Impl, ...]:
-    def triton(*args: Any) -> Any:
-        return getattr(import_module("polykern_kernels.device.narrow"), name)(*args)
-
-    def objection(*args: Tensor) -> str | None:
-        said: str | None = import_module("polykern_kernels.device").objection(*args)
-        return said
-
-    return Impl("triton", triton, objection), Impl("reference", reference, lambda *args: None)
-
-
 IMPLS = {
-    "step": _implementations("step", _step_reference),
-    "pool": _implementations("pool", _pool_reference),
+    "step": backends("narrow", "step", reference=step_reference),
+    "pool": backends("narrow", "pool", reference=_pool_reference),
 }

@@ -186,6 +186,30 @@ def _narrow_pool(size: int, **known: int) -> Build:
     return Build("narrow", "narrow_pool_kernel", variant, types, {"SIZE": size, **known}, options, launched)
 
 
+def _linear_signs(kinks: int, activated: bool, multiples: tuple[str, ...] = ()) -> Build:
+    types = {
+        **dict.fromkeys(("x_ptr", "weight_ptr", "bias_ptr", "floor_ptr", "pieces_ptr", "out_ptr"), "*fp32"),
+        **{"words_ptr": "*i32", "nans_ptr": "*i64"},
+    }
+    constants = {"KINKS": kinks, "BIAS": True, "ACTIVATED": activated}
+    variant = f"{kinks}{'-activated' if activated else ''}{'' if multiples else '-unaligned'}"
+    options, launched = {"num_warps": 8}, ("BLOCK_N", "BLOCK_U", "BLOCK_K")
+    return Build("linear", "linear_signs_kernel", variant, types, constants, options, launched, False, multiples)
+
+
+def _linear_step(kinks: int, relu: bool, large: bool, multiples: tuple[str, ...] = ()) -> Build:
+    types = {
+        **dict.fromkeys(("delta_ptr", "weight_ptr", "out_ptr"), "*fp16"),
+        **{"anchor_ptr": "*fp64", "constants_ptr": "*fp32", "margin_ptr": "*i32"},
+        **{"nans_ptr": "*i64", "words_ptr": "*i32"},
+    }
+    constants = {"KINKS": kinks, "RELU": relu, "BLOCK_U": 64}
+    constants |= {"BLOCK_N": 128, "BLOCK_K": 64} if large else {"BLOCK_N": 64, "BLOCK_K": 32}
+    options = {"num_warps": 8, "num_stages": 3, "enable_fp_fusion": False}
+    variant = f"{'relu' if relu else kinks}-{'large' if large else 'small'}{'' if multiples else '-unaligned'}"
+    return Build("linear", "linear_step_kernel", variant, types, constants, options, (), False, multiples)
+
+
 def _covariance(element: str, large: bool, multiples: tuple[str, ...]) -> Build:
     types = {"x_ptr": f"*{element}", "products_ptr": "*fp64"}
     constants = {"BLOCK_I": 128, "BLOCK_J": 256 if large else 128, "BLOCK_R": 64 if large else 32}
@@ -292,6 +316,13 @@ BUILDS = (
     _narrow_count("far", WIDTH=1),
     *(_narrow_pool(size) for size in (4, 9)),
     _narrow_pool(9, CHANNELS=832),
+    _linear_signs(1, False, ("INPUTS", "UNITS")),
+    _linear_signs(1, True, ("INPUTS", "UNITS")),
+    _linear_signs(2, True),
+    _linear_step(1, True, True, ("INPUTS", "UNITS", "STRIDE")),
+    _linear_step(1, True, False),
+    _linear_step(2, False, False, ("INPUTS", "STRIDE")),
+    _linear_step(2, False, False),
     _covariance("bf16", True, ("COLUMNS", "D")),
     _covariance("fp16", False, ("COLUMNS",)),
     *(_program(*kernel) for kernel in (("program_run_kernel", 64, 1), ("program_count_kernel", 256, 4))),

@@ -219,7 +219,14 @@ def _constants(values: tuple[float, ...], device: torch.device) -> Tensor:
     return torch.tensor(values, dtype=torch.float32, device=device)
 
 
-def _rows(delta: Tensor) -> Tensor:
+def constants(layer: Layer, device: torch.device) -> tuple[Tensor, bool]:
+    """What the kernels call constants, and whether the layer is a ReLU."""
+    changes = [x for kink, tilt in zip(layer.kinks, layer.tilts[1:], strict=True) for x in (*kink, tilt)]
+    values = (layer.unit, layer.inverse, layer.tilts[0], *changes)
+    return _constants(values, device), changes == [0, 0, 1] and layer.tilts[0] == 0
+
+
+def rows(delta: Tensor) -> Tensor:
     """delta with everything behind its groups contiguous; groups may lie anywhere, even on each other."""
     return delta if delta[:1].is_contiguous() else delta.contiguous()
 
@@ -231,22 +238,27 @@ def step(anchor: Tensor, delta: Tensor, layer: Layer, gain: Tensor | None, total
     words = torch.empty((groups, points, kinks * size), dtype=torch.int32, device=delta.device)
     if not words.numel():
         return out
-    changes = [x for kink, tilt in zip(layer.kinks, layer.tilts[1:], strict=True) for x in (*kink, tilt)]
-    constants = _constants((layer.unit, layer.inverse, layer.tilts[0], *changes), delta.device)
-    delta, relu = _rows(delta), changes == [0, 0, 1] and layer.tilts[0] == 0
+    delta = rows(delta)
+    numbers, relu = constants(layer, delta.device)
     programs = (groups * triton.cdiv(points, CHUNK_P), triton.cdiv(units, BLOCK_U))
     narrow_step_kernel[programs](
-        anchor.contiguous(), delta, constants if gain is None else gain.contiguous(), constants, out,
+        anchor.contiguous(), delta, numbers if gain is None else gain.contiguous(), numbers, out,
         total.margin.view(torch.int32), total.nans, words,
         points, units, channels, size, delta.stride(0),
         KINKS=kinks, GAIN=gain is not None, RELU=relu, BLOCK_P=BLOCK_P, BLOCK_U=BLOCK_U, CHUNK_P=CHUNK_P, **OPTIONS,
     )  # fmt: skip
-    narrow_count_kernel[(groups, triton.cdiv(kinks * size, BLOCK_W))](
+    count(words, layer, units, total)
+    return out
+
+
+def count(words: Tensor, layer: Layer, units: int, total: GridTotals) -> None:
+    """Add the counts and fingerprints of int32 (groups, points, KINKS * WORDS) to the totals."""
+    size = words.shape[2]
+    narrow_count_kernel[(len(words), triton.cdiv(size, BLOCK_W))](
         words, total.right, total.down, total.digest,
-        layer.height, layer.width, kinks * size, size, units, channels, layer.bit_offset,
+        layer.height, layer.width, size, words_for(units), units, units // layer.positions, layer.bit_offset,
         BLOCK_W=BLOCK_W, num_warps=1,
     )  # fmt: skip
-    return out
 
 
 def pool(anchor: Tensor, pooled: Tensor, delta: Tensor, rivals: Tensor, inverse: float) -> Tensor:
@@ -255,7 +267,7 @@ def pool(anchor: Tensor, pooled: Tensor, delta: Tensor, rivals: Tensor, inverse:
     out = torch.empty((groups, points, windows, channels), dtype=torch.float16, device=delta.device)
     if not out.numel():
         return out
-    delta = _rows(delta)
+    delta = rows(delta)
     programs = (
         groups * triton.cdiv(points, CHUNK_P), triton.cdiv(channels, BLOCK_C), triton.cdiv(windows, BLOCK_S)
     )  # fmt: skip
