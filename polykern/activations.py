@@ -35,6 +35,14 @@ class Activation:
         """Whether it has slopes, so that a network of it has polytopes."""
         return self.slopes is not None
 
+    @property
+    def numbers(self) -> list[float] | None:
+        """Its slopes, or None when it is smooth or they differ from unit to unit."""
+        slopes = self.slopes
+        if slopes is None or any(isinstance(s, Tensor) and s.numel() > 1 for s in slopes):
+            return None
+        return [float(s) for s in slopes]
+
 
 RELU = Activation("relu", slopes=(0.0, 1.0))
 

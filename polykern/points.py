@@ -2,11 +2,13 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from polykern import products
 from polykern.codes import Codes, joined, packed
 from polykern.errors import UsageError
 from polykern.pools import INDEXED, note_choices
@@ -31,8 +33,9 @@ def codes_of(
     pools    also keep what the max-pools choose (`Codes.choices`)
     returns  the codes of the n points, on the network's device
 
-    The passes end after the last selected nonlinearity, unless pools may follow it. Errors: UsageError when a
-    shape does not fit; CorruptError naming the nonlinearity whose pre-activations hold NaN.
+    The passes end after the last selected nonlinearity, unless pools may follow it. On a CUDA device a narrow
+    float32 Linear and the activation straight behind it in a Sequential are one pass (`polykern.products`). Errors:
+    UsageError when a shape does not fit; CorruptError naming the nonlinearity whose pre-activations hold NaN.
     """
     tail = network if isinstance(network, Tail) else Tail(network, _one(network, points), select=select)
     if points.shape[1:] != tail.input_shape:
@@ -52,8 +55,17 @@ def _codes(tail: Tail, points: Tensor, pools: bool) -> Codes:
     calls: Counter[Any] = Counter()
 
     def reach(met: Meeting) -> Any:
-        if met.field is not None:
-            words.append(packed(met.field, met.z))
+        field, z = met.field, met.z
+        if field is None:
+            return met.proceed()
+        if isinstance(z, products.Product):
+            last = not pools and field == tail.layout.fields[-1]
+            done = z.coded(field, met.activation, last=last)
+            if done is not None:
+                words.append(done[0])
+                return done[1]
+            z = z.value
+        words.append(packed(field, z))
         return met.proceed()
 
     def called(func: Any, module: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
@@ -62,7 +74,8 @@ def _codes(tail: Tail, points: Tensor, pools: bool) -> Codes:
 
     dtype = tail.dtype if points.is_floating_point() else points.dtype
     own = points.detach().to(tail.device, dtype, copy=True)  # an in-place ReLU may overwrite them
-    tail.run(own, reach, output=pools, called=called if pools else None)
+    with products.waiting(tail.model) if products.wait(tail) else nullcontext():
+        tail.run(own, reach, output=pools, called=called if pools else None)
     return joined(words, tail.layout, choices)
 
 

@@ -171,7 +171,7 @@ def met(meeting: Meeting, counts: Counts) -> Anchored | Tensor:
     go through their own function.
     """
     field, activation, z = meeting.field, meeting.activation, meeting.z
-    slopes = _numbers(activation)
+    slopes = activation.numbers
     if isinstance(z, Anchored) and slopes is not None:
         if z.arithmetic.units is not None:
             return z.beside_narrow(_at(activation, slopes, z.anchor), _narrow(meeting, slopes, z, counts))
@@ -195,14 +195,6 @@ def _narrow(meeting: Meeting, slopes: Sequence[float], z: Anchored, counts: Coun
         meeting.field, thresholds, slopes, z.anchor, x.rows, unit=x.unit, unit_out=unit, gain=x.gain
     )
     return Narrow(rows, unit)
-
-
-def _numbers(activation: Activation) -> list[float] | None:
-    """Its slopes, or None when it is smooth or they differ from unit to unit."""
-    slopes = activation.slopes
-    if slopes is None or any(isinstance(s, Tensor) and s.numel() > 1 for s in slopes):
-        return None
-    return [float(s) for s in slopes]
 
 
 def _at(activation: Activation, slopes: Sequence[float], z: Tensor) -> Tensor:
