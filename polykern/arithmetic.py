@@ -162,6 +162,11 @@ class Arithmetic:
         weight, unit = self._cast(linear.weight, torch.float16)
         return linear.op(self._rounded(rows), weight).half(), unit
 
+    def narrow_weight(self, weight: Tensor) -> tuple[Tensor, float]:
+        """A weight in float16, and the unit to multiply by."""
+        narrow, unit = self._cast(weight, torch.float16)
+        return narrow.half(), unit
+
     def _cast(self, weight: Tensor, dtype: torch.dtype) -> tuple[Tensor, float]:
         """The weight in `dtype`, its largest entry in [1/2, 1) for float16, and the unit to multiply by."""
         if weight.untyped_storage().data_ptr() not in self._owned:

@@ -11,7 +11,7 @@ from polykern.block import Block, BlockMaps
 from polykern.errors import CorruptError, ResourceError, UsageError
 from polykern.layout import Field, Layout
 from polykern.tail import Tail
-from polykern_kernels import digest, grid, narrow, pack
+from polykern_kernels import digest, grid, linear, narrow, pack
 
 
 class Counts:
@@ -99,6 +99,42 @@ class Counts:
                 gain=gain,
             ).view(delta.shape)
         return out.permute(0, 1, 4, 2, 3) if images else out
+
+    def linear_step(
+        self,
+        field: Field | None,
+        thresholds: Sequence[float],
+        slopes: Sequence[float],
+        anchor: Tensor,
+        delta: Tensor,
+        weight: Tensor,
+        *,
+        unit: float,
+        unit_out: float,
+    ) -> Tensor:
+        """The same behind a linear layer of vectors, whose product is part of the pass.
+
+        field, thresholds, slopes  as for `step`
+        anchor                     float64 (groups, units)   behind the layer
+        delta                      float16 (groups, points, inputs) in front of it; may be expanded over the groups
+        weight                     float16 (units, inputs)
+        unit, unit_out             as for `polykern_kernels.linear.step`
+        returns                    float16 (groups, points, units)
+        """
+        with self._counted(field, anchor.device) as total:
+            return linear.step(
+                anchor,
+                delta,
+                weight,
+                height=self.height,
+                width=self.width,
+                thresholds=thresholds,
+                slopes=slopes,
+                bit_offset=0 if field is None else field.offset,
+                total=total,
+                unit=unit,
+                unit_out=unit_out,
+            )
 
     def require_finite(self, scores: Tensor) -> None:
         """What is not finite in the output is told by `maps` too: no activation behind it would."""

@@ -185,15 +185,17 @@ def met(meeting: Meeting, counts: Counts) -> Anchored | Tensor:
 
 def _narrow(meeting: Meeting, slopes: Sequence[float], z: Anchored, counts: Counts) -> Narrow:
     """Differences in float16 behind a piecewise-linear activation, its bits counted."""
-    units, x = z.arithmetic.units, z.narrow
+    units = z.arithmetic.units
     assert units is not None
     steepest = max(abs(s) for s in slopes)
-    unit = units.next(lambda: x.largest() * steepest)
-    x = x if x.rows.ndim in (3, 5) else x.plain()
-    thresholds = meeting.activation.thresholds
-    rows = counts.narrow_step(
-        meeting.field, thresholds, slopes, z.anchor, x.rows, unit=x.unit, unit_out=unit, gain=x.gain
-    )
+    unit = units.next(lambda: z.narrow.largest() * steepest)
+    bends = meeting.field, meeting.activation.thresholds, slopes
+    if z.product is not None:
+        x, (weight, scale) = z.product.x, z.arithmetic.narrow_weight(z.product.weight)
+        rows = counts.linear_step(*bends, z.anchor, x.rows, weight, unit=x.unit * scale, unit_out=unit)
+        return Narrow(rows, unit)
+    x = z.narrow if z.narrow.rows.ndim in (3, 5) else z.narrow.plain()
+    rows = counts.narrow_step(*bends, z.anchor, x.rows, unit=x.unit, unit_out=unit, gain=x.gain)
     return Narrow(rows, unit)
 
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from polykern.arithmetic import Units
+from polykern.arithmetic import Arithmetic, Units
+from polykern.carrier import Linear
 
 SUMMED = 1 << 10  # entries of a mean or sum that float16 holds whatever they are
 
@@ -81,6 +82,29 @@ class Narrow:
         axes = [k for k in range(each.ndim) if k != 2]
         peak = each.abs().amax(axes).float() * self.unit  # by channel
         return float((peak if self.gain is None else peak * self.gain.abs()).amax())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Product:
+    """A linear layer of vectors that waits for the activation behind it, so that both are one pass.
+
+    x       what is multiplied: float16 rows (groups, points, inputs), fit for it
+    linear  the layer
+    """
+
+    x: Narrow
+    linear: Linear
+
+    @property
+    def weight(self) -> Tensor:
+        """(units, inputs)."""
+        assert self.linear.weight is not None
+        return self.linear.weight
+
+    def done(self, arithmetic: Arithmetic) -> Narrow:
+        """The product, rounded to float16."""
+        flat, unit = arithmetic.narrow_product(self.linear, self.x.flat)
+        return Narrow(flat.unflatten(0, self.x.rows.shape[:2]), self.x.unit * unit, settled=False)
 
 
 def _shaped(gain: Tensor, ndim: int) -> Tensor:

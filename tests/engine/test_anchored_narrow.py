@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from polykern.anchored import Anchored, AnchoredEngine, met
+from polykern.anchored.narrow import Narrow, Product
 from polykern.arithmetic import Arithmetic
 from polykern.block import Block
 from polykern.counting import Counts, memory_for
@@ -80,7 +81,39 @@ def test_images_stay_narrow_and_channels_last() -> None:
     assert len(held) == 8
     assert all(v._narrow is not None and v._delta is None for v in held)
     assert all(v.held.flatten(0, 1).is_contiguous(memory_format=torch.channels_last) for v in held[1::2])
-    assert len(x.arithmetic._casts) == 3  # behind the axes: the pool's branch, the last layer, the head
+    assert (
+        len(x.arithmetic._casts) == 2
+    )  # behind the axes: the pool's branch, the last layer; nobody asks for the head
+
+
+def vectors() -> Tail:
+    """Linear layers with their activations straight behind them."""
+    torch.manual_seed(1)
+    layers = [nn.Linear(3, 16), nn.ReLU(), nn.Linear(16, 40), nn.LeakyReLU(0.1), nn.Linear(40, 33), nn.ReLU6()]
+    return Tail(nn.Sequential(*layers, nn.Linear(33, 5)).eval().requires_grad_(False), torch.zeros(1, 3))
+
+
+def test_linear_layers_are_one_pass_with_their_activations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their products are carried out to find the units, and for the output, and never again."""
+    tail, grid, block = vectors(), window(), [Block(4, 4, 16, 32)]
+    true = DenseEngine(tail, torch.float64).blocks(grid, block)[0]
+    carried: list[int] = []
+    done = Product.done
+
+    def noted(product: Product, arithmetic: Arithmetic) -> Narrow:
+        carried.append(len(product.weight))
+        return done(product, arithmetic)
+
+    monkeypatch.setattr(Product, "done", noted)
+    engine = AnchoredEngine(tail, arithmetic="float16", narrow=True, tile=8)
+    engine.batch(grid)
+    engine._measure(grid)
+    carried.clear()
+    ours = engine.blocks(grid, block)[0]
+    assert set(carried) == {5}
+    differs = (ours.digest != true.digest).any(2)
+    assert (true.margin[differs] < 2e-3).all()
+    assert ours.right.sum() == pytest.approx(true.right.sum(), rel=0.02)
 
 
 def test_units_are_measured_once_and_forgotten_with_the_grid() -> None:
@@ -134,7 +167,7 @@ def test_a_device_gives_half_of_what_it_has_free(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("make", [inception, mlp])
+@pytest.mark.parametrize("make", [inception, mlp, vectors])
 def test_the_device_rounds_as_the_cpu_does(make: Callable[[], Tail]) -> None:
     """Sums of products differ in their order alone."""
     if not torch.cuda.is_available():

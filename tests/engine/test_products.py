@@ -112,7 +112,7 @@ def test_wide_layers_are_torchs(passes: list[bool]) -> None:
 
 def test_a_nan_is_told_by_its_layer(passes: list[bool]) -> None:
     model = whole(nn.ReLU(), nn.ReLU())
-    model[2].weight.data[1, 1] = torch.nan
+    model.get_parameter("2.weight").data[1, 1] = torch.nan
     with pytest.raises(CorruptError, match="pre-activations of 3 hold NaN"):
         codes_of(model, rows())
 
