@@ -71,6 +71,7 @@ class Counts:
         unit: float,
         unit_out: float,
         gain: Tensor | None,
+        out: Tensor | None = None,
     ) -> Tensor:
         """The same for float16 differences, images channels-last; what is not finite is told by `maps`.
 
@@ -78,15 +79,18 @@ class Counts:
         anchor                     float64 (groups, *units)
         delta                      float16 (groups, points, *units); may be expanded over the groups
         unit, unit_out, gain       as for `polykern_kernels.narrow.step`
+        out                        of images: float16 (groups, points, height, width, channels), where they are
+                                   written, perhaps some of the channels of a wider image
         returns                    float16 (groups, points, *units)
         """
         images = delta.ndim == 5
         if images:
             anchor, delta = anchor.permute(0, 2, 3, 1), delta.permute(0, 1, 3, 4, 2)
+        shape = delta.shape
         with self._counted(field, anchor.device) as total:
-            out = narrow.step(
+            rows = narrow.step(
                 anchor.flatten(1),
-                delta.flatten(2),
+                delta.flatten(2, 3) if images else delta.flatten(2),
                 height=self.height,
                 width=self.width,
                 thresholds=thresholds,
@@ -97,8 +101,9 @@ class Counts:
                 unit=unit,
                 unit_out=unit_out,
                 gain=gain,
-            ).view(delta.shape)
-        return out.permute(0, 1, 4, 2, 3) if images else out
+                out=None if out is None else out.flatten(2, 3),
+            )
+        return rows.unflatten(2, shape[2:4]).permute(0, 1, 4, 2, 3) if images else rows.view(shape)
 
     def linear_step(
         self,

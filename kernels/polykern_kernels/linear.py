@@ -184,7 +184,9 @@ def _activated(z: Tensor, floor: Tensor, pieces: Tensor) -> Tensor:
 
 def _step_reference(anchor: Tensor, delta: Tensor, weight: Tensor, layer: Layer, total: GridTotals) -> Tensor:
     product = (delta.double() @ weight.double().T).float()
-    return narrow.step_reference(anchor, product, layer, None, total)
+    out = torch.empty(product.shape, dtype=torch.float16, device=product.device)
+    narrow.step_reference(anchor, product, layer, None, total, out)
+    return out
 
 
 IMPLS = {

@@ -76,13 +76,15 @@ def step(
     unit: float = 1.0,
     unit_out: float = 1.0,
     gain: Tensor | None = None,
+    out: Tensor | None = None,
     backend: str | None = None,
 ) -> Tensor:
     """Deltas behind one layer, its bits added to `total`.
 
     anchor          float64 (groups, units)                     pre-activations at the anchors
-    delta           float16 (groups, height * width, units)     pre-activations less the anchor's, in `unit`; may be
-                    expanded over the groups
+    delta           float16 (groups, height * width, units) or (groups, height * width, positions, channels)
+                    pre-activations less the anchor's, in `unit`; may be expanded over the groups, and be some of
+                    the channels of a wider layer
     height, width   the raster of points of a group, row by row
     thresholds      K >= 1 ascending kinks of the activation    (ReLU: [0])
     slopes          K + 1 slopes left to right                  (ReLU: [0, 1])
@@ -91,8 +93,10 @@ def step(
     positions       units lie position by position, `units / positions` channels each
     unit, unit_out  powers of two: of delta, and of what is returned
     gain            float32 (channels), or None for ones
+    out             float16 (groups, height * width, positions, channels): where they are written, perhaps some of
+                    the channels of a wider layer; None makes room
     backend         "triton" | "reference"; None takes the first that can run
-    returns         float16 (groups, height * width, units), in `unit_out`
+    returns         float16, in `unit_out`, shaped like delta
 
     Exact as said above. Raises ValueError when the arguments do not fit; what is not finite is counted only, and
     `total.require_numbers()` reports it.
@@ -100,18 +104,23 @@ def step(
     op = "narrow.step"
     _check.tensor(op, "anchor", anchor, (torch.float64,), "groups", "units")
     groups, units = anchor.shape
-    _check.sized(op, "delta", delta, torch.float16, groups, height * width, units)
-    grid.check_total(op, total, anchor, height, width, bit_offset)
     if positions < 1 or units % positions:
         raise ValueError(f"{op}: {units} units do not lie on {positions} positions")
+    shape = groups, height * width, positions, units // positions
+    _check.sized(op, "delta", delta, torch.float16, *(shape if delta.ndim == 4 else (*shape[:2], units)))
+    grid.check_total(op, total, anchor, height, width, bit_offset)
+    if out is None:
+        out = torch.empty(shape, dtype=torch.float16, device=delta.device)
+    _check.sized(op, "out", out, torch.float16, *shape)
     if gain is not None:
         _check.sized(op, "gain", gain, torch.float32, units // positions)
         _check.same_device(op, anchor=anchor, gain=gain)
-    _check.same_device(op, anchor=anchor, delta=delta)
+    _check.same_device(op, anchor=anchor, delta=delta, out=out)
     kinks, tilts = bends(op, thresholds, slopes)
     layer = Layer(height, width, positions, bit_offset, unit, 1 / unit_out, kinks, tilts)
     chosen = choose(op, IMPLS["step"], backend, anchor, delta)
-    return chosen.run(anchor.detach(), delta.detach(), layer, gain, total)  # type: ignore[no-any-return]
+    chosen.run(anchor.detach(), delta.detach().reshape(shape), layer, gain, total, out)
+    return out.reshape(delta.shape)
 
 
 def pool(
@@ -188,9 +197,11 @@ def _halves(values: Tensor) -> tuple[Tensor, Tensor]:
 # --- reference: the same sums, every bit as a boolean -------------------------------------------------
 
 
-def step_reference(anchor: Tensor, delta: Tensor, layer: Layer, gain: Tensor | None, total: GridTotals) -> Tensor:
+def step_reference(
+    anchor: Tensor, delta: Tensor, layer: Layer, gain: Tensor | None, total: GridTotals, out: Tensor
+) -> None:
     """Of float16 differences, or of float32 ones that have not been rounded yet."""
-    units = delta.shape[2]
+    delta, units = delta.flatten(2), anchor.shape[1]
     high, low = (half[:, None] for half in _halves(anchor))
     factor = torch.full((units // layer.positions,), layer.unit, device=delta.device)
     factor = (factor if gain is None else factor * gain).repeat(layer.positions)
@@ -213,7 +224,7 @@ def step_reference(anchor: Tensor, delta: Tensor, layer: Layer, gain: Tensor | N
     bits = bits.transpose(3, 4).flatten(2)
     grid.add_bits(bits, layer.height, layer.width, layer.bit_offset, total)
     total.nans += (~s.isfinite()).sum()
-    return (change * layer.inverse).half()
+    out.copy_((change * layer.inverse).view(out.shape))
 
 
 def _pool_reference(anchor: Tensor, pooled: Tensor, delta: Tensor, rivals: Tensor, inverse: float) -> Tensor:

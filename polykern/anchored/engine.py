@@ -193,10 +193,12 @@ def _narrow(meeting: Meeting, slopes: Sequence[float], z: Anchored, counts: Coun
     if z.product is not None:
         x, (weight, scale) = z.product.x, z.arithmetic.narrow_weight(z.product.weight)
         rows = counts.linear_step(*bends, z.anchor, x.rows, weight, unit=x.unit * scale, unit_out=unit)
-        return Narrow(rows, unit)
+        return Narrow(rows, unit, place=units.place)
     x = z.narrow if z.narrow.rows.ndim in (3, 5) else z.narrow.plain()
-    rows = counts.narrow_step(*bends, z.anchor, x.rows, unit=x.unit, unit_out=unit, gain=x.gain)
-    return Narrow(rows, unit)
+    image = x.rows.ndim == 5
+    out = units.room(x.rows.permute(0, 1, 3, 4, 2).shape, x.rows.device) if image else None
+    rows = counts.narrow_step(*bends, z.anchor, x.rows, unit=x.unit, unit_out=unit, gain=x.gain, out=out)
+    return Narrow(rows, unit, place=units.place)
 
 
 def _at(activation: Activation, slopes: Sequence[float], z: Tensor) -> Tensor:

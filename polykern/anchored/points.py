@@ -20,10 +20,12 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from polykern.anchored.alone import require
-from polykern.anchored.narrow import SUMMED, Narrow, Product
+from polykern.anchored.narrow import SUMMED, Narrow, Product, joined
 from polykern.anchored.pools import PLANES, max_pool2d, narrow_pool2d
-from polykern.arithmetic import Arithmetic
+from polykern.arithmetic import Arithmetic, Key, weight_key
 from polykern.carrier import Carrier, Linear, NotCarried
+
+PIXEL = ((1, 1), (0, 0), (1, 1))  # stride, padding, dilation of a convolution that mixes channels alone
 
 
 class Anchored(Carrier):
@@ -50,6 +52,8 @@ class Anchored(Carrier):
         self._at: Tensor | None = None
         self._narrow: Narrow | None = None
         self.product: Product | None = None  # what `narrow` is made from when it is asked for
+        self._read: dict[Key, Tensor] = {}  # weights of the convolutions of one pixel that were met
+        self._products: dict[Key, tuple[Tensor, float]] = {}  # their products, perhaps ahead of them
         self.points = len(delta) // len(anchor)
 
     @classmethod
@@ -188,7 +192,21 @@ class Anchored(Carrier):
         x = self.narrow.operand(units)
         if linear.op is F.linear and x.rows.ndim == 3:
             return Product(x, linear)
+        of_a_pixel = linear.convolution == PIXEL and linear.weight.shape[2:].numel() == 1
+        if of_a_pixel and x is self._narrow and self.arithmetic.owns(linear.weight):
+            return self._pixelwise(linear, linear.weight, x)
         flat, unit = self.arithmetic.narrow_product(linear, x.flat)
+        return Narrow(self.grouped(flat), x.unit * unit, settled=False)
+
+    def _pixelwise(self, linear: Linear, weight: Tensor, x: Narrow) -> Narrow:
+        """A convolution of one pixel, multiplied together with the others that read the same image."""
+        key = weight_key(weight)
+        if key not in self._products:
+            self._products.update(self.arithmetic.narrow_products(linear, x.flat))
+        if key not in self._read:
+            self._read[key] = weight
+            self.arithmetic.read_together(list(self._read.values()))
+        flat, unit = self._products[key]
         return Narrow(self.grouped(flat), x.unit * unit, settled=False)
 
     @classmethod
@@ -205,11 +223,9 @@ class Anchored(Carrier):
             axes = [p._axes if isinstance(p, Anchored) else _zeros(p, len(first._axes), dtype) for p in parts]
             return first.beside_axes(anchor, op([a for a in axes if a is not None]))
         if terms == 0 and all(isinstance(p, Anchored) and p.is_narrow for p in parts):
-            narrow = [p.narrow.plain() for p in carried]
-            unit = max(x.unit for x in narrow)
-            together = op([x.flat if x.unit == unit else x.flat * (x.unit / unit) for x in narrow])
-            settled = all(x.settled for x in narrow)
-            return first.beside_narrow(anchor, Narrow(first.grouped(together), unit, settled=settled))
+            units = first.arithmetic.units
+            assert units is not None
+            return first.beside_narrow(anchor, joined([p.narrow.plain() for p in carried], op, units))
         rows = first.shape[0]
         deltas = [p.delta if isinstance(p, Anchored) else _zeros(p, rows, torch.float32) for p in parts]
         return first.beside(anchor, op(deltas))

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from polykern.anchored import Anchored, AnchoredEngine, met
 from polykern.anchored.narrow import Narrow, Product
-from polykern.arithmetic import Arithmetic
+from polykern.arithmetic import Arithmetic, Units
 from polykern.block import Block
+from polykern.carrier import Linear
 from polykern.counting import Counts, memory_for
 from polykern.dense import DenseEngine
 from polykern.errors import CorruptError, UsageError
@@ -84,6 +85,64 @@ def test_images_stay_narrow_and_channels_last() -> None:
     assert (
         len(x.arithmetic._casts) == 2
     )  # behind the axes: the pool's branch, the last layer; nobody asks for the head
+
+
+class Twice(nn.Module):
+    """Two blocks of branches; the second reads what the first has joined, two of its layers pixel by pixel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.head = Inception(), nn.Linear(22, 5)
+        self.one, self.three = nn.Conv2d(14, 9, 1), nn.Conv2d(16, 5, 3, padding=1)
+        self.reduce, self.pooled = nn.Conv2d(14, 16, 1, bias=False), nn.Conv2d(14, 8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = self.first
+        x = first.embed(x).view(-1, 4, 5, 5)
+        branches = [F.relu(first.one(x)), F.relu(first.norm(first.three(x))), F.relu6(first.pooled(pool(x)))]
+        x = torch.cat(branches, 1)
+        branches = [F.relu(self.one(x)), F.relu(self.three(F.relu(self.reduce(x)))), F.relu(self.pooled(pool(x)))]
+        out: Tensor = self.head(torch.cat(branches, 1).mean((2, 3)))
+        return out
+
+
+def twice() -> Tail:
+    """Random weights; weights of one layer a hundredth of those of its neighbour."""
+    torch.manual_seed(2)
+    model = Twice().eval().requires_grad_(False)
+    model.one.weight /= 100
+    return Tail(model, torch.zeros(1, 3))
+
+
+def test_images_are_written_where_they_are_joined(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A later pass joins nothing, multiplies convolutions of one pixel together, and counts the same bits."""
+    block = [Block(4, 4, 16, 32)]
+    plain = AnchoredEngine(twice(), arithmetic="float16", narrow=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(Units, "join", lambda self, places, channels: None)
+        patch.setattr(Arithmetic, "read_together", lambda self, weights: None)
+        want = plain.blocks(window(), block)[0]
+    engine, grid = AnchoredEngine(twice(), arithmetic="float16", narrow=True), window()
+    engine.batch(grid)
+    engine._measure(grid)
+    joins, outputs = [], []
+    products = Arithmetic.narrow_products
+
+    def noted(self: Arithmetic, linear: Linear, rows: Tensor) -> Any:
+        done = products(self, linear, rows)
+        outputs.append([part.shape[1] for part, _ in done.values()])
+        return done
+
+    monkeypatch.setattr(Units, "join", lambda self, places, channels: joins.append(places))
+    monkeypatch.setattr(Arithmetic, "narrow_products", noted)
+    ours = engine.blocks(grid, block)[0]
+    assert joins == []
+    assert sorted(outputs[:3]) == [[3], [8], [9, 16]]
+    assert np.array_equal(ours.digest, want.digest)
+    assert np.array_equal(ours.right, want.right)
+    assert np.array_equal(ours.down, want.down)
+    assert np.array_equal(ours.margin, want.margin)
+    assert want.right.sum() > 0
 
 
 def vectors() -> Tail:

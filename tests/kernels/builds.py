@@ -157,17 +157,18 @@ def _profiles(kernel: str, launched: tuple[str, ...], variant: str, **ones: int)
     return Build("profiles", kernel, variant, types, ones, launched=launched)
 
 
-def _narrow_step(kinks: int, gain: bool, relu: bool, **ones: int) -> Build:
+def _narrow_step(kinks: int, gain: bool, relu: bool, apart: bool = False, **ones: int) -> Build:
     types = {
         **dict.fromkeys(("delta_ptr", "out_ptr"), "*fp16"),
         **dict.fromkeys(("gain_ptr", "constants_ptr"), "*fp32"),
         **{"anchor_ptr": "*fp64", "margin_ptr": "*i32", "nans_ptr": "*i64", "words_ptr": "*i32"},
     }
-    constants = {"KINKS": kinks, "GAIN": gain, "RELU": relu, **ones}
+    constants = {"KINKS": kinks, "GAIN": gain, "RELU": relu, "APART": apart, **ones}
     launched = ("BLOCK_P", "BLOCK_U", "CHUNK_P")
     channels = f"-of-{ones['CHANNELS']}" if ones else ""
-    variant = f"{'relu' if relu else kinks}{'-gain' if gain else ''}{channels}"
-    return Build("narrow", "narrow_step_kernel", variant, types, constants, {}, launched)
+    variant = f"{'relu' if relu else kinks}{'-gain' if gain else ''}{channels}{'-apart' if apart else ''}"
+    multiples = ("CHANNELS", "PITCH", "OUT_PITCH", "STRIDE", "UNITS") if apart else ()
+    return Build("narrow", "narrow_step_kernel", variant, types, constants, {}, launched, multiples=multiples)
 
 
 def _narrow_count(variant: str, **ones: int) -> Build:
@@ -312,6 +313,8 @@ BUILDS = (
     ),
     *(_narrow_step(*case) for case in ((1, False, True), (1, True, True), (1, True, False), (2, True, False))),
     *(_narrow_step(1, True, True, CHANNELS=c, UNITS=49 * c) for c in (1, 384)),
+    *(_narrow_step(*case, apart=True) for case in ((1, True, True), (2, True, False))),
+    _narrow_step(1, True, True, apart=True, CHANNELS=1, PITCH=1),
     _narrow_count("near"),
     _narrow_count("far", WIDTH=1),
     *(_narrow_pool(size) for size in (4, 9)),
