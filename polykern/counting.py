@@ -274,6 +274,10 @@ class Footprint:
                 self._alive.append((weakref.ref(t), t.numel() * t.itemsize))
         self.live = max(self.live, sum(n for _, n in self._alive))
 
+    def span(self, numbers: int) -> None:
+        """A tensor of so many numbers is an operand somewhere between the nonlinearities."""
+        self._most = max(self._most, numbers)
+
     def bytes(self, points: int) -> int:
         """Bytes a point of a run of `points` points."""
         return -(-(self.live + self.COPIES * self.largest) // points)

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from math import prod
 from typing import Any
 
 import torch
@@ -15,13 +16,16 @@ from polykern.pools import INDEXED, note_choices
 from polykern.selectors import Select
 from polykern.tail import Meeting, Tail
 
+LEAST, MOST = 1 << 8, 1 << 16  # points of a forward pass
+ROOM = 1 << 28  # bytes of the pre-activations of a pass on a device
+
 
 def codes_of(
     network: Tail | nn.Module,
     points: Tensor,
     *,
     select: Select = "*",
-    batch: int = 256,
+    batch: int | None = None,
     pools: bool = False,
 ) -> Codes:
     """The codes of points in the space of a start module.
@@ -29,7 +33,7 @@ def codes_of(
     network  a `Tail`, which has a start of its own; or a model in eval mode, whose inputs the points are
     points   (n, *shape), any float dtype and device: they are copied to the network's
     select   with a model: which nonlinearities make the code (`polykern.selectors`); a Tail has chosen
-    batch    points in one forward pass
+    batch    points in one forward pass; None: 256, and as many as hide the launches on a CUDA device
     pools    also keep what the max-pools choose (`Codes.choices`)
     returns  the codes of the n points, on the network's device
 
@@ -46,7 +50,15 @@ def codes_of(
     if not len(points):
         empty = torch.empty(0, tail.layout.words, dtype=torch.int32, device=tail.device)
         return Codes(empty, tail.layout)
-    return Codes.cat(_codes(tail, part, pools) for part in points.split(batch))
+    return Codes.cat(_codes(tail, part, pools) for part in points.split(batch or _at_once(tail)))
+
+
+def _at_once(tail: Tail) -> int:
+    """Points of a forward pass."""
+    if tail.device.type != "cuda":
+        return LEAST
+    units = sum(prod(f.shape) for f in tail.layout.fields)
+    return max(LEAST, min(MOST, ROOM // (4 * max(1, units))))
 
 
 def _codes(tail: Tail, points: Tensor, pools: bool) -> Codes:

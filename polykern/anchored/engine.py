@@ -1,6 +1,7 @@
 """Maps by anchored evaluation: dense and smooth networks at low-precision speed with float32 accuracy."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -131,9 +132,13 @@ class AnchoredEngine:
                 seen.see(*(x.held if isinstance(x, Anchored) else x for x in (meeting.z, out)))
             return out
 
+        def called(func: Any, module: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+            if seen is not None:
+                seen.span(max((x.numel() for x in args if isinstance(x, Anchored)), default=0))
+
         try:
             with ieee():
-                out = self.tail.run(points, reach, output=self.classes)
+                out = self.tail.run(points, reach, output=self.classes, called=called)
         except NotCarried as reason:
             raise UsageError(
                 f"anchored evaluation cannot follow this network: {reason}", fix="--engine float32 follows any"

@@ -14,7 +14,7 @@ from polykern.anchored.narrow import Narrow, Product
 from polykern.arithmetic import Arithmetic, Units
 from polykern.block import Block
 from polykern.carrier import Linear
-from polykern.counting import Counts, memory_for
+from polykern.counting import Counts, Footprint, memory_for
 from polykern.dense import DenseEngine
 from polykern.errors import CorruptError, UsageError
 from polykern.tail import Meeting, Tail
@@ -143,6 +143,13 @@ def test_images_are_written_where_they_are_joined(monkeypatch: pytest.MonkeyPatc
     assert np.array_equal(ours.down, want.down)
     assert np.array_equal(ours.margin, want.margin)
     assert want.right.sum() > 0
+
+
+def test_the_widest_image_counts_where_branches_are_joined() -> None:
+    """22 channels of 5 x 5, none of which an activation gives together."""
+    engine, seen = AnchoredEngine(twice(), arithmetic="float16", narrow=True), Footprint()
+    engine._begin(window(), [Block(0, 0, 1, 1)], 1, seen)()
+    assert seen.units(4) == 22 * 5 * 5
 
 
 def vectors() -> Tail:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from polykern import products
+from polykern import points, products
 from polykern.errors import CorruptError
 from polykern.points import codes_of
 from polykern.tail import Tail
@@ -115,6 +115,18 @@ def test_a_nan_is_told_by_its_layer(passes: list[bool]) -> None:
     model.get_parameter("2.weight").data[1, 1] = torch.nan
     with pytest.raises(CorruptError, match="pre-activations of 3 hold NaN"):
         codes_of(model, rows())
+
+
+def test_a_device_takes_many_points_at_once() -> None:
+    class Placed:
+        layout, device = Tail(whole(nn.ReLU(), nn.ReLU()), rows(1)).layout, torch.device("cuda")
+
+    small: Any = Placed()
+    assert points._at_once(small) == points.MOST
+    small.layout = Tail(whole(nn.ReLU(), units=3000), rows(1)).layout
+    assert points._at_once(small) == points.ROOM // 12000
+    small.device = torch.device("cpu")
+    assert points._at_once(small) == 256
 
 
 @pytest.mark.gpu
