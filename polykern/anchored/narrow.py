@@ -17,6 +17,7 @@ from torch import Tensor
 from polykern.arithmetic import Arithmetic, Units
 from polykern.carrier import Linear
 
+WIDEST = 512  # inputs of a layer; one wider gains more from a library's product than it loses by its traffic
 SUMMED = 1 << 10  # entries of a mean or sum that float16 holds whatever they are
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from polykern.anchored.alone import require
-from polykern.anchored.narrow import SUMMED, Narrow, Product, joined
+from polykern.anchored.narrow import SUMMED, WIDEST, Narrow, Product, joined
 from polykern.anchored.pools import PLANES, max_pool2d, narrow_pool2d
 from polykern.arithmetic import Arithmetic, Key, weight_key
 from polykern.carrier import Carrier, Linear, NotCarried
@@ -190,7 +190,7 @@ class Anchored(Carrier):
         if linear.terms < 3:
             return self.narrow.times(linear.weight) if linear.op is torch.mul else None
         x = self.narrow.operand(units)
-        if linear.op is F.linear and x.rows.ndim == 3:
+        if linear.op is F.linear and x.rows.ndim == 3 and linear.terms <= WIDEST:
             return Product(x, linear)
         of_a_pixel = linear.convolution == PIXEL and linear.weight.shape[2:].numel() == 1
         if of_a_pixel and x is self._narrow and self.arithmetic.owns(linear.weight):

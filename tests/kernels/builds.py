@@ -20,7 +20,7 @@ class Build:
     multiples  run-time integers that a launch finds to be multiples of 16
     budget     instructions a pass of its longest loop may take, or all of them where there is none, before it
                waits for them and not for memory; such a kernel loads 16 bytes at a time
-    least      the least architecture that it is launched on
+    least, most  the architectures that it is launched on
     gluon      whether it is written in Gluon, for 1-bit tensor cores
     """
 
@@ -35,12 +35,13 @@ class Build:
     multiples: tuple[str, ...] = ()
     budget: int = 0
     least: int = 80
+    most: int = 100
     gluon: bool = False
 
     @property
     def architectures(self) -> tuple[int, ...]:
         """Those that it is launched on."""
-        return tuple(a for a in ARCHITECTURES if a >= self.least and (a <= 90 or not self.gluon))
+        return tuple(a for a in ARCHITECTURES if self.least <= a <= self.most and (a <= 90 or not self.gluon))
 
     @property
     def name(self) -> str:
@@ -198,17 +199,20 @@ def _linear_signs(kinks: int, activated: bool, multiples: tuple[str, ...] = ()) 
     return Build("linear", "linear_signs_kernel", variant, types, constants, options, launched, False, multiples)
 
 
-def _linear_step(kinks: int, relu: bool, large: bool, multiples: tuple[str, ...] = ()) -> Build:
+def _linear_step(kinks: int, relu: bool, tile: tuple[int, int, int], multiples: tuple[str, ...] = ()) -> Build:
     types = {
         **dict.fromkeys(("delta_ptr", "weight_ptr", "out_ptr"), "*fp16"),
         **{"anchor_ptr": "*fp64", "constants_ptr": "*fp32", "margin_ptr": "*i32"},
         **{"nans_ptr": "*i64", "words_ptr": "*i32"},
     }
-    constants = {"KINKS": kinks, "RELU": relu, "BLOCK_U": 64}
-    constants |= {"BLOCK_N": 128, "BLOCK_K": 64} if large else {"BLOCK_N": 64, "BLOCK_K": 32}
-    options = {"num_warps": 8, "num_stages": 3, "enable_fp_fusion": False}
-    variant = f"{'relu' if relu else kinks}-{'large' if large else 'small'}{'' if multiples else '-unaligned'}"
-    return Build("linear", "linear_step_kernel", variant, types, constants, options, (), False, multiples)
+    sizes = dict(zip(("BLOCK_N", "BLOCK_U", "BLOCK_K"), tile, strict=True))
+    options = {"num_warps": 4 if tile[0] == 64 else 8, "num_stages": 3, "enable_fp_fusion": False}
+    variant = f"{'relu' if relu else kinks}-{tile[0]}x{tile[1]}{'' if multiples else '-unaligned'}"
+    most = 90 if tile[1] == 128 else 100
+    constants = {"KINKS": kinks, "RELU": relu, **sizes}
+    return Build(
+        "linear", "linear_step_kernel", variant, types, constants, options, (), False, multiples, most=most
+    )
 
 
 def _covariance(element: str, large: bool, multiples: tuple[str, ...]) -> Build:
@@ -322,10 +326,11 @@ BUILDS = (
     _linear_signs(1, False, ("INPUTS", "UNITS")),
     _linear_signs(1, True, ("INPUTS", "UNITS")),
     _linear_signs(2, True),
-    _linear_step(1, True, True, ("INPUTS", "UNITS", "STRIDE")),
-    _linear_step(1, True, False),
-    _linear_step(2, False, False, ("INPUTS", "STRIDE")),
-    _linear_step(2, False, False),
+    _linear_step(1, True, (128, 128, 64), ("INPUTS", "UNITS", "STRIDE")),
+    _linear_step(1, True, (128, 64, 64), ("INPUTS", "STRIDE")),
+    _linear_step(1, True, (64, 64, 32)),
+    _linear_step(2, False, (64, 64, 32), ("INPUTS", "STRIDE")),
+    _linear_step(2, False, (64, 64, 32)),
     _covariance("bf16", True, ("COLUMNS", "D")),
     _covariance("fp16", False, ("COLUMNS",)),
     *(_program(*kernel) for kernel in (("program_run_kernel", 64, 1), ("program_count_kernel", 256, 4))),

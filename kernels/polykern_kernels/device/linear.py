@@ -16,10 +16,11 @@ from polykern_kernels.narrow import Layer
 
 WARPS = 8
 BLOCK_N, BLOCK_U, BLOCK_K = 64, 128, 16  # rows, units and inputs of a float32 tile: 32 sums a thread
-# a float16 tile of points, units and inputs: of a ReLU, and what leaves registers for more pieces, or for rows that
-# no wide load reaches
-LARGE = {"BLOCK_N": 128, "BLOCK_U": 64, "BLOCK_K": 64, "num_warps": 8, "num_stages": 3}
-SMALL = {"BLOCK_N": 64, "BLOCK_U": 64, "BLOCK_K": 32, "num_warps": 8, "num_stages": 3}
+# a float16 tile of points, units and inputs: of a ReLU; of one on Blackwell, whose products come from a memory of
+# their own; and what leaves registers for more pieces, or for rows that no wide load reaches
+LARGE = {"BLOCK_N": 128, "BLOCK_U": 128, "BLOCK_K": 64, "num_warps": 8, "num_stages": 3}
+MEDIUM = {**LARGE, "BLOCK_U": 64}
+SMALL = {"BLOCK_N": 64, "BLOCK_U": 64, "BLOCK_K": 32, "num_warps": 4, "num_stages": 3}
 
 
 @triton.jit
@@ -98,38 +99,15 @@ def linear_signs_kernel(
 
 
 @triton.jit
-def linear_step_kernel(
-    anchor_ptr,  # float64 [GROUPS, UNITS]
-    delta_ptr,  # float16 [GROUPS, POINTS, INPUTS], groups STRIDE apart
-    weight_ptr,  # float16 [UNITS, INPUTS]
-    constants_ptr,  # as of `narrow_step_kernel`
-    out_ptr,  # float16 [GROUPS, POINTS, UNITS]
-    margin_ptr,  # int32 [GROUPS, POINTS]: patterns of floats >= 0, ordered like them
-    nans_ptr,  # int64 [1]
-    words_ptr,  # int32 [GROUPS, POINTS, KINKS, WORDS]
-    POINTS,
-    UNITS,
-    INPUTS,
-    WORDS,
-    STRIDE,
-    KINKS: tl.constexpr,
-    RELU: tl.constexpr,  # one kink, at 0, slopes 0 and 1
-    BLOCK_N: tl.constexpr,
-    BLOCK_U: tl.constexpr,
-    BLOCK_K: tl.constexpr,
-):
-    blocks, chunks = tl.cdiv(UNITS, BLOCK_U), tl.cdiv(POINTS, BLOCK_N)
-    block = tl.program_id(0) % blocks
-    g = (tl.program_id(0) // blocks // chunks).to(tl.int64)
-    first_p, first_u = (tl.program_id(0) // blocks % chunks).to(tl.int64) * BLOCK_N, block.to(tl.int64) * BLOCK_U
-    p, u = first_p + tl.arange(0, BLOCK_N), block * BLOCK_U + tl.arange(0, BLOCK_U)
-    held, row = p < POINTS, g * POINTS + p
+def linear_behind(
+    d, anchor_ptr, constants_ptr, out_ptr, words_ptr, row, held, block, UNITS, WORDS,
+    KINKS: tl.constexpr, RELU: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_U: tl.constexpr,
+):  # fmt: skip
+    """What `narrow_step_kernel` does, with float32 (BLOCK_N, BLOCK_U); margins, and how many are not finite."""
+    u = block * BLOCK_U + tl.arange(0, BLOCK_U)
     inside = held[:, None] & (u < UNITS)[None, :]
-    delta_ptr += g * STRIDE + first_p * INPUTS
-    weight_ptr += first_u * INPUTS
-    d = linear_products(delta_ptr, weight_ptr, POINTS - first_p, UNITS - first_u, INPUTS, BLOCK_N, BLOCK_U, BLOCK_K)
     d *= tl.load(constants_ptr)
-    a = tl.load(anchor_ptr + g * UNITS + u, mask=u < UNITS, other=-3e38)  # no bit, and the least of all margins
+    a = tl.load(anchor_ptr + u, mask=u < UNITS, other=-3e38)  # no bit, and the least of all margins
     high = a.to(tl.float32)
     low = (a - high.to(tl.float64)).to(tl.float32)[None, :]
     high = high[None, :]
@@ -154,9 +132,53 @@ def linear_step_kernel(
         linear_store(words_ptr + k * WORDS, row * (KINKS * WORDS), held, z > 0, block, WORDS, BLOCK_N, BLOCK_U)
     change = change * tl.load(constants_ptr + 1)
     tl.store(out_ptr + row[:, None] * UNITS + u[None, :], change.to(tl.float16), mask=inside)
+    return gap, bad
+
+
+@triton.jit
+def linear_step_kernel(
+    anchor_ptr,  # float64 [GROUPS, UNITS]
+    delta_ptr,  # float16 [GROUPS, POINTS, INPUTS], groups STRIDE apart
+    weight_ptr,  # float16 [UNITS, INPUTS]
+    constants_ptr,  # as of `narrow_step_kernel`
+    out_ptr,  # float16 [GROUPS, POINTS, UNITS]
+    margin_ptr,  # int32 [GROUPS, POINTS]: patterns of floats >= 0, ordered like them
+    nans_ptr,  # int64 [1]
+    words_ptr,  # int32 [GROUPS, POINTS, KINKS, WORDS]
+    POINTS,
+    UNITS,
+    INPUTS,
+    WORDS,
+    STRIDE,
+    KINKS: tl.constexpr,
+    RELU: tl.constexpr,  # one kink, at 0, slopes 0 and 1
+    BLOCK_N: tl.constexpr,
+    BLOCK_U: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    blocks, chunks = tl.cdiv(UNITS, BLOCK_U), tl.cdiv(POINTS, BLOCK_N)
+    block = tl.program_id(0) % blocks
+    g = (tl.program_id(0) // blocks // chunks).to(tl.int64)
+    first_p, first_u = (tl.program_id(0) // blocks % chunks).to(tl.int64) * BLOCK_N, block.to(tl.int64) * BLOCK_U
+    delta_ptr += g * STRIDE + first_p * INPUTS
+    weight_ptr += first_u * INPUTS
+    d = linear_products(delta_ptr, weight_ptr, POINTS - first_p, UNITS - first_u, INPUTS, BLOCK_N, BLOCK_U, BLOCK_K)
+    p = first_p + tl.arange(0, BLOCK_N)
+    held, row = p < POINTS, g * POINTS + p
+    # half a tile at a time: half the registers
+    near, far = tl.split(tl.permute(tl.reshape(d, (BLOCK_N, 2, BLOCK_U // 2)), (0, 2, 1)))
+    gap, bad = linear_behind(
+        near, anchor_ptr + g * UNITS, constants_ptr, out_ptr, words_ptr, row, held, 2 * block, UNITS, WORDS,
+        KINKS, RELU, BLOCK_N, BLOCK_U // 2,
+    )  # fmt: skip
+    far_gap, far_bad = linear_behind(
+        far, anchor_ptr + g * UNITS, constants_ptr, out_ptr, words_ptr, row, held, 2 * block + 1, UNITS, WORDS,
+        KINKS, RELU, BLOCK_N, BLOCK_U // 2,
+    )  # fmt: skip
+    gap = tl.minimum(gap, far_gap)
     tl.atomic_min(margin_ptr + row, gap.to(tl.int32, bitcast=True), mask=held)
-    if bad > 0:
-        tl.atomic_add(nans_ptr, bad.to(tl.int64))
+    if bad + far_bad > 0:
+        tl.atomic_add(nans_ptr, (bad + far_bad).to(tl.int64))
 
 
 def signs(
@@ -178,6 +200,13 @@ def signs(
     return words, out, nans
 
 
+def _tile(delta: Tensor, relu: bool) -> dict[str, int]:
+    if not relu or delta.shape[2] % 16:
+        return SMALL
+    new = delta.is_cuda and torch.cuda.get_device_capability(delta.device)[0] >= 10
+    return MEDIUM if new else LARGE
+
+
 def step(anchor: Tensor, delta: Tensor, weight: Tensor, layer: Layer, total: GridTotals) -> Tensor:
     (groups, points, inputs), units = delta.shape, len(weight)
     out = torch.empty((groups, points, units), dtype=torch.float16, device=delta.device)
@@ -187,7 +216,7 @@ def step(anchor: Tensor, delta: Tensor, weight: Tensor, layer: Layer, total: Gri
         return out
     constants, relu = narrow.constants(layer, delta.device)
     delta = narrow.rows(delta)
-    tile = LARGE if relu and inputs % 16 == 0 else SMALL
+    tile = _tile(delta, relu)
     programs = groups * triton.cdiv(points, tile["BLOCK_N"]) * triton.cdiv(units, tile["BLOCK_U"])
     linear_step_kernel[(programs,)](
         anchor.contiguous(), delta, weight.contiguous(), constants, out,
