@@ -145,8 +145,8 @@ def stepped(
 
 @pytest.mark.parametrize("shape", STEPS, ids=str)
 def test_step_equals_reference(way: Way, shape: tuple[int, ...], rng: torch.Generator) -> None:
-    anchor, *others = tile(shape, rng)
-    given = (8 * anchor, *others)  # few bits differ, as between neighbours
+    anchor, delta, weight = tile(shape, rng)
+    given = (8 * anchor, delta, weight)  # few bits differ, as between neighbours
     same(*(stepped(w, given, shape, "relu", unit=0.5, unit_out=0.25) for w in (way, None)))
 
 
