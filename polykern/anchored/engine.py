@@ -14,7 +14,7 @@ from polykern.block import Block, BlockMaps, blank, paste
 from polykern.carrier import NotCarried
 from polykern.counting import Counts, Footprint, has_classes, memory_for, placed, points_within
 from polykern.errors import CorruptError, UsageError
-from polykern.plane import Grid
+from polykern.plane import Grid, Plane
 from polykern.tail import Meeting, Tail
 
 MEMORY = 2 << 30
@@ -69,6 +69,7 @@ class AnchoredEngine:
         self.dtype = f"{chosen} differences about float64 anchors"
         self.classes = has_classes(tail) if classes is None else classes
         self._each: int | None = None
+        self._plane: tuple[Plane, Plane] | None = None  # of the grid, and the same on the device
         self._measured: Grid | None = None  # the grid that the units of narrow differences belong to
 
     def blocks(self, grid: Grid, blocks: Sequence[Block]) -> list[BlockMaps]:
@@ -161,12 +162,18 @@ class AnchoredEngine:
 
     def _points(self, arithmetic: Arithmetic, grid: Grid, tiles: Sequence[Block], side: int) -> Anchored:
         corner = torch.tensor([[t.row, t.column] for t in tiles], dtype=torch.float64)
-        centres = grid.points(corner[:, 0] + side / 2, corner[:, 1] + side / 2)
-        axes = torch.stack([grid.plane.e1, grid.plane.e2])
+        uv = grid.uv(corner[:, 0] + side / 2, corner[:, 1] + side / 2)
         reach = (torch.arange(side + 1, dtype=torch.float64) - side / 2) * grid.step
         at = torch.stack([reach.repeat(side + 1), reach.repeat_interleave(side + 1)], 1)
-        centres, axes, at = (t.to(self._device) for t in (centres, axes, at))
-        return Anchored.along(centres, axes, at, arithmetic)
+        if self._plane is None or self._plane[0] is not grid.plane:
+            self._plane = grid.plane, grid.plane.to(self._device)
+        plane = self._plane[1]
+        axes = torch.stack([plane.e1, plane.e2])
+        return Anchored.along(plane.points(self._sent(uv)), axes, self._sent(at), arithmetic)
+
+    def _sent(self, x: Tensor) -> Tensor:
+        """A small tensor on its way to the device, which may be busy with the batch before."""
+        return x.pin_memory().to(self._device, non_blocking=True) if self._device.type == "cuda" else x
 
 
 def met(meeting: Meeting, counts: Counts) -> Anchored | Tensor:
