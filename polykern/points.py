@@ -41,7 +41,7 @@ def codes_of(
     float32 Linear and the activation straight behind it in a Sequential are one pass (`polykern.products`). Errors:
     UsageError when a shape does not fit; CorruptError naming the nonlinearity whose pre-activations hold NaN.
     """
-    tail = network if isinstance(network, Tail) else Tail(network, _one(network, points), select=select)
+    tail = tail_of(network, points, select)
     if points.shape[1:] != tail.input_shape:
         raise UsageError(
             f"the points have shape {list(points.shape[1:])}, the input of {tail.start or 'the model'} has "
@@ -59,6 +59,15 @@ def _at_once(tail: Tail) -> int:
         return LEAST
     units = sum(prod(f.shape) for f in tail.layout.fields)
     return max(LEAST, min(MOST, ROOM // (4 * max(1, units))))
+
+
+def tail_of(network: Tail | nn.Module, points: Tensor, select: Select = "*") -> Tail:
+    """The network as a `Tail`: itself, or a model from its own input on.
+
+    points  (n, *shape), what a model reads
+    select  with a model: which nonlinearities make the code
+    """
+    return network if isinstance(network, Tail) else Tail(network, _one(network, points), select=select)
 
 
 def _codes(tail: Tail, points: Tensor, pools: bool) -> Codes:
