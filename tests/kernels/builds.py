@@ -188,18 +188,20 @@ def _narrow_pool(size: int, **known: int) -> Build:
     return Build("narrow", "narrow_pool_kernel", variant, types, {"SIZE": size, **known}, options, launched)
 
 
-def _linear_signs(kinks: int, activated: bool, multiples: tuple[str, ...] = ()) -> Build:
+def _linear_signs(kinks: int, activated: bool, multiples: tuple[str, ...] = (), **ones: int) -> Build:
     types = {
         **dict.fromkeys(("x_ptr", "weight_ptr", "bias_ptr", "floor_ptr", "pieces_ptr", "out_ptr"), "*fp32"),
         **{"words_ptr": "*i32", "nans_ptr": "*i64"},
     }
-    constants = {"KINKS": kinks, "BIAS": True, "ACTIVATED": activated}
-    variant = f"{kinks}{'-activated' if activated else ''}{'' if multiples else '-unaligned'}"
+    constants = {"KINKS": kinks, "BIAS": True, "ACTIVATED": activated, **ones}
+    variant = f"{kinks}{'-activated' if activated else ''}{'' if multiples else '-one' if ones else '-unaligned'}"
     options, launched = {"num_warps": 8}, ("BLOCK_N", "BLOCK_U", "BLOCK_K")
     return Build("linear", "linear_signs_kernel", variant, types, constants, options, launched, False, multiples)
 
 
-def _linear_step(kinks: int, relu: bool, tile: tuple[int, int, int], multiples: tuple[str, ...] = ()) -> Build:
+def _linear_step(
+    kinks: int, relu: bool, tile: tuple[int, int, int], multiples: tuple[str, ...] = (), **ones: int
+) -> Build:
     types = {
         **dict.fromkeys(("delta_ptr", "weight_ptr", "out_ptr"), "*fp16"),
         **{"anchor_ptr": "*fp64", "constants_ptr": "*fp32", "margin_ptr": "*i32"},
@@ -207,9 +209,11 @@ def _linear_step(kinks: int, relu: bool, tile: tuple[int, int, int], multiples: 
     }
     sizes = dict(zip(("BLOCK_N", "BLOCK_U", "BLOCK_K"), tile, strict=True))
     options = {"num_warps": 4 if tile[0] == 64 else 8, "num_stages": 3, "enable_fp_fusion": False}
-    variant = f"{'relu' if relu else kinks}-{tile[0]}x{tile[1]}{'' if multiples else '-unaligned'}"
+    variant = (
+        f"{'relu' if relu else kinks}-{tile[0]}x{tile[1]}{'' if multiples else '-one' if ones else '-unaligned'}"
+    )
     most = 90 if tile[1] == 128 else 100
-    constants = {"KINKS": kinks, "RELU": relu, **sizes}
+    constants = {"KINKS": kinks, "RELU": relu, **sizes, **ones}
     return Build(
         "linear", "linear_step_kernel", variant, types, constants, options, (), False, multiples, most=most
     )
@@ -326,9 +330,11 @@ BUILDS = (
     _linear_signs(1, False, ("INPUTS", "UNITS")),
     _linear_signs(1, True, ("INPUTS", "UNITS")),
     _linear_signs(2, True),
+    _linear_signs(1, True, (), **dict.fromkeys(("ROWS", "UNITS", "INPUTS", "WORDS"), 1)),
     _linear_step(1, True, (128, 128, 64), ("INPUTS", "UNITS", "STRIDE")),
     _linear_step(1, True, (128, 64, 64), ("INPUTS", "STRIDE")),
     _linear_step(1, True, (64, 64, 32)),
+    _linear_step(1, True, (64, 64, 32), (), **dict.fromkeys(("POINTS", "UNITS", "INPUTS", "WORDS", "STRIDE"), 1)),
     _linear_step(2, False, (64, 64, 32), ("INPUTS", "STRIDE")),
     _linear_step(2, False, (64, 64, 32)),
     _covariance("bf16", True, ("COLUMNS", "D")),

@@ -254,10 +254,11 @@ def step(anchor: Tensor, delta: Tensor, layer: Layer, gain: Tensor | None, total
     words = torch.empty((groups, points, kinks * size), dtype=torch.int32, device=delta.device)
     if not words.numel():
         return
-    delta = delta if _apart(delta) is not None else delta.contiguous()
-    whole = _apart(out) is not None and (groups == 1 or out.stride(0) == points * out.stride(1))
-    made = out if whole else torch.empty(out.shape, dtype=out.dtype, device=out.device)
-    pitch, out_pitch = _apart(delta), _apart(made)
+    made, pitch, out_pitch = out, _apart(delta), _apart(out)
+    if pitch is None:
+        delta, pitch = delta.contiguous(), channels
+    if out_pitch is None or (groups > 1 and out.stride(0) != points * out.stride(1)):
+        made, out_pitch = torch.empty(out.shape, dtype=out.dtype, device=out.device), channels
     numbers, relu = constants(layer, delta.device)
     programs = (groups * triton.cdiv(points, CHUNK_P), triton.cdiv(units, BLOCK_U))
     narrow_step_kernel[programs](
