@@ -233,7 +233,7 @@ def test_a_device_gives_half_of_what_it_has_free(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("make", [inception, mlp, vectors])
+@pytest.mark.parametrize("make", [inception, mlp, vectors, twice])
 def test_the_device_rounds_as_the_cpu_does(make: Callable[[], Tail]) -> None:
     """Sums of products differ in their order alone."""
     if not torch.cuda.is_available():
