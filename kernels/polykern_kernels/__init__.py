@@ -14,6 +14,7 @@ from polykern_kernels import forms as forms
 from polykern_kernels import grid as grid
 from polykern_kernels import hamming as hamming
 from polykern_kernels import hierarchy as hierarchy
+from polykern_kernels import linear as linear
 from polykern_kernels import narrow as narrow
 from polykern_kernels import neighbours as neighbours
 from polykern_kernels import pack as pack
@@ -39,6 +40,7 @@ __all__ = [
     "grid",
     "hamming",
     "hierarchy",
+    "linear",
     "narrow",
     "neighbours",
     "pack",
