@@ -15,6 +15,7 @@ from polykern_kernels import hamming as hamming
 from polykern_kernels import hierarchy as hierarchy
 from polykern_kernels import narrow as narrow
 from polykern_kernels import neighbours as neighbours
+from polykern_kernels import outlines as outlines
 from polykern_kernels import pack as pack
 from polykern_kernels import profiles as profiles
 from polykern_kernels import program as program
@@ -39,6 +40,7 @@ __all__ = [
     "hierarchy",
     "narrow",
     "neighbours",
+    "outlines",
     "pack",
     "profiles",
     "program",

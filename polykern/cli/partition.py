@@ -86,7 +86,7 @@ def command(
         talk.say(f"the budget ran out: {found.about['covered']:.1%} of the window is done", "warning")
     written = found.save(out, overwrite=overwrite)
     if figures:
-        from polykern.report.partitions import draw
+        from polykern.subdivision.drawing import draw
 
         talk.say("drawing", "debug")
         written.append(draw(found, out / "partition.png"))

@@ -18,7 +18,7 @@ from polykern.dense import DenseEngine
 from polykern.errors import UsageError
 from polykern.heat import prepare
 from polykern.plane import Window
-from polykern.report.partitions import draw
+from polykern.subdivision.drawing import draw
 from polykern.subdivision import Partition, partition
 from polykern_kernels import digest
 from tests.worlds import random_lines, random_network
@@ -48,13 +48,20 @@ def cut(model: nn.Module, **how: Any) -> Partition:
     return partition(subject(model, torch.zeros(1, 2)), UNIT, window=WHOLE, **how)
 
 
+def following(found: Partition) -> NDArray[np.int64]:
+    """int64 (corners): the corner behind each corner."""
+    after = np.arange(1, len(found.corner) + 1)
+    after[found.first[1:] - 1] = found.first[:-1]
+    return after
+
+
 def require_sound(found: Partition) -> None:
     """Faces tile the window, each side has two, corners turn, and Euler's relation holds."""
     side = found.about["window"][2]
     assert found.about["complete"]
     assert found.about["unmatched"] == {"seams": 0, "sides": 0}
     assert abs(found.area.sum() / side**2 - 1) < 1e-9
-    after = found.corner[found._following]
+    after = found.corner[following(found)]
     shoelace = found.corner[:, 0] * after[:, 1] - after[:, 0] * found.corner[:, 1]
     own = np.add.reduceat(shoelace, found.first[:-1]) / 2
     assert np.abs(own - found.area).max() < 1e-9 * side**2  # outlines are what the pieces are
@@ -76,7 +83,7 @@ def euler(found: Partition) -> int:
     index = {tuple(p): k for k, p in enumerate(points.tolist())}
     number = np.array([index[tuple(c)] for c in corner.tolist()])
     edges = set()
-    for a, b in zip(number.tolist(), number[found._following].tolist(), strict=True):
+    for a, b in zip(number.tolist(), number[following(found)].tolist(), strict=True):
         # other faces' corners may lie on a side
         line = points[b] - points[a]
         along = (points - points[a]) @ line / (line @ line)
