@@ -17,7 +17,6 @@ from polykern.subdivision.pieces import SEAM, Pieces
 from polykern_kernels import forest, outlines
 
 TOUCHING = 1e-9  # of the window's side: shorter contacts say nothing
-TURN = 0.7390851332151607  # radians; hardly any side is at right angles to it
 
 Indices = NDArray[np.int64]
 
@@ -109,23 +108,13 @@ def twins(pieces: Pieces, near: float) -> tuple[Indices, int]:
     """int64 (m, 2): the sides that appear in two pieces, in either sense; and how many longer ones appear in one only.
 
     near  how far apart two corners that are one may be, L2 units
-
-    Sides of one kink stand in the order of their middles along one direction, where the two senses of a side come
-    next to each other.
     """
     inner = np.flatnonzero(pieces.what != SEAM)
-    a, b, kink = pieces.corner[inner], pieces.corner[pieces.next[inner]], pieces.kink[inner]
-    order = np.lexsort(((a + b) @ np.array([np.cos(TURN), np.sin(TURN)]), kink))
-    left, right = order[:-1], order[1:]
-    match = kink[left] == kink[right]
-    match &= (np.abs(a[left] - b[right]) < near).all(1) & (np.abs(b[left] - a[right]) < near).all(1)
-    places = np.arange(len(match))
-    begins = match & ~np.concatenate([np.zeros(min(1, len(match)), bool), match[:-1]])
-    run = places - np.maximum.accumulate(np.where(begins, places, 0))
-    taken = np.flatnonzero(match & (run % 2 == 0))  # in a run of matches every second one is a pair
-    single = np.abs(b - a).max(1, initial=0) > near
-    single[left[taken]] = single[right[taken]] = False
-    return np.stack([inner[left[taken]], inner[right[taken]]], 1), int(single.sum())
+    ends = np.stack([pieces.corner[inner], pieces.corner[pieces.next[inner]]], 1)
+    found = outlines.pairs(torch.from_numpy(pieces.kink[inner]), torch.from_numpy(ends), near).numpy()
+    single = np.abs(ends[:, 1] - ends[:, 0]).max(1, initial=0) > near
+    single[found] = False
+    return inner[found], int(single.sum())
 
 
 def _united(held: Faces, pieces: Pieces, face: Indices, pairs: Indices) -> Faces:

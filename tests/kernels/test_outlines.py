@@ -1,4 +1,4 @@
-"""outlines.hulls: both backends give the same corners, which are the hull's; straight corners are dropped."""
+"""outlines: sides are paired, hulls are hulls, straight corners are dropped; both backends give the same."""
 
 import math
 
@@ -71,5 +71,48 @@ def test_refusals() -> None:
         outlines.hulls(torch.tensor([0, 2, 5]), corner[:5])
 
 
+def sides(seed: int) -> tuple[Tensor, Tensor, set[frozenset[int]]]:
+    """Sides along random lines, most of them there in both senses, one of those a little off; which are pairs."""
+    generator = torch.Generator().manual_seed(seed)
+    line, ends = [], []
+    for k in range(1 + seed % 5, 9):
+        n = int(torch.randint(1, 30, (1,), generator=generator))
+        base, way = torch.randn(2, 2, generator=generator, dtype=torch.float64)
+        steps = torch.rand(n + 1, generator=generator, dtype=torch.float64).sort().values
+        corner = base + steps[:, None] * way
+        line += [k] * n
+        ends.append(torch.stack([corner[:-1], corner[1:]], 1))
+    one = torch.cat(ends)
+    n = len(one)
+    there = torch.randperm(n, generator=generator)[: n - n // 8]
+    other = one[there].flip(1) + 1e-14 * torch.randn(len(there), 2, 2, generator=generator, dtype=torch.float64)
+    order = torch.randperm(n + len(there), generator=generator)
+    whole = torch.tensor(line)
+    place = torch.argsort(order)
+    want = {frozenset((int(place[int(k)]), int(place[n + i]))) for i, k in enumerate(there)}
+    return torch.cat([whole, whole[there]])[order], torch.cat([one, other])[order], want
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_sides_are_paired(seed: int) -> None:
+    line, ends, want = sides(seed)
+    ours, theirs = (outlines.pairs(line, ends, 1e-9, backend=b) for b in ("cpu", "reference"))
+    assert torch.equal(ours, theirs)
+    assert {frozenset(pair) for pair in ours.tolist()} == want
+    assert len(outlines.pairs(line, ends, 1e-20)) < len(want)
+
+
+def test_no_sides_and_refusals_of_sides() -> None:
+    line, ends, _ = sides(0)
+    for backend in ("cpu", "reference"):
+        assert outlines.pairs(line[:0], ends[:0], 1e-9, backend=backend).shape == (0, 2)
+        assert outlines.pairs(line[:1], ends[:1], 1e-9, backend=backend).shape == (0, 2)
+    with pytest.raises(ValueError, match="ends must be float64"):
+        outlines.pairs(line, ends[1:], 1e-9)
+    with pytest.raises(ValueError, match="numbered from 0 on, got -1"):
+        outlines.pairs(line - line.min() - 1, ends, 1e-9)
+
+
 def test_cost() -> None:
+    assert outlines.cost_pairs(9, 4).bytes == 360 + 64
     assert outlines.cost(2, 10, 8).bytes == 32 + 160 + 128

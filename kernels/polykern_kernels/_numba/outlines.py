@@ -1,4 +1,4 @@
-"""Hulls of small groups of points, one after the other: insertion sort, monotone chain, straight corners dropped."""
+"""Sides of lines in order, pair by pair; hulls of small groups of points: insertion sort, chain, straight ones dropped."""
 
 import numpy as np
 from numba import njit
@@ -81,4 +81,36 @@ def hulls(first, corner, least, near, begins, out):
             extent = max(points[n - 1, 0] - points[0, 0], high - low)
             count += _bent(hull, m, least, near * extent, out[count:])
         begins[g + 1] = count
+    return count
+
+
+@njit(cache=True, nogil=True)
+def pairs(line, ends, lines, near, cosine, sine, out):
+    """Write the pairs of sides; returns how many. A counting sort by line, an insertion sort along each."""
+    start = np.zeros(lines + 1, np.int64)
+    for k in line:
+        start[k + 1] += 1
+    for k in range(lines):
+        start[k + 1] += start[k]
+    place, middle = np.empty(len(line), np.int64), np.empty(len(line))
+    held = start[:-1].copy()
+    for k in range(len(line)):
+        x = (ends[k, 0, 0] + ends[k, 1, 0]) * cosine + (ends[k, 0, 1] + ends[k, 1, 1]) * sine
+        j = held[line[k]]
+        held[line[k]] = j + 1
+        while j > start[line[k]] and middle[j - 1] > x:
+            place[j], middle[j] = place[j - 1], middle[j - 1]
+            j -= 1
+        place[j], middle[j] = k, x
+    count = k = 0
+    while k + 1 < len(place):
+        i, j = place[k], place[k + 1]
+        one = line[i] == line[j]
+        for axis in range(2):
+            one = one and abs(ends[i, 0, axis] - ends[j, 1, axis]) < near
+            one = one and abs(ends[i, 1, axis] - ends[j, 0, axis]) < near
+        if one:
+            out[count, 0], out[count, 1] = i, j
+            count += 1
+        k += 2 if one else 1
     return count
