@@ -214,7 +214,7 @@ def _cpu(p: Programs, height: float, width: float) -> Cells:
     run: Any = loops.cut
     lists = "first", "kind", "target", "key", "tolerance", "start", "term", "coefficient"
     given = [getattr(p, name).numpy() for name in (*lists, "symbols", "digest", "winner")]
-    first, made, tile, room = np.zeros(p.tiles + 1, np.int64), np.zeros(2, np.int64), 0, ROOM
+    first, made, tile, room = np.zeros(p.tiles + 1, np.int64), np.zeros(1, np.int64), 0, ROOM
     columns = _room(room)
     while True:
         tile = run(*given, height, width, tile, *columns, made, first)
