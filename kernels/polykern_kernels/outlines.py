@@ -4,12 +4,13 @@
     hulls   the corners of each group that are extreme, in the sense that turns u to v, from the least (u, v) on
 
 Sides of a line stand in the order of their middles along a direction, where the two senses of a side come next to
-each other. Hulls are by Andrew's monotone chain, and then without the corners at which the outline turns by less than
-STRAIGHT, or that lie within NEAR of the one before: a side in two pieces is one side again, and two roundings of a
-corner are one corner. At least three corners stay. In float64, without a tolerance between backends. Andrew 1979,
+each other. Hulls are by Andrew's monotone chain, and then without the corners at which the outline turns by less
+than STRAIGHT, or that lie within NEAR of the one before: a side in two pieces is one side again, and two roundings of
+a corner are one corner. At least three corners stay. In float64, without a tolerance between backends. Andrew 1979,
 "Another efficient algorithm for convex hulls in two dimensions".
 """
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -103,7 +104,7 @@ def _reference_pairs(line: Tensor, ends: Tensor, near: float) -> Tensor:
 def _reference(first: Tensor, corner: Tensor) -> tuple[Tensor, Tensor]:
     bounds = first.tolist()
     points = [(u, v) for u, v in corner.tolist()]
-    found = [_outline(points[a:b]) for a, b in zip(bounds, bounds[1:], strict=False)]
+    found = [_outline(points[a:b]) for a, b in pairwise(bounds)]
     counts = torch.tensor([0, *map(len, found)])
     corners = torch.tensor([p for polygon in found for p in polygon], dtype=torch.float64)
     return counts.cumsum(0), corners.reshape(-1, 2)

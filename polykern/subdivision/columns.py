@@ -1,7 +1,7 @@
 """Where the columns of a partition go as they are found: memory, or the files of a folder.
 
-A file is a .npy whose header has room for any number of rows: rows are appended, and the header is written again when
-their number is known. A folder holds a partition when its partition.json, written last, is there.
+A file is a .npy whose header has room for any number of rows: rows are appended, and the header is written again
+when their number is known. A folder holds a partition when its partition.json, written last, is there.
 """
 
 import os
@@ -19,9 +19,15 @@ from polykern.subdivision.front import Faces
 
 ABOUT, ANCHORS = "partition.json", "anchors.npy"
 SHAPES: dict[str, tuple[str, tuple[int, ...]]] = {
-    "first": ("<i8", ()), "corner": ("<f8", (2,)), "area": ("<f8", ()), "digest": ("<i8", (2,)), "winner": ("<i4", ()),
-    "faces": ("<i8", (2,)), "ends": ("<f8", (2, 2)), "what": ("<i4", ()),
-}  # fmt: skip
+    "first": ("<i8", ()),
+    "corner": ("<f8", (2,)),
+    "area": ("<f8", ()),
+    "digest": ("<i8", (2,)),
+    "winner": ("<i4", ()),
+    "faces": ("<i8", (2,)),
+    "ends": ("<f8", (2, 2)),
+    "what": ("<i4", ()),
+}
 HEADER = 128  # bytes: a multiple of 64, and of the length of every row
 
 Arrays = dict[str, NDArray[Any]]
@@ -102,7 +108,10 @@ class Files:
 
     def finish(self, anchors: NDArray[np.float64], about: bytes) -> list[Path]:
         """Write the anchors of the plane and, last, partition.json; gives all files."""
-        put(self.folder / ANCHORS, [_header_of("<f8", anchors.shape), np.ascontiguousarray(anchors, "<f8").data.cast("B")])
+        put(
+            self.folder / ANCHORS,
+            [_header_of("<f8", anchors.shape), np.ascontiguousarray(anchors, "<f8").data.cast("B")],
+        )
         put(self.folder / ABOUT, [about])
         return [*(self._path(name) for name in SHAPES), self.folder / ANCHORS, self.folder / ABOUT]
 
@@ -134,7 +143,9 @@ def mapped(folder: Path) -> Arrays:
         except (OSError, ValueError) as error:
             raise CorruptError(f"{path} cannot be read", why=str(error)) from error
         if found[name].dtype != np.dtype(dtype) or found[name].shape[1:] != shape:
-            raise CorruptError(f"{path} holds {found[name].dtype}{list(found[name].shape)}", why=f"not {dtype} {shape}")
+            raise CorruptError(
+                f"{path} holds {found[name].dtype}{list(found[name].shape)}", why=f"not {dtype} {shape}"
+            )
     return found
 
 

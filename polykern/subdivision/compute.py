@@ -50,7 +50,7 @@ def partition(
     start      module into whose input space the plane is laid; None: the subject's own, "" the model's input
     stop       module after whose output the code ends; "" the model's output
     select     which nonlinearities make the code; the others bend the boundaries and are sides of faces too
-    window     square of the plane, L2 units; None: the bounding box of the three points and half of it on every side
+    window     square of the plane, L2 units; None: the bounding box of the points and half of it on every side
     zoom       magnifies the window about its centre
     classes    also cut where the argmax of the output changes
     out        folder into which faces are written as they are found: a partition may be larger than memory
@@ -64,8 +64,8 @@ def partition(
     Exact in float64: each face is one linear region of the network up to the last selected nonlinearity, max-pool
     choices included, but for slivers that are thinner than the rounding error of a boundary. Linear, convolution,
     normalisation in eval mode, pools, residuals, concatenation and every piecewise-linear activation are followed.
-    The same faces in the same order for any number of threads, in memory and in a folder. Memory beside the result is
-    that of some hundred tiles and of the faces at the border of what is done. Hanin, Rolnick 2019, "Complexity of
+    The same faces in the same order for any number of threads, in memory and in a folder. Memory beside the result
+    is that of some hundred tiles and of the faces at the border of what is done. Hanin, Rolnick 2019, "Complexity of
     Linear Regions in Deep Networks"; Black et al. 2022, "Interpreting Neural Networks through the Polytope Lens".
     """
     if regions < 1 or not seconds > 0:

@@ -23,7 +23,7 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Faces:
-    """n faces and m sides between two; the columns of `polykern.subdivision.result.Partition`, `first` from 0 on."""
+    """n faces, m sides between two; the columns of `polykern.subdivision.result.Partition`, `first` from 0 on."""
 
     first: Indices
     corner: NDArray[np.float64]
@@ -95,17 +95,17 @@ class Front:
     def _parted(self, found: Faces, waiting: NDArray[np.bool_]) -> Faces:
         """Hold the faces that are waiting, and number the others."""
         done = ~waiting
-        name = np.where(waiting, -np.cumsum(waiting), self._numbered + np.cumsum(done) - 1)
+        name = np.where(waiting, -waiting.cumsum(dtype=np.int64), self._numbered + done.cumsum() - 1)
         self._numbered += int(done.sum())
         faces = found.faces.copy()
         faces[faces < 0] = name[-1 - faces[faces < 0]]
-        both = (faces >= 0).all(1)
+        both = np.asarray((faces >= 0).all(1))
         self._open = _some(found, waiting, faces, ~both)
         return _some(found, done, faces, both)
 
 
 def twins(pieces: Pieces, near: float) -> tuple[Indices, int]:
-    """int64 (m, 2): the sides that appear in two pieces, in either sense; and how many longer ones appear in one only.
+    """int64 (m, 2): sides that appear in two pieces, in either sense; and how many longer ones appear in one only.
 
     near  how far apart two corners that are one may be, L2 units
     """
@@ -118,7 +118,7 @@ def twins(pieces: Pieces, near: float) -> tuple[Indices, int]:
 
 
 def _united(held: Faces, pieces: Pieces, face: Indices, pairs: Indices) -> Faces:
-    """Open faces and new pieces put together, with the sides between two; every face of a side is -1 - its number."""
+    """Open faces and new pieces put together, with the sides between two; a face of a side is -1 - its number."""
     count = int(face.max()) + 1
     mine = face[len(held.area) :]
     of = np.concatenate([np.repeat(face[: len(held.area)], np.diff(held.first)), mine[pieces.owner]])

@@ -1,13 +1,14 @@
 """A window of a plane in pieces: tiles, and the cells of their programs.
 
 The window is one tile; a tile with too many symbols is cut into four, so that tiles are small where boundaries are
-dense. Depth first: what a quarter was cut into is done before its neighbour, so that only few tiles wait, and what is
-done has a short border. Tiles are compressed in batches, a core each, and cut by their kinks (`polykern_kernels.cells`).
+dense. Depth first: what a quarter was cut into is done before its neighbour, so that few tiles wait and what is done
+has a short border. Tiles are compressed in batches, a core each, and cut by their kinks (`polykern_kernels.cells`).
 """
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -41,8 +42,8 @@ class Pieces:
     start   int64 (n + 1)    first side of each piece
     corner  float64 (s, 2)   (u, v), L2 units of the plane, in the sense that turns u to v
     what    int32 (s)        field of the nonlinearity that a side is a boundary of; OUTSIDE; CLASS; or SEAM
-    kink    int64 (s)        which kink of which tile; at a seam which side of the tile: 0 low v, 1 high u, 2 high v,
-                             3 low u
+    kink    int64 (s)        which kink of which tile; at a seam which side of the tile: 0 low v, 1 high u,
+                             2 high v, 3 low u
     digest  int64 (n, 2)     fingerprint of the code
     region  int64 (n)        equal for the pieces of one linear region in a tile
     winner  int32 (n)        class, -1 without classes
@@ -87,7 +88,7 @@ def pieces(tail: Tail, plane: Plane, window: Window, *, classes: bool) -> Iterat
         while todo:
             level = len(todo) - 1
             taken, todo[level] = todo[level][: work.chunk], todo[level][work.chunk :]
-            done = list(pool.map(lambda tiles, level=level: work.cut(level, tiles), taken.split(work.batch)))  # type: ignore[misc]
+            done = list(pool.map(partial(work.cut, level), taken.split(work.batch)))
             loose = torch.cat([tiles for tiles, _ in done])
             covered += (len(taken) - len(loose)) / 4**level
             if len(loose):
@@ -173,9 +174,7 @@ def _joined(parts: list[Pieces]) -> Pieces:
     start = [p.start[1:] + first for p, first in zip(parts, sides[:-1], strict=True)]
     kinks = np.cumsum([0, *(int(p.kink.max(initial=-1)) + 1 for p in parts)])
     tiles = np.cumsum([0, *(len(p.square) for p in parts)])
-    kink = [
-        np.where(p.what == SEAM, p.kink, p.kink + first) for p, first in zip(parts, kinks[:-1], strict=True)
-    ]
+    kink = [np.where(p.what == SEAM, p.kink, p.kink + first) for p, first in zip(parts, kinks[:-1], strict=True)]
     tile = [p.tile + first for p, first in zip(parts, tiles[:-1], strict=True)]
     rest = {
         name: np.concatenate([getattr(p, name) for p in parts])

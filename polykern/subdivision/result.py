@@ -30,7 +30,7 @@ class Partition:
     about   what it is of and how it was made, as in partition.json
     plane   the plane; `tail` the network from its input space on, None where a folder was opened without it
     first   int64 (n + 1)     first corner of each face
-    corner  float64 (c, 2)    (u, v) of the corners, L2 units, in the sense that turns u to v, the least (u, v) first
+    corner  float64 (c, 2)    (u, v) of the corners, L2 units, the least first, in the sense that turns u to v
     area    float64 (n)       L2 units squared
     digest  int64 (n, 2)      fingerprint of the code; faces that differ by a max-pool's choice only share it
     winner  int32 (n)         class, -1 without classes
@@ -74,7 +74,9 @@ class Partition:
             raise CorruptError(f"{root / ABOUT} is {about.get('schema')!r}", why=f"this version reads {SCHEMA}")
         columns = mapped(root)
         if len(columns["area"]) != about["faces"] or columns["first"][-1] != len(columns["corner"]):
-            raise CorruptError(f"{root} holds {len(columns['area']):,} faces", why=f"{ABOUT} says {about['faces']:,}")
+            raise CorruptError(
+                f"{root} holds {len(columns['area']):,} faces", why=f"{ABOUT} says {about['faces']:,}"
+            )
         return cls(about=about, plane=plane, tail=tail, **columns)
 
     def __len__(self) -> int:
@@ -115,7 +117,7 @@ class Partition:
 
     @cached_property
     def decision(self) -> NDArray[np.int64]:
-        """int64 (k): the sides at which the class changes, along a nonlinearity's boundary too; none without classes."""
+        """int64 (k): the sides at which the class changes; none without classes."""
         return tally.decision(self.winner, self.faces)
 
     def polygon(self, face: int) -> NDArray[np.float64]:

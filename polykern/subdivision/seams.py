@@ -1,10 +1,11 @@
 """Sides of tiles, and the sides of pieces that lie on them.
 
-A *border* is one side of a tile, a *seam* the side of a piece on it. Both are segments on a line of the grid of tiles,
-with the tile before or behind the line; the segment of a smaller tile lies inside that of a larger one.
+A *border* is one side of a tile, a *seam* the side of a piece on it. Both are segments on a line of the grid of
+tiles, with the tile before or behind the line; the segment of a smaller tile lies inside that of a larger one.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,7 +72,8 @@ class Seams:
     def joined(self, other: "Seams", borders: int, owners: int) -> "Seams":
         """These and others behind them, whose borders and owners count from the numbers given."""
         return Seams(
-            np.concatenate([self.border, borders + other.border]), np.concatenate([self.owner, owners + other.owner]),
+            np.concatenate([self.border, borders + other.border]),
+            np.concatenate([self.owner, owners + other.owner]),
             np.concatenate([self.low, other.low]), np.concatenate([self.high, other.high]),
         )  # fmt: skip
 
@@ -89,7 +91,7 @@ def none() -> tuple[Borders, Seams]:
 
 
 def of(pieces: Pieces) -> tuple[Borders, Seams]:
-    """The four borders of every tile, in order, and the seams of its pieces. The window's own sides miss nothing."""
+    """The four borders of every tile in order, and the seams of its pieces. The window's own sides miss nothing."""
     row, column, side = (pieces.square[:, k, None] for k in range(3))
     line = np.concatenate([row, column + side, row + side, column], 1)
     begin = np.concatenate([column, row, column, row], 1)
@@ -107,9 +109,7 @@ def of(pieces: Pieces) -> tuple[Borders, Seams]:
     return borders, Seams(4 * pieces.tile[owner] + which, owner, np.minimum(a, b), np.maximum(a, b))
 
 
-def touching(
-    place: Indices, behind: Flags, low: NDArray[np.generic], high: NDArray[np.generic]
-) -> tuple[Indices, Indices]:
+def touching(place: Indices, behind: Flags, low: NDArray[Any], high: NDArray[Any]) -> tuple[Indices, Indices]:
     """int64 (k) each: segments, and the segment on the other side of the line in which the middle of each lies.
 
     place      int64 (n)   line of each segment

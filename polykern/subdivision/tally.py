@@ -13,7 +13,7 @@ Indices = NDArray[np.int64]
 
 
 def distinct(rows: Indices) -> int:
-    """How many of the rows int64 (n, 2) differ: rows are dealt out by their first number, and each share counted."""
+    """How many of the rows int64 (n, 2) differ: rows are dealt out by their sum, and each share counted."""
     shares = -(-len(rows) // MOST)
     return sum(len(np.unique(_share(rows, k, shares).view("i8,i8"))) for k in range(shares))
 

@@ -18,8 +18,8 @@ from polykern.dense import DenseEngine
 from polykern.errors import UsageError
 from polykern.heat import prepare
 from polykern.plane import Window
-from polykern.subdivision.drawing import draw
 from polykern.subdivision import Partition, partition
+from polykern.subdivision.drawing import draw
 from polykern_kernels import digest
 from tests.worlds import random_lines, random_network
 

@@ -15,9 +15,13 @@ def groups(seed: int) -> tuple[Tensor, Tensor]:
     parts = []
     for n in (3, 4, 5, 9, 40):
         turn = 2 * math.pi * torch.rand(n, generator=generator, dtype=torch.float64).sort().values
-        corner = torch.stack([turn.cos(), turn.sin()], 1) * 10.0 ** float(torch.randint(-6, 3, (1,), generator=generator))
+        corner = torch.stack([turn.cos(), turn.sin()], 1) * 10.0 ** float(
+            torch.randint(-6, 3, (1,), generator=generator)
+        )
         share = torch.rand(n, 1, generator=generator, dtype=torch.float64)
-        parts.append(torch.cat([corner, corner + share * (corner.roll(-1, 0) - corner), corner[:2], corner.mean(0)[None]]))
+        parts.append(
+            torch.cat([corner, corner + share * (corner.roll(-1, 0) - corner), corner[:2], corner.mean(0)[None]])
+        )
         parts[-1] = parts[-1][torch.randperm(len(parts[-1]), generator=generator)]
     return torch.tensor([0, *map(len, parts)]).cumsum(0), torch.cat(parts)
 

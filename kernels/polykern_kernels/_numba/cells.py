@@ -137,7 +137,7 @@ def _area(corner, n):
 
 @njit(cache=True, nogil=True)
 def _shared(first, last, kind, target, start, term, symbols):
-    """Symbols that a cell may read when another one has written them: written twice, or read before; the best class."""
+    """Symbols that a cell may read after another one wrote them: written twice, or read before; the best class."""
     written, found = np.zeros(symbols + 1, np.bool_), np.zeros(symbols + 1, np.bool_)
     written[:3] = found[symbols] = True
     for i in range(first, last):
@@ -156,7 +156,7 @@ def _cells(
 ):  # fmt: skip
     """Write the cells of a tile, those where an instruction is off before those where it is on.
 
-    shared   symbols that are put back when another cell is taken up; any other one is written by the one instruction
+    shared   symbols that are put back when another cell is taken up; any other one is written by one instruction,
              before those that read it
     waiting  the on parts of cells that were cut on the way: corners and sides of all, one behind the other; of each
              the instruction, its form, the end of its corners, fingerprint, class and shared symbols

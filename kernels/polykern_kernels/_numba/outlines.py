@@ -1,4 +1,4 @@
-"""Sides of lines in order, pair by pair; hulls of small groups of points: insertion sort, chain, straight ones dropped."""
+"""Sides of lines, pair by pair; hulls of small groups of points by insertion sort and a monotone chain."""
 
 import numpy as np
 from numba import njit
