@@ -5,9 +5,9 @@
 
 Sides of a line stand in the order of their middles along a direction, where the two senses of a side come next to
 each other. Hulls are by Andrew's monotone chain, and then without the corners at which the outline turns by less
-than STRAIGHT, or that lie within NEAR of the one before: a side in two pieces is one side again, and two roundings of
-a corner are one corner. At least three corners stay. In float64, without a tolerance between backends. Andrew 1979,
-"Another efficient algorithm for convex hulls in two dimensions".
+than STRAIGHT, or that lie within NEAR of the one before: a side in two pieces is one side again, and two roundings
+of a corner are one corner. At least three corners stay. In float64, without a tolerance between backends. Andrew
+1979, "Another efficient algorithm for convex hulls in two dimensions".
 """
 
 from itertools import pairwise

@@ -65,8 +65,9 @@ def partition(
     choices included, but for slivers that are thinner than the rounding error of a boundary. Linear, convolution,
     normalisation in eval mode, pools, residuals, concatenation and every piecewise-linear activation are followed.
     The same faces in the same order for any number of threads, in memory and in a folder. Memory beside the result
-    is that of some hundred tiles and of the faces at the border of what is done. Hanin, Rolnick 2019, "Complexity of
-    Linear Regions in Deep Networks"; Black et al. 2022, "Interpreting Neural Networks through the Polytope Lens".
+    is that of some hundred tiles and of the faces at the border of what is done. Hanin, Rolnick 2019, "Complexity
+    of Linear Regions in Deep Networks"; Black et al. 2022, "Interpreting Neural Networks through the Polytope
+    Lens".
     """
     if regions < 1 or not seconds > 0:
         raise UsageError(f"a budget of {regions} regions and {seconds:g} seconds", fix="take positive numbers")

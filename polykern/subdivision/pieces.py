@@ -1,8 +1,9 @@
 """A window of a plane in pieces: tiles, and the cells of their programs.
 
 The window is one tile; a tile with too many symbols is cut into four, so that tiles are small where boundaries are
-dense. Depth first: what a quarter was cut into is done before its neighbour, so that few tiles wait and what is done
-has a short border. Tiles are compressed in batches, a core each, and cut by their kinks (`polykern_kernels.cells`).
+dense. Depth first: what a quarter was cut into is done before its neighbour, so that few tiles wait and what is
+done has a short border. Tiles are compressed in batches, a core each, and cut by their kinks
+(`polykern_kernels.cells`).
 """
 
 from collections.abc import Iterator

@@ -11,11 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from polykern import tiles
+from polykern.carrier import NotCarried
 from polykern.codes import Codes
 from polykern.errors import CorruptError, UsageError
 from polykern.plane import Plane
 from polykern.points import codes_of
-from polykern.subdivision import maps, tally
+from polykern.subdivision import tally
 from polykern.subdivision.columns import ABOUT, ANCHORS, SHAPES, Files, mapped
 from polykern.subdivision.front import Faces
 from polykern.tail import Tail
@@ -138,10 +140,19 @@ class Partition:
 
             output(u, v) = A (u, v) + c      in the whole face
 
-        The derivative along the plane and the value at a point inside of it, by forward differentiation in float64.
-        Raises UsageError where the output is not one tensor.
+        The value and the derivatives at a point inside of it, carried through the network in float64. Raises
+        UsageError where what stands behind the last boundary is not piecewise linear.
         """
-        return maps.affine(self._network().to(torch.float64), self.plane, self._centres(np.array([face]))[0])
+        at = torch.from_numpy(self._centres(np.array([face])))
+        network = self._network().to(torch.float64)
+        try:
+            ((value, du, dv),) = tiles.affine(network, self.plane.points(at), self.plane.e1, self.plane.e2)
+        except NotCarried as reason:
+            raise UsageError(
+                f"the output is not affine in a face: {reason}", fix="name a module as stop"
+            ) from reason
+        slopes = torch.stack([du, dv], -1)
+        return slopes, value - slopes @ at[0]
 
     def plot(self, path: Path | str) -> Path:
         """Write a picture: .png, or .svg where it is small enough to open; gives the path."""

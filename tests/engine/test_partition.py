@@ -116,18 +116,6 @@ def test_counts_are_those_that_other_tools_found(width: int, depth: int, faces: 
         assert euler(found) == 1
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_counts_are_regioncams(seed: int) -> None:
-    from polykern_benches.peers.regions import PEERS
-
-    (peer,) = PEERS
-    if reason := peer.objection():
-        pytest.skip(reason)
-    model = he([2, 12 + seed, 10, 8, 1], seed)
-    layers = [(m.weight.detach(), m.bias.detach()) for m in model if isinstance(m, nn.Linear)]
-    assert len(cut(model)) == peer.run(layers, 1.0)
-
-
 def test_adjacent_faces_differ_in_one_neuron() -> None:
     found = cut(he([2, 12, 12, 1]))
     bits = found.codes_at().bits().numpy()
@@ -252,7 +240,7 @@ def test_the_command_writes_a_folder(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert told["schema"] == "polykern-partition/1"
     assert told["faces"] == len(np.load(out / "area.npy")) > 100
     assert told["complete"]
-    assert set(said["files"]) == {p.name for p in out.iterdir()}
+    assert set(said["files"]) == {p.name for p in out.iterdir() if p.is_file()} | {"viewer/index.html"}
     assert abs(sum(told["boundary_length"].values()) - _length(np.load(out / "ends.npy"))) < 1e-9
     svg = (out / "partition.svg").read_text()
     assert svg.count("<polygon") == told["faces"]
