@@ -140,7 +140,7 @@ def mapped(folder: Path) -> Arrays:
         path = folder / f"{name}.npy"
         try:
             found[name] = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise CorruptError(f"{path} cannot be read", why=str(error)) from error
         if found[name].dtype != np.dtype(dtype) or found[name].shape[1:] != shape:
             raise CorruptError(

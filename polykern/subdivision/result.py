@@ -70,7 +70,7 @@ class Partition:
         try:
             about = json.loads((root / ABOUT).read_bytes())
             plane = Plane.through(torch.from_numpy(np.load(root / ANCHORS, allow_pickle=False)))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise CorruptError(f"{root} cannot be read", why=str(error)) from error
         if about.get("schema") != SCHEMA:
             raise CorruptError(f"{root / ABOUT} is {about.get('schema')!r}", why=f"this version reads {SCHEMA}")

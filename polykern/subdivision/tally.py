@@ -1,6 +1,7 @@
 """Numbers read off the columns of a partition, a part of them at a time: they may be files larger than memory."""
 
 from collections.abc import Iterator
+from mmap import mmap
 from typing import Any
 
 import numpy as np
@@ -73,5 +74,9 @@ def face_at(first: Indices, corner: NDArray[np.float64], u: float, v: float) -> 
 
 
 def _blocks(rows: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Some rows at a time; those of a file are mapped anew, so that the memory is given back before the next."""
     for begin in range(0, len(rows), BLOCK):
-        yield rows[begin : begin + BLOCK]
+        part = rows[begin : begin + BLOCK]
+        if isinstance(rows, np.memmap) and isinstance(rows.base, mmap):
+            part = np.memmap(rows.filename, rows.dtype, "r", rows.offset + begin * rows.strides[0], part.shape)
+        yield part

@@ -42,8 +42,8 @@ def affine(tail: Tail, points: Tensor, du: Tensor, dv: Tensor) -> Tensor:
     tail     float64
     points   float64 (n, *input_shape)
     du, dv   float64 (*input_shape)
-    returns  float64 (n, 3, *output_shape)   value, derivative along du, along dv: on the side of every kink that the
-             point is computed to be on
+    returns  float64 (n, 3, *output_shape)   value, derivatives along du and along dv: on the side of each kink that
+             the point is computed to be on
     errors   NotCarried names the first operator that is not piecewise linear
     """
     bundle, out = _sent(tail, points, du, dv, (0.0, 0.0), POINT, output=True)

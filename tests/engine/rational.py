@@ -8,6 +8,7 @@ from torch import nn
 
 Point = tuple[Fraction, Fraction]
 Form = tuple[Fraction, Fraction, Fraction]  # a + b x + c y
+Part = tuple[tuple[Point, ...], tuple[bool, ...]]  # a polygon, and on which side of each form it is
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,9 @@ def _linear(weight: list[list[Fraction]], bias: list[Fraction], forms: tuple[For
 
 def _bent(region: Region) -> list[Region]:
     """The parts of a region on which every output keeps its sign, and what a ReLU makes of them there."""
-    parts = [(region.corners, ())]
+    parts: list[Part] = [(region.corners, ())]
     for a, b, c in region.outputs:
-        cut: list[tuple[tuple[Point, ...], tuple[bool, ...]]] = []
+        cut: list[Part] = []
         for corners, signs in parts:
             values = [a + b * x + c * y for x, y in corners]
             for on in (False, True):
@@ -68,7 +69,7 @@ def _bent(region: Region) -> list[Region]:
 
 
 def _half(corners: tuple[Point, ...], values: list[Fraction]) -> tuple[Point, ...]:
-    """The part of a polygon where a form, by its values at the corners, is not negative; nothing where it is flat."""
+    """The part of a polygon where a form, given at the corners, is not negative; nothing where that has no area."""
     if max(values) <= 0:
         return ()
     kept = []
