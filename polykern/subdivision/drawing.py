@@ -14,7 +14,7 @@ from polykern.subdivision.result import Partition
 
 SIDE = 1080  # px of the window
 OTHER, INK = (0.35, 0.35, 0.38), (0.05, 0.05, 0.05)
-DRAWN = 2_000_000  # sides beyond which a picture shows nothing, and opens nowhere
+DRAWN = 500_000  # sides beyond which a picture shows nothing
 
 
 def draw(found: Partition, path: Path) -> Path:
