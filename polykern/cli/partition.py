@@ -8,7 +8,6 @@ import typer
 
 from polykern.cli import asked, options, values
 from polykern.cli.talk import Talk
-from polykern.errors import UsageError
 
 if TYPE_CHECKING:
     from polykern.subdivision import Partition
@@ -74,11 +73,11 @@ def command(
     if seconds is not None:
         values.positive("--seconds", seconds)
     square, inputs = asked.window(window, None), asked.inputs(images, indices)
-    if out.exists() and any(out.iterdir()) and not overwrite:
-        raise UsageError(f"{out} is not empty", fix="name another folder, or --overwrite")
 
     from polykern.subdivision import partition
+    from polykern.subdivision.columns import require_free
 
+    require_free(out, overwrite=overwrite)
     subject = asked.subject(talk, model, seed)
     with talk.progress("tiles") as progress:
         found = partition(

@@ -75,8 +75,7 @@ class Files:
 
     def __init__(self, folder: Path, *, overwrite: bool = False) -> None:
         self.folder = folder
-        if folder.exists() and any(folder.iterdir()) and not overwrite:
-            raise UsageError(f"{folder} is not empty", fix="name another folder, or --overwrite")
+        require_free(folder, overwrite=overwrite)
         make_folder(folder)
         # without its manifest what is there is no partition
         remove([folder / ABOUT, folder / ANCHORS, *(folder / f"{name}.npy" for name in SHAPES)])
@@ -131,6 +130,13 @@ class Files:
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.npy"
+
+
+def require_free(folder: Path, *, overwrite: bool) -> None:
+    """Raise UsageError where a folder holds something, unless it may go or is a partition that was not finished."""
+    held = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    if held - {ANCHORS, *(f"{name}.npy" for name in SHAPES)} and not overwrite:
+        raise UsageError(f"{folder} is not empty", fix="name another folder, or --overwrite")
 
 
 def mapped(folder: Path) -> Arrays:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -104,16 +104,20 @@ def _cut(
     began, count, covered = time.perf_counter(), 0, 0.0
     window = recipe.grid.window
     front = Front(window.side)
-    for covered, found in pieces(recipe.tail, recipe.grid.plane, window, classes=classes):
-        columns.add(front.add(found))
-        count += len(found.area)
-        if progress:
-            progress("tiles", round(1e4 * covered), 10_000)
-        if count > regions or time.perf_counter() - began > seconds:
-            break
+    complete = False
+    with closing(pieces(recipe.tail, recipe.grid.plane, window, classes=classes)) as stream:
+        for covered, found in stream:
+            columns.add(front.add(found))
+            count += len(found.area)
+            if progress:
+                progress("tiles", round(1e4 * covered), 10_000)
+            if count > regions or time.perf_counter() - began > seconds:
+                break
+        else:
+            complete = True
     columns.add(front.rest())
     return {
-        "complete": covered == 1.0,
+        "complete": complete,
         "covered": covered,
         "pieces": count,
         "unmatched": {"seams": front.torn, "sides": front.alone},

@@ -6,7 +6,7 @@ done has a short border. Tiles are compressed in batches, a core each, and cut b
 (`polykern_kernels.cells`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -77,7 +77,7 @@ class Pieces:
         return follower
 
 
-def pieces(tail: Tail, plane: Plane, window: Window, *, classes: bool) -> Iterator[tuple[float, Pieces]]:
+def pieces(tail: Tail, plane: Plane, window: Window, *, classes: bool) -> Generator[tuple[float, Pieces]]:
     """The pieces of a window, some tiles at a time, with the share of its area that is done by then.
 
     Raises UsageError naming the first operator that is not piecewise linear.

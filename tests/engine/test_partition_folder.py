@@ -135,11 +135,15 @@ def test_what_was_interrupted_is_no_partition(tmp_path: Path, monkeypatch: pytes
     assert (out / "corner.npy").stat().st_size > 1000
     with pytest.raises(UsageError, match="holds no finished partition"):
         Partition.open(out)
-    with pytest.raises(UsageError, match="is not empty"):
-        partition(net, UNIT, window=WHOLE, out=out)
-    found = partition(net, UNIT, window=WHOLE, out=out, overwrite=True)
+    found = partition(net, UNIT, window=WHOLE, out=out)  # what was not finished is begun again
     require_sound(found)
     require_equal(found, cut(net.model))
+    for name in ("partition.json", "notes.txt"):
+        (out / "partition.json").rename(out / name)
+        with pytest.raises(UsageError, match="is not empty"):
+            partition(net, UNIT, window=WHOLE, out=out)
+        (out / name).rename(out / "partition.json")
+    require_equal(found, partition(net, UNIT, window=WHOLE, out=out, overwrite=True))
 
 
 def test_a_budget_leaves_a_folder_that_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
