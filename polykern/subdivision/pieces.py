@@ -20,12 +20,14 @@ from polykern.carrier import NotCarried
 from polykern.errors import UsageError
 from polykern.plane import Plane, Window
 from polykern.tail import Tail
-from polykern.tiles import compress
+from polykern.tiles import Bundle, compress
 from polykern.tiles.engine import alone
 from polykern_kernels import cells, program
 from polykern_kernels.program import NORM, Programs
 
-LIMIT = 64  # symbols of a tile: a cell costs as much as there are, a seam as much as there are tiles
+# symbols of a tile: a cell costs as much as there are, a tile a pass of the network for each. Networks of more than
+# PRODUCTS multiply-adds have larger tiles, fitted on networks of 3e4 to 1e6
+LIMIT, PRODUCTS, LARGEST = 64, 1e5, 256
 DEPTH = 30  # a tile is at least 2**-DEPTH of the window
 COEFFICIENTS = 1 << 22  # of one batch at its widest layer: 32 MiB
 BATCH, BATCHES = 64, 8  # tiles of a batch at most; batches between two stitches, whatever the number of cores
@@ -106,31 +108,25 @@ class _Work:
     def __init__(self, tail: Tail, plane: Plane, window: Window, classes: bool) -> None:
         self.tail, self.plane, self.window, self.classes = tail, plane, window, classes
         self.free: list[Tail] = []  # twins that no thread is running
+        point = torch.tensor([[window.u, window.v]])
+        products = self._compressed(self.tail, point, window.side, (0.0, 0.0), LIMIT).products
+        self.limit = max(LIMIT, min(LARGEST, round(LIMIT * (products / PRODUCTS) ** 0.25)))
         widest = max(f.units for f in tail.layout.fields)
-        self.batch = min(BATCH, max(1, COEFFICIENTS // (LIMIT * widest)))
+        self.batch = min(BATCH, max(1, COEFFICIENTS // (self.limit * widest)))
         self.chunk = BATCHES * self.batch
 
     def cut(self, level: int, tiles: Tensor) -> tuple[Tensor, Pieces]:
         """Which of some tiles are too loose, and the pieces of the others, whose kinks are numbered from 0."""
         if level > DEPTH:
             raise UsageError(
-                f"more than {LIMIT} boundaries meet within {self.window.side / 2**DEPTH:.3g} of a point",
+                f"more than {self.limit} boundaries meet within {self.window.side / 2**DEPTH:.3g} of a point",
                 fix="move the window, or select fewer nonlinearities",
             )
         side = self.window.side / 2**level
         at = torch.tensor([self.window.v, self.window.u]) + (tiles.double() + 0.5) * side
         tail = self.free.pop() if self.free else self.tail.twin()
         try:
-            bundle = compress(
-                tail, self.plane.points(at.flip(1)), side * self.plane.e1, side * self.plane.e2, (0.5, 0.5),
-                limit=LIMIT, classes=self.classes,
-            )  # fmt: skip
-        except NotCarried as reason:
-            raise UsageError(
-                f"there is no exact partition of this network: {reason}",
-                why="its pieces have straight sides for piecewise-linear operators only",
-                fix="polykern heatmap maps any network",
-            ) from reason
+            bundle = self._compressed(tail, at.flip(1), side, (0.5, 0.5), self.limit)
         finally:
             self.free.append(tail)
         programs = bundle.programs()
@@ -140,6 +136,18 @@ class _Work:
             )
         found = _placed(level, tiles, side, at, programs, cells.cut(programs, 1.0, 1.0), bundle.alive)
         return tiles[~bundle.alive], found
+
+    def _compressed(self, tail: Tail, at: Tensor, side: float, half: tuple[float, float], limit: int) -> Bundle:
+        """Tiles about (u, v), float64 (tiles, 2), sent through the network; `side` is their unit of length."""
+        e1, e2 = side * self.plane.e1, side * self.plane.e2
+        try:
+            return compress(tail, self.plane.points(at), e1, e2, half, limit=limit, classes=self.classes)
+        except NotCarried as reason:
+            raise UsageError(
+                f"there is no exact partition of this network: {reason}",
+                why="its pieces have straight sides for piecewise-linear operators only",
+                fix="polykern heatmap maps any network",
+            ) from reason
 
 
 def _placed(

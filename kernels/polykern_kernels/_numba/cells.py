@@ -12,7 +12,7 @@ NEAR = 1e-13  # a difference of two forms is 0 below this share of what was adde
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _magnitude(first, last, term, coefficient, form, u, v):
-    """Sum of the magnitudes of what makes a form at a point."""
+    """Sum of the magnitudes of what makes a form up to (u, v) from 0."""
     total = 0.0
     for k in range(first, last):
         one = form[np.uint32(term[k])]
@@ -44,11 +44,15 @@ def _follow(i, end, kind, target, key, tolerance, start, term, coefficient, form
             c += x * one[2]
         a, b, c = a + p, b + q, c + r
         what, to = kind[i], target[i]
-        slack = tolerance[i]
+        slack, above = tolerance[i], 0.0
         if what >= RIVAL:
             rival = best if what == CLASS else to
             p, q, r = a - form[rival, 0], b - form[rival, 1], c - form[rival, 2]
-            slack = NEAR * _magnitude(start[i], last, term, coefficient, form, corner[0, 0], corner[0, 1])
+            u = v = 0.0
+            for k in range(n):
+                u, v = max(u, abs(corner[k, 0])), max(v, abs(corner[k, 1]))
+            slack = NEAR * _magnitude(start[i], last, term, coefficient, form, u, v)
+            above = slack  # where two are equal the earlier one stays
         else:
             p, q, r = a, b, c
         low, high = np.inf, -np.inf
@@ -58,7 +62,7 @@ def _follow(i, end, kind, target, key, tolerance, start, term, coefficient, form
             low, high = min(low, value), max(high, value)
         if low < -slack and high > slack:
             return i, a, b, c
-        _enter(form, what, to, a, b, c, low >= -slack and high > 0.0, key, i, digest, winner)
+        _enter(form, what, to, a, b, c, low >= -slack and high > above, key, i, digest, winner)
         i += 1
     return end, 0.0, 0.0, 0.0
 
