@@ -33,8 +33,6 @@ COEFFICIENTS = 1 << 22  # of one batch at its widest layer: 32 MiB
 BATCH, BATCHES = 64, 8  # tiles of a batch at most; batches between two stitches, whatever the number of cores
 # what lies on a side that is no bit: a pool's choice or a kink that was not selected; another class; another tile
 OUTSIDE, CLASS, SEAM = -1, -2, -3
-
-
 QUARTERS = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]])
 
 
@@ -79,7 +77,9 @@ class Pieces:
         return follower
 
 
-def pieces(tail: Tail, plane: Plane, window: Window, *, classes: bool) -> Generator[tuple[float, Pieces]]:
+def pieces(
+    tail: Tail, plane: Plane, window: Window, *, classes: bool
+) -> Generator[tuple[float, Pieces], None, None]:
     """The pieces of a window, some tiles at a time, with the share of its area that is done by then.
 
     Raises UsageError naming the first operator that is not piecewise linear.

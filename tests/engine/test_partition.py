@@ -18,8 +18,7 @@ from polykern.dense import DenseEngine
 from polykern.errors import UsageError
 from polykern.heat import prepare
 from polykern.plane import Window
-from polykern.subdivision import Partition, partition
-from polykern.subdivision.drawing import draw
+from polykern.subdivision import Partition, drawing, partition
 from polykern_kernels import digest
 from tests.worlds import random_lines, random_network
 
@@ -253,10 +252,17 @@ def _length(ends: NDArray[np.float64]) -> float:
     return float(np.hypot(*(ends[:, 1] - ends[:, 0]).T).sum())
 
 
-def test_hostile_names_stay_text(tmp_path: Path) -> None:
-    found = cut(he([2, 6, 1]))
+def test_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = cut(he([2, 12, 3], 1), classes=True)
     found.about["model"]["name"] = "<script>alert(1)</script>"
-    text = draw(found, tmp_path / "a.svg").read_text()
+    text = found.plot(tmp_path / "a.svg").read_text()
     assert "<script" not in text
+    assert text.count("<polygon") == len(found)
+    assert text.count("<polyline") == len(found.what)
+    assert text.count('stroke-width="1.6"') == len(found.decision) > 0
+    assert found.plot(tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(UsageError, match=r"end the name with \.png or \.svg"):
-        draw(found, tmp_path / "a.gif")
+        found.plot(tmp_path / "a.gif")
+    monkeypatch.setattr(drawing, "DRAWN", 10)
+    with pytest.raises(UsageError, match="shows nothing"):
+        found.plot(tmp_path / "a.png")

@@ -124,7 +124,7 @@ def test_the_number_of_threads_makes_no_difference(monkeypatch: pytest.MonkeyPat
 def test_what_was_interrupted_is_no_partition(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("LIMIT", 8), ("BATCH", 2), ("BATCHES", 2)):
         monkeypatch.setattr(pieces, name, value)
-    net, out = subject(he([2, 16, 16, 1]), torch.zeros(1, 2)), tmp_path / "cut"
+    net, out = subject(he([2, 12, 12, 1]), torch.zeros(1, 2)), tmp_path / "cut"
 
     def interrupt(stage: str, done: int, total: int) -> None:
         if done > 5000:
@@ -149,7 +149,7 @@ def test_what_was_interrupted_is_no_partition(tmp_path: Path, monkeypatch: pytes
 def test_a_budget_leaves_a_folder_that_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("LIMIT", 8), ("BATCH", 2), ("BATCHES", 2)):
         monkeypatch.setattr(pieces, name, value)
-    net = subject(he([2, 16, 16, 1]), torch.zeros(1, 2))
+    net = subject(he([2, 12, 12, 1]), torch.zeros(1, 2))
     partition(net, UNIT, window=WHOLE, out=tmp_path / "some", regions=100)
     found = Partition.open(tmp_path / "some")
     assert not found.about["complete"]

@@ -6,11 +6,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from polykern import tiles
 from polykern.block import Block
 from polykern.dense import DenseEngine
+from polykern.errors import UsageError
 from polykern.heat import prepare
 from polykern.plane import Window
 from polykern.subdivision import Partition, partition
+from polykern.tail import Tail
 from polykern_benches.peers.regions import PEERS
 from polykern_kernels._dispatch import Impl
 from tests.engine.rational import regions
@@ -69,6 +72,28 @@ def test_a_face_has_one_map() -> None:
             with torch.no_grad():
                 out = model(found.plane.points(uv))
             assert (uv @ slope.T + offset - out).abs().max() < 1e-12 * (1 + out.abs().max())
+
+
+def test_values_and_derivatives_at_many_points() -> None:
+    for net, anchors in ((subject(he([2, 12, 12, 3], 1), torch.zeros(1, 2)), UNIT), branched()):
+        tail = Tail(net.model, net.sample).to(torch.float64)
+        points = anchors.double() + 0.1 * torch.randn(
+            3, *anchors.shape[1:], generator=torch.Generator().manual_seed(4)
+        )
+        du, dv = torch.randn(2, *anchors.shape[1:], dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+        found = tiles.affine(tail, points, du, dv)
+        for k, way in ((1, du), (2, dv)):
+            value, slope = torch.autograd.functional.jvp(tail.model, points, way.expand_as(points).contiguous())
+            assert (found[:, 0] - value).abs().max() < 1e-12
+            assert (found[:, k] - slope).abs().max() < 1e-12
+
+
+def test_an_output_that_is_not_affine_is_refused() -> None:
+    smooth = nn.Sequential(*he([2, 6, 3]), nn.Softmax(1)).eval()
+    found = cut(smooth)
+    assert len(found) > 3
+    with pytest.raises(UsageError, match="the output is not affine in a face"):
+        found.affine(0)
 
 
 def test_neighbours_have_maps_that_meet_at_their_side() -> None:
