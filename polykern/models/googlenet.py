@@ -8,8 +8,6 @@ trained one. Szegedy et al. 2015; Black et al. 2022.
 
 import hashlib
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from polykern.models._cache import DOWNLOAD, State, cached, log, reproducible
 from polykern.models.efficientnet_lite0 import recognised
 from polykern.models.photos import CROP, TORCHVISION, Photos, foolbox_photos, photograph
 from polykern.models.subject import Example, Examples, Subject
+from polykern.models.untrained import measuring
 
 START = "inception5a"
 CHECKPOINT = "googlenet-1378be20.pth"  # torchvision's file; the digits begin its sha256
@@ -122,7 +121,7 @@ def calibrated(seed: int) -> State:
     with reproducible(seed), torch.no_grad():
         model = network(transform_input=False)
         norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
-        with _measuring(model, norms):
+        with measuring(model, norms):
             for batch in range(BATCHES):
                 images = [smooth_noise(seed, -1 - batch * BATCH - k) for k in range(BATCH)]
                 model(torch.stack(images))
@@ -163,21 +162,6 @@ class SmoothNoise:
     def read(self, path: Path) -> Example:
         """The photograph in a file of any size."""
         return photograph(path, TORCHVISION)
-
-
-@contextmanager
-def _measuring(model: nn.Module, norms: list[nn.BatchNorm2d]) -> Iterator[None]:
-    """Let the BatchNorms average their statistics over all batches; dropout stays off."""
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = None  # the plain average
-        norm.train()
-    try:
-        yield
-    finally:
-        model.eval()
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
 
 
 def _untrained(name: str, model: nn.Module, note: str, seed: int) -> Subject:

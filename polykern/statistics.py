@@ -1,0 +1,161 @@
+"""Numbers with what can be said of them: bootstrap intervals, Welch's test, rank correlations.
+
+Rows that share a source (pairs that share an image, tokens of one document) are not independent; an interval takes
+the groups of its rows and then draws whole groups.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from polykern.errors import UsageError
+
+Reals = NDArray[np.float64]
+Statistic = Callable[..., Any]  # columns (resamples, n) each -> (resamples)
+RESAMPLES = 10_000
+HELD = 1 << 22  # numbers drawn at a time
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its bootstrap interval.
+
+    value  of the data themselves
+    low    lower end
+    high   upper end
+    level  share of resamples between the two
+    """
+
+    value: float
+    low: float
+    high: float
+    level: float
+
+    def as_dict(self) -> dict[str, float]:
+        """For JSON."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return f"{self.value:.4g} [{self.low:.4g}, {self.high:.4g}]"
+
+
+@dataclass(frozen=True)
+class Welch:
+    """Welch's t-test of two means, two-sided.
+
+    t        positive where the first mean is larger
+    freedom  degrees of freedom after Satterthwaite
+    p        probability of a |t| at least as large for equal means
+    effect   Cohen's d, with the mean of the two variances
+    """
+
+    t: float
+    freedom: float
+    p: float
+    effect: float
+
+    def as_dict(self) -> dict[str, float]:
+        """For JSON."""
+        return asdict(self)
+
+
+def mean(values: ArrayLike, **how: Any) -> Estimate:
+    """The mean of values (n) with its interval; arguments as in `bootstrap`."""
+    return bootstrap(lambda x: x.mean(-1), values, **how)
+
+
+def bootstrap(
+    statistic: Statistic,
+    *columns: ArrayLike,
+    groups: ArrayLike | None = None,
+    level: float = 0.99,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Estimate:
+    """A statistic of rows with its percentile interval.
+
+    statistic  takes the columns, float64 (resamples, n) each, and gives (resamples). With groups: one
+               resample at a time, (1, rows)
+    columns    float (n) each, drawn together
+    groups     int or str (n): rows of one group are drawn together; None: every row by itself
+    level      share of resamples inside the interval
+    seed       the same seed gives the same interval
+
+    Efron, Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13. Errors: UsageError for fewer than two
+    rows or groups, or columns of unequal lengths.
+    """
+    data = [np.asarray(c, np.float64) for c in columns]
+    n = len(data[0])
+    if any(c.shape != (n,) for c in data):
+        raise UsageError(f"columns of {', '.join(str(len(c)) for c in data)} rows cannot be drawn together")
+    rng = np.random.default_rng(seed)
+    value = float(np.asarray(statistic(*(c[None] for c in data)))[0])
+    draws = _grouped(statistic, data, np.asarray(groups), resamples, rng) if groups is not None else None
+    if draws is None:
+        _require_rows(n, "rows")
+        parts = []
+        for first in range(0, resamples, max(1, HELD // n)):
+            rows = rng.integers(0, n, (min(max(1, HELD // n), resamples - first), n))
+            parts.append(np.asarray(statistic(*(c[rows] for c in data))))
+        draws = np.concatenate(parts)
+    held = draws[~np.isnan(draws)]  # a resample of equal rows may have no correlation
+    low, high = np.quantile(held, [(1 - level) / 2, (1 + level) / 2]) if len(held) else (np.nan, np.nan)
+    return Estimate(value, float(low), float(high), level)
+
+
+def _grouped(
+    statistic: Statistic, data: list[Reals], groups: NDArray[Any], resamples: int, rng: np.random.Generator
+) -> Reals:
+    number = np.unique(groups, return_inverse=True)[1]
+    order = np.argsort(number, kind="stable")
+    members = np.split(order, np.flatnonzero(np.diff(number[order])) + 1)
+    _require_rows(len(members), "groups")
+    found = np.empty(resamples)
+    for k in range(resamples):
+        rows = np.concatenate([members[g] for g in rng.integers(0, len(members), len(members))])
+        found[k] = np.asarray(statistic(*(c[None, rows] for c in data)))[0]
+    return found
+
+
+def welch(a: ArrayLike, b: ArrayLike) -> Welch:
+    """Welch's test of the means of a (n) and b (m).
+
+    Equals `scipy.stats.ttest_ind(a, b, equal_var=False)`. Welch 1947; Satterthwaite 1946. Errors: UsageError for
+    fewer than two values on a side, or no variance at all.
+    """
+    from scipy.stats import t as student
+
+    x, y = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    _require_rows(min(len(x), len(y)), "values on each side")
+    u, v = x.var(ddof=1) / len(x), y.var(ddof=1) / len(y)
+    if not u + v > 0:
+        raise UsageError("Welch's test of values that are all alike", why="neither side has a variance")
+    t = float((x.mean() - y.mean()) / np.sqrt(u + v))
+    freedom = float((u + v) ** 2 / (u**2 / (len(x) - 1) + v**2 / (len(y) - 1)))
+    spread = float(np.sqrt((x.var(ddof=1) + y.var(ddof=1)) / 2))
+    return Welch(t, freedom, float(2 * student.sf(abs(t), freedom)), float((x.mean() - y.mean()) / spread))
+
+
+def spearman(x: ArrayLike, y: ArrayLike, *, level: float = 0.95, resamples: int = 2000, **how: Any) -> Estimate:
+    """Spearman's rank correlation of x (n) and y (n), ties averaged, with its bootstrap interval.
+
+    A side that is constant has no ranks to correlate: value, low and high are then nan.
+    """
+    return bootstrap(_rank_correlation, x, y, level=level, resamples=resamples, **how)
+
+
+def _rank_correlation(x: Reals, y: Reals) -> Reals:
+    from scipy.stats import rankdata
+
+    a, b = (r - r.mean(-1, keepdims=True) for r in (rankdata(x, axis=-1), rankdata(y, axis=-1)))
+    with np.errstate(invalid="ignore"):
+        found: Reals = (a * b).sum(-1) / np.sqrt((a * a).sum(-1) * (b * b).sum(-1))
+    return found
+
+
+def _require_rows(n: int, what: str) -> None:
+    if n < 2:
+        raise UsageError(f"{n} {what} say nothing of their spread", fix="take at least two, better a hundred")
