@@ -30,19 +30,19 @@ WAYS = ("memory", "folder")
 
 def cases(setting: Setting) -> list[Case]:
     """Partitions of 57 thousand, 262 thousand and a million faces."""
-    return [_faces(width) for width in setting.pick(WIDTHS, (32,))]
+    return [_faces(setting, width) for width in setting.pick(WIDTHS, (32,))]
 
 
-def _faces(width: int) -> Case:
+def _faces(setting: Setting, width: int) -> Case:
     peer = tuple(p for p in PEERS if p.name == "regioncam")
     return Case(
         operation="partition.faces",
         params={"width": width, "depth": 3},
         dtype="float64",
         cost=None,
-        ways=tuple(Impl(way, lambda *args: None, lambda *args: None) for way in WAYS),
+        ways=tuple(Impl(way, lambda *args: None, lambda *args: None) for way in setting.pick(WAYS, WAYS[:1])),
         setup=lambda: _trial(width),
-        peers=peer if width <= BESIDE else (),
+        peers=setting.pick(peer, ()) if width <= BESIDE else (),
         memory=A_FACE * KNOWN.get(width, 0) if width <= BESIDE else 2 << 30,
         heavy=width > WIDTHS[0],
         samples=3,

@@ -104,7 +104,6 @@ def _cut(
     began, count, covered = time.perf_counter(), 0, 0.0
     window = recipe.grid.window
     front = Front(window.side)
-    complete = False
     with closing(pieces(recipe.tail, recipe.grid.plane, window, classes=classes)) as stream:
         for covered, found in stream:
             columns.add(front.add(found))
@@ -113,11 +112,9 @@ def _cut(
                 progress("tiles", round(1e4 * covered), 10_000)
             if count > regions or time.perf_counter() - began > seconds:
                 break
-        else:
-            complete = True
     columns.add(front.rest())
     return {
-        "complete": complete,
+        "complete": covered == 1.0,
         "covered": covered,
         "pieces": count,
         "unmatched": {"seams": front.torn, "sides": front.alone},

@@ -99,7 +99,8 @@ def pieces(
             while todo and not len(todo[-1]):
                 todo.pop()
             if len(loose) < len(taken):
-                yield covered if todo else 1.0, _joined([found for _, found in done])
+                share = min(covered, 1 - 2**-53) if todo else 1.0  # 1 only when all is done
+                yield share, _joined([found for _, found in done])
 
 
 class _Work:

@@ -248,6 +248,17 @@ def test_the_command_writes_a_folder(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "is not empty" in capsys.readouterr().err
 
 
+def test_the_command_says_when_a_budget_ran_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    how = ["partition", "--model", "digits", "--zoom", "12", "--classes", "--no-figures", "--no-viewer", "--json"]
+    assert run([*how, "--regions", "100", "--out", str(tmp_path / "some")]) == 0
+    said = capsys.readouterr()
+    assert "the budget ran out" in said.err
+    told = json.loads(said.out)
+    assert not told["partition"]["complete"]
+    assert 0 < told["partition"]["covered"] < 1
+    assert {Path(name).suffix for name in told["files"]} == {".npy", ".json"}
+
+
 def _length(ends: NDArray[np.float64]) -> float:
     return float(np.hypot(*(ends[:, 1] - ends[:, 0]).T).sum())
 

@@ -1,6 +1,7 @@
 """Partitions in folders: written as they are found, whole or not there at all, mapped from the files."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +194,22 @@ def test_damage_is_named(tmp_path: Path) -> None:
         (tmp_path / "a/partition.json").write_text(json.dumps(about | change))
         with pytest.raises(CorruptError):
             Partition.open(tmp_path / "a")
+
+
+# --- the document ---------------------------------------------------------------------------------
+
+
+def test_the_document_describes_the_folder(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs/FORMAT.md").read_text().partition("## `polykern-partition/1`")[2]
+    rows = dict(re.findall(r"\| `(\w+)` \| (\w+ \([^)]*\)) \|", text))
+    cut(he([2, 6, 3], 1), classes=True).save(tmp_path / "a")
+    arrays = {path.stem: np.load(path) for path in (tmp_path / "a").glob("*.npy")}
+    assert set(rows) == set(arrays) == {*SHAPES, "anchors"}
+    for name, array in arrays.items():
+        assert rows[name].startswith(f"{array.dtype} ("), name
+        assert name == "anchors" or rows[name].count(",") == array.ndim - 1, name
+    for key in json.loads((tmp_path / "a/partition.json").read_text()):
+        assert f"`{key}`" in text, key
 
 
 # --- numbers of long columns ------------------------------------------------------------------------
