@@ -97,12 +97,16 @@ def _shown(talk: Talk, found: "Partition", out: Path, *, figures: bool, viewer: 
     from polykern.subdivision.page import MOST
 
     shown = []
-    if figures and len(found.what) <= DRAWN:
+    if figures and len(found.what) > DRAWN:
+        talk.say(f"no picture: {len(found.what):,} sides are too many; zoom in, or look at the page")
+    elif figures:
         talk.say("drawing", "debug")
         shown.append(found.plot(out / "partition.png"))
         if len(found) <= SMALL:
             shown.append(found.plot(out / "partition.svg"))
-    if viewer and len(found) <= MOST:
+    if viewer and len(found) > MOST:
+        talk.say(f"no page: {len(found):,} faces are too many; zoom in")
+    elif viewer:
         talk.say("writing the page", "debug")
         shown.append(found.view(out / "viewer"))
     return shown

@@ -112,16 +112,15 @@ def _cells(found: Partition, deepest: int) -> Iterator[tuple[tuple[int, int, int
     low, high = (f.reduceat(found.corner, first) for f in (np.minimum, np.maximum))
     faces = _placed(found, low, high, deepest)
     sides = _placed(found, found.ends.min(1), found.ends.max(1), deepest)
-    orders = [np.argsort(keys, kind="stable") for keys in (faces, sides)]
     keys = np.union1d(faces, sides)
-    bounds = [
-        np.searchsorted(keys_of[order], [*keys, np.iinfo(np.int64).max])
-        for keys_of, order in zip((faces, sides), orders, strict=True)
-    ]
-    for k, key in enumerate(keys.tolist()):
-        mine = (order[b[k] : b[k + 1]] for order, b in zip(orders, bounds, strict=True))
-        faces_of, sides_of = mine
-        yield (key >> 40, key >> 20 & 0xFFFFF, key & 0xFFFFF), faces_of, sides_of
+    for key, some, others in zip(keys.tolist(), _dealt(faces, keys), _dealt(sides, keys), strict=True):
+        yield (key >> 40, key >> 20 & 0xFFFFF, key & 0xFFFFF), some, others
+
+
+def _dealt(cells: Cells, keys: Cells) -> list[Cells]:
+    """For each key, ascending, the places that have it."""
+    order = np.argsort(cells, kind="stable")
+    return np.split(order, np.searchsorted(cells[order], keys[1:]))
 
 
 def _placed(found: Partition, low: NDArray[np.float64], high: NDArray[np.float64], deepest: int) -> Cells:
