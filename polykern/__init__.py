@@ -15,26 +15,41 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from polykern import errors as errors
+    from polykern.affine import AffineMap as AffineMap
+    from polykern.affine import Boundaries as Boundaries
+    from polykern.affine import affine_map as affine_map
+    from polykern.affine import affine_maps as affine_maps
+    from polykern.affine import boundary_distances as boundary_distances
+    from polykern.affine import frobenius as frobenius
+    from polykern.affine import hamming_against_maps as hamming_against_maps
+    from polykern.affine import spline_features as spline_features
+    from polykern.autoencoders import SparseAutoencoder as SparseAutoencoder
+    from polykern.boundaries.compute import complexity as complexity
     from polykern.capturing import capture as capture
     from polykern.clustering.compute import cluster as cluster
     from polykern.clustering.estimator import HDBSCAN as HDBSCAN
     from polykern.clustering.result import Clusters as Clusters
     from polykern.codes import Codes as Codes
-    from polykern.embeddings import Embeddings as Embeddings
-    from polykern.embeddings import embeddings as embeddings
+    from polykern.densities import Pairs as Pairs
+    from polykern.densities import pairs as pairs
     from polykern.heat import heatmap as heatmap
     from polykern.layout import Layout as Layout
+    from polykern.lines import Crossings as Crossings
+    from polykern.lines import crossings as crossings
+    from polykern.lines import crossings_of_lines as crossings_of_lines
+    from polykern.lines import sampled_crossings as sampled_crossings
+    from polykern.lines import space_folding as space_folding
     from polykern.maps.result import HeatMap as HeatMap
     from polykern.models import Subject as Subject
     from polykern.models import load as load
-    from polykern.pairs import Pairs as Pairs
-    from polykern.pairs import pairs as pairs
+    from polykern.neurons import Embeddings as Embeddings
+    from polykern.neurons import embeddings as embeddings
     from polykern.plane import Plane as Plane
     from polykern.plane import Window as Window
-    from polykern.spectrum import Projections as Projections
-    from polykern.spectrum import Spectra as Spectra
-    from polykern.spectrum import projections as projections
-    from polykern.spectrum import spectrum as spectrum
+    from polykern.spectra import Projections as Projections
+    from polykern.spectra import Spectra as Spectra
+    from polykern.spectra import projections as projections
+    from polykern.spectra import spectrum as spectrum
     from polykern.store import Store as Store
     from polykern.subdivision import Partition as Partition
     from polykern.subdivision import partition as partition
@@ -44,36 +59,54 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _PLACES = {
-    "HDBSCAN": "polykern.clustering.estimator",
+    "AffineMap": "polykern.affine",
+    "Boundaries": "polykern.affine",
     "Clusters": "polykern.clustering.result",
     "Codes": "polykern.codes",
-    "Embeddings": "polykern.embeddings",
+    "Crossings": "polykern.lines",
+    "Embeddings": "polykern.neurons",
+    "HDBSCAN": "polykern.clustering.estimator",
     "HeatMap": "polykern.maps.result",
     "Layout": "polykern.layout",
-    "Pairs": "polykern.pairs",
+    "Pairs": "polykern.densities",
     "Partition": "polykern.subdivision",
     "Plane": "polykern.plane",
-    "Projections": "polykern.spectrum",
-    "Spectra": "polykern.spectrum",
+    "Projections": "polykern.spectra",
+    "SparseAutoencoder": "polykern.autoencoders",
+    "Spectra": "polykern.spectra",
     "Store": "polykern.store",
     "Subject": "polykern.models",
     "Tail": "polykern.tail",
     "Window": "polykern.plane",
+    "affine_map": "polykern.affine",
+    "affine_maps": "polykern.affine",
+    "boundary_distances": "polykern.affine",
     "capture": "polykern.capturing",
     "cluster": "polykern.clustering.compute",
-    "embeddings": "polykern.embeddings",
+    "complexity": "polykern.boundaries.compute",
+    "crossings": "polykern.lines",
+    "crossings_of_lines": "polykern.lines",
+    "embeddings": "polykern.neurons",
+    "frobenius": "polykern.affine",
+    "hamming_against_maps": "polykern.affine",
     "heatmap": "polykern.heat",
     "load": "polykern.models",
-    "pairs": "polykern.pairs",
+    "pairs": "polykern.densities",
     "partition": "polykern.subdivision",
-    "projections": "polykern.spectrum",
-    "spectrum": "polykern.spectrum",
+    "projections": "polykern.spectra",
+    "sampled_crossings": "polykern.lines",
+    "space_folding": "polykern.lines",
+    "spectrum": "polykern.spectra",
+    "spline_features": "polykern.affine",
     "trace": "polykern.tracing",
 }
 __all__ = [
     "HDBSCAN",
+    "AffineMap",
+    "Boundaries",
     "Clusters",
     "Codes",
+    "Crossings",
     "Embeddings",
     "HeatMap",
     "Layout",
@@ -81,22 +114,34 @@ __all__ = [
     "Partition",
     "Plane",
     "Projections",
+    "SparseAutoencoder",
     "Spectra",
     "Store",
     "Subject",
     "Tail",
     "Window",
     "__version__",
+    "affine_map",
+    "affine_maps",
+    "boundary_distances",
     "capture",
     "cluster",
+    "complexity",
+    "crossings",
+    "crossings_of_lines",
     "embeddings",
     "errors",
+    "frobenius",
+    "hamming_against_maps",
     "heatmap",
     "load",
     "pairs",
     "partition",
     "projections",
+    "sampled_crossings",
+    "space_folding",
     "spectrum",
+    "spline_features",
     "trace",
 ]
 

@@ -34,7 +34,7 @@ def codes_of(
     The passes end after the last selected nonlinearity, unless pools may follow it. Errors: UsageError when a
     shape does not fit; CorruptError naming the nonlinearity whose pre-activations hold NaN.
     """
-    tail = network if isinstance(network, Tail) else Tail(network, _one(network, points), select=select)
+    tail = tail_of(network, points, select)
     if points.shape[1:] != tail.input_shape:
         raise UsageError(
             f"the points have shape {list(points.shape[1:])}, the input of {tail.start or 'the model'} has "
@@ -44,6 +44,15 @@ def codes_of(
         empty = torch.empty(0, tail.layout.words, dtype=torch.int32, device=tail.device)
         return Codes(empty, tail.layout)
     return Codes.cat(_codes(tail, part, pools) for part in points.split(batch))
+
+
+def tail_of(network: Tail | nn.Module, points: Tensor, select: Select = "*") -> Tail:
+    """The network as a `Tail`: itself, or a model from its own input on.
+
+    points  (n, *shape), what a model reads
+    select  with a model: which nonlinearities make the code
+    """
+    return network if isinstance(network, Tail) else Tail(network, _one(network, points), select=select)
 
 
 def _codes(tail: Tail, points: Tensor, pools: bool) -> Codes:

@@ -15,20 +15,26 @@ POINT = 64  # symbols of a point: boundaries that it is too near to for a certai
 
 
 def compress(
-    tail: Tail, centres: Tensor, du: Tensor, dv: Tensor, half: tuple[float, float], *, limit: int, classes: bool
-) -> Bundle:
+    tail: Tail, centres: Tensor, du: Tensor, dv: Tensor, half: tuple[float, float], *, limit: int, classes: bool,
+    astray: Tensor | None = None,
+) -> Bundle:  # fmt: skip
     """Send tiles of a plane through a network as affine forms.
 
     tail     float64 (`tail.to(torch.float64, device)`)
     centres  float64 (tiles, *input_shape)   the tiles' centre points, on the device that compresses
-    du, dv   float64 (*input_shape)          one pixel along u and along v
+    du, dv   float64 (*input_shape)          one pixel along u and along v; or (tiles, *input_shape), of each tile
     half     (u, v): half the extent of a tile, pixels
     limit    symbols beyond which a tile is given up
     classes  also compare the outputs
+    astray   float64 (tiles, *input_shape)   bounds how far the points are from where they are meant to be
     returns  the bundle: `.programs()`, and `.alive` for the tiles that were not given up
     errors   NotCarried names the first operator that is not piecewise linear
     """
-    bundle, out = _sent(tail, centres, du, dv, half, limit, output=classes)
+    bundle = bundle_of(len(centres), half, limit, tail.layout.bits, centres.device)
+    forms = _entrance(bundle, centres, du, dv)
+    if astray is not None:
+        forms.error = forms.error + astray
+    out = _sent(tail, forms, output=classes)
     if classes:
         if not isinstance(out, Forms):
             raise NotCarried("the output does not depend on the points")
@@ -46,7 +52,8 @@ def affine(tail: Tail, points: Tensor, du: Tensor, dv: Tensor) -> Tensor:
              the point is computed to be on
     errors   NotCarried names the first operator that is not piecewise linear
     """
-    bundle, out = _sent(tail, points, du, dv, (0.0, 0.0), POINT, output=True)
+    bundle = bundle_of(len(points), (0.0, 0.0), POINT, tail.layout.bits, points.device)
+    out = _sent(tail, _entrance(bundle, points, du, dv), output=True)
     if isinstance(out, Tensor):  # the same everywhere
         return torch.stack([out, 0.0 * out, 0.0 * out], 1).expand(len(points), 3, *out.shape[1:])
     if not isinstance(out, Forms) or not bundle.alive.all():
@@ -57,12 +64,9 @@ def affine(tail: Tail, points: Tensor, du: Tensor, dv: Tensor) -> Tensor:
     return found
 
 
-def _sent(
-    tail: Tail, centres: Tensor, du: Tensor, dv: Tensor, half: tuple[float, float], limit: int, *, output: bool
-) -> tuple[Bundle, Any]:
-    """The bundle of some tiles, and what came out of the network."""
-    bundle = bundle_of(len(centres), half, limit, tail.layout.bits, centres.device)
-    forms = _entrance(bundle, centres, du, dv)
+def _sent(tail: Tail, forms: Forms, *, output: bool) -> Any:
+    """What comes out of the network; its kinks are written into the bundle of the forms."""
+    bundle = forms.bundle
     index = {f: i for i, f in enumerate(tail.layout.fields)}
 
     def reach(met: Meeting) -> Any:
@@ -73,7 +77,7 @@ def _sent(
         number = -1 if met.field is None else index[met.field]
         return kinks.activate(met.z, met.activation, met.field, number)
 
-    return bundle, tail.run(forms, reach, output=output)
+    return tail.run(forms, reach, output=output)
 
 
 def _entrance(bundle: Bundle, centres: Tensor, du: Tensor, dv: Tensor) -> Forms:
