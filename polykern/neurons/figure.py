@@ -26,6 +26,7 @@ def polysemanticity(sheet: Any, found: "Embeddings") -> None:
     )  # fmt: skip
     at = METRICS.index("mean_distance")
     bins = np.linspace(0, 1.2, 61)
+    top = max(x.features.sweep[~x.dead].mean(0).max() for x in found.layers)
     names = wording.apart([visible(layer.name) for layer in found.layers])
     for name, layer, hue in zip(names, found.layers, colours.depths(len(found.layers)), strict=True):
         values = layer.features.metrics[~layer.dead, at]
@@ -33,6 +34,10 @@ def polysemanticity(sheet: Any, found: "Embeddings") -> None:
         left.plot((bins[1:] + bins[:-1]) / 2, share / max(1, len(values)), color=tuple(hue), label=name)
         right.plot(SWEEP, layer.features.sweep[~layer.dead].mean(0), "o-", ms=4, color=tuple(hue), label=name)
     right.set(xscale="log", yscale="log")
+    right.minorticks_off()
+    for axis, ticks in ((right.xaxis, SWEEP), (right.yaxis, (1, 2, 5, 10, 20, 50, 100))):
+        axis.set_ticks(ticks, [f"{t:g}" for t in ticks])
+    right.set_ylim(0.9, 1.3 * top)
     charts.named(left, "mean distance (1 - cosine)", "share of neurons that fire")
     charts.named(right, "cut (1 - cosine)", "clusters a neuron")
     charts.legend(left, fontsize=8)

@@ -112,15 +112,38 @@ def _blocks(kernel: str, minima: str, held: str, **constants: Any) -> Build:
     return Build("blocks", kernel, variant, types, constants, options, launched, popcount=rescan)
 
 
-def _b1(family: str, kernel: str, variant: str, **constants: Any) -> Build:
+def _tile(way: str, family: str, kernel: str, variant: str = "any", **constants: Any) -> Build:
     minima = "*i16" if constants.get("LONE") == 2**15 - 1 else "*i32"
+    b1 = way == "b1"
     types = {
-        **dict.fromkeys(("a_ptr", "b_ptr", "a_ones_ptr", "b_ones_ptr", "a_core_ptr", "b_core_ptr"), "*i32"),
+        **dict.fromkeys(("a_ptr", "b_ptr"), "*i32" if b1 else "*i8"),
+        **dict.fromkeys(("a_ones_ptr", "b_ones_ptr", "a_core_ptr", "b_core_ptr"), "*i32"),
         **dict.fromkeys(("a_component_ptr", "b_component_ptr", "b_name_ptr", "near_ptr", "radii_ptr"), "*i32"),
         **{"rows_ptr": minima, "columns_ptr": minima, "skip_ptr": "*i64", "edge_ptr": "*i64"},
-        "out_ptr": "*i64" if "within" in kernel else "*i32",
+        "out_ptr": "*i64" if kernel == "within" else "*i32",
     }
-    return Build(f"b1_{family}", kernel, variant, types, constants, {"num_warps": 8}, gluon=True)
+    name, options = f"{way}_{kernel}_kernel", {"num_warps": 8} if b1 else {}
+    return Build(f"{way}_{family}", name, variant, types, constants, options, gluon=b1)
+
+
+def _tiles(way: str) -> tuple[Build, ...]:
+    """All kernels around a tile of products."""
+    minima = (
+        ("rows", 2**15 - 1, False, False),
+        ("rows-long", 2**31 - 1, False, False),
+        ("both", 2**15 - 1, True, False),
+        ("half", 2**15 - 1, True, True),
+        ("half-long", 2**31 - 1, True, True),
+    )
+    return (
+        _tile(way, "hamming", "pairwise"),
+        *(
+            _tile(way, "neighbours", "minima", variant, LONE=lone, BOTH=both, HALF=half)
+            for variant, lone, both, half in minima
+        ),
+        _tile(way, "neighbours", "within"),
+        _tile(way, "foreign", "foreign"),
+    )
 
 
 def _foreign(jaccard: bool) -> Build:
@@ -201,7 +224,6 @@ _RASTER = {"words_ptr": "*i32", "right_ptr": "*i32", "down_ptr": "*i32"}
 
 BUILDS = (
     Build("hamming", "hamming_pairwise_kernel", "tile", _CODES, {}, {}, ("BLOCK_N", "BLOCK_M"), popcount=True),
-    Build("dot", "dot_pairwise_kernel", "any", _CODES, {}, {"num_warps": 8}, ("BLOCK_N", "BLOCK_M", "BLOCK_W")),
     Build("hamming", "hamming_aligned_kernel", "16x64", _CODES, {"BLOCK_N": 16, "BLOCK_W": 64}, popcount=True),
     *(
         Build(
@@ -257,19 +279,8 @@ BUILDS = (
         _blocks("blocks_choose_kernel", minima, held, WIDE=wide)
         for minima, held, wide in (("*i16", "*i32", 16), ("*i32", "*i32", 1), ("*fp64", "*fp64", 512))
     ),
-    _b1("hamming", "b1_pairwise_kernel", "any"),
-    *(
-        _b1("neighbours", "b1_minima_kernel", variant, LONE=lone, BOTH=both, HALF=half)
-        for variant, lone, both, half in (
-            ("rows", 2**15 - 1, False, False),
-            ("rows-long", 2**31 - 1, False, False),
-            ("both", 2**15 - 1, True, False),
-            ("half", 2**15 - 1, True, True),
-            ("half-long", 2**31 - 1, True, True),
-        )
-    ),
-    _b1("neighbours", "b1_within_kernel", "any"),
-    _b1("foreign", "b1_foreign_kernel", "any"),
+    *_tiles("b1"),
+    *_tiles("dot"),
     *(
         _profiles(kernel, launched, variant, **ones)
         for kernel, launched in (

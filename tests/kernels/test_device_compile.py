@@ -63,6 +63,16 @@ def test_multiplies_bits_on_tensor_cores(machines: dict[str, Any], name: str) ->
     assert machine["shared"] <= 99 << 10  # what a block may have on Ada
 
 
+@pytest.mark.parametrize("name", [n for n in NAMES if n.startswith("dot_")])
+def test_multiplies_bytes_and_does_little_else(machines: dict[str, Any], name: str) -> None:
+    unit, times, loads = ("IGMMA", 4, 0) if name.endswith("sm_90") else ("IMMA", 64, 16)
+    hot = next(loop for loop in machines[name]["loops"] if unit in loop)
+    # 64 bytes of 128 x 256 codes: by warps 64 x 64 from shared memory, by warp groups straight out of it
+    assert (hot[unit], hot.get("LDSM", 0), hot["LDGSTS"]) == (times, loads, 6)
+    assert sum(hot.values()) <= 140
+    assert not {"STS", "PRMT", "POPC"} & hot.keys()
+
+
 TILES = ("hamming_pairwise", "neighbours_minima", "neighbours_within", "foreign_nearest")
 
 
