@@ -17,6 +17,7 @@ from polykern_kernels import hierarchy as hierarchy
 from polykern_kernels import linear as linear
 from polykern_kernels import narrow as narrow
 from polykern_kernels import neighbours as neighbours
+from polykern_kernels import outlines as outlines
 from polykern_kernels import pack as pack
 from polykern_kernels import profiles as profiles
 from polykern_kernels import program as program
@@ -43,6 +44,7 @@ __all__ = [
     "linear",
     "narrow",
     "neighbours",
+    "outlines",
     "pack",
     "profiles",
     "program",
