@@ -15,6 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from polykern import errors as errors
+    from polykern.affine import AffineMap as AffineMap
+    from polykern.affine import Boundaries as Boundaries
+    from polykern.affine import affine_map as affine_map
+    from polykern.affine import affine_maps as affine_maps
+    from polykern.affine import boundary_distances as boundary_distances
+    from polykern.affine import frobenius as frobenius
+    from polykern.affine import hamming_against_maps as hamming_against_maps
+    from polykern.affine import spline_features as spline_features
     from polykern.capturing import capture as capture
     from polykern.clustering.compute import cluster as cluster
     from polykern.clustering.estimator import HDBSCAN as HDBSCAN
@@ -22,6 +30,11 @@ if TYPE_CHECKING:
     from polykern.codes import Codes as Codes
     from polykern.heat import heatmap as heatmap
     from polykern.layout import Layout as Layout
+    from polykern.lines import Crossings as Crossings
+    from polykern.lines import crossings as crossings
+    from polykern.lines import crossings_of_lines as crossings_of_lines
+    from polykern.lines import sampled_crossings as sampled_crossings
+    from polykern.lines import space_folding as space_folding
     from polykern.maps.result import HeatMap as HeatMap
     from polykern.models import Subject as Subject
     from polykern.models import load as load
@@ -36,9 +49,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _PLACES = {
+    "AffineMap": "polykern.affine",
+    "Boundaries": "polykern.affine",
     "HDBSCAN": "polykern.clustering.estimator",
     "Clusters": "polykern.clustering.result",
     "Codes": "polykern.codes",
+    "Crossings": "polykern.lines",
     "HeatMap": "polykern.maps.result",
     "Layout": "polykern.layout",
     "Partition": "polykern.subdivision",
@@ -47,17 +63,30 @@ _PLACES = {
     "Subject": "polykern.models",
     "Tail": "polykern.tail",
     "Window": "polykern.plane",
+    "affine_map": "polykern.affine",
+    "affine_maps": "polykern.affine",
+    "boundary_distances": "polykern.affine",
     "capture": "polykern.capturing",
     "cluster": "polykern.clustering.compute",
+    "crossings": "polykern.lines",
+    "crossings_of_lines": "polykern.lines",
+    "frobenius": "polykern.affine",
+    "hamming_against_maps": "polykern.affine",
     "heatmap": "polykern.heat",
     "load": "polykern.models",
     "partition": "polykern.subdivision",
+    "sampled_crossings": "polykern.lines",
+    "space_folding": "polykern.lines",
+    "spline_features": "polykern.affine",
     "trace": "polykern.tracing",
 }
 __all__ = [
     "HDBSCAN",
+    "AffineMap",
+    "Boundaries",
     "Clusters",
     "Codes",
+    "Crossings",
     "HeatMap",
     "Layout",
     "Partition",
@@ -67,12 +96,22 @@ __all__ = [
     "Tail",
     "Window",
     "__version__",
+    "affine_map",
+    "affine_maps",
+    "boundary_distances",
     "capture",
     "cluster",
+    "crossings",
+    "crossings_of_lines",
     "errors",
+    "frobenius",
+    "hamming_against_maps",
     "heatmap",
     "load",
     "partition",
+    "sampled_crossings",
+    "space_folding",
+    "spline_features",
     "trace",
 ]
 

@@ -6,7 +6,7 @@ pre-activation, Black et al. 2022, appendix C - but no slopes.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -23,17 +23,48 @@ class Activation:
     slopes      len(thresholds) + 1 slopes, numbers or tensors that broadcast over the units
                 (PReLU: one a channel); None for a smooth activation
     value       f(thresholds[0])
+    function    a smooth one as a function of tensors, never in place; None where it is not known
     """
 
     kind: str
     thresholds: tuple[float, ...] = (0.0,)
     slopes: tuple[float | Tensor, ...] | None = None
     value: float = 0.0
+    function: Callable[[Tensor], Tensor] | None = field(default=None, compare=False, repr=False)
 
     @property
     def piecewise_linear(self) -> bool:
         """Whether it has slopes, so that a network of it has polytopes."""
         return self.slopes is not None
+
+    def piece(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """The piece that each z lies on, of a piecewise-linear one: slope and shift with f(z) = slope z + shift.
+
+        z        float (n, *units)
+        returns  float (n, *units) each; at a threshold those of the piece below it, where the bit is 0
+        """
+        assert self.slopes is not None
+        slope = torch.as_tensor(self.slopes[0], dtype=z.dtype, device=z.device).expand_as(z)
+        shift = self.value - slope * self.thresholds[0]
+        for threshold, steep in zip(self.thresholds, self.slopes[1:], strict=True):
+            steep, above = torch.as_tensor(steep, dtype=z.dtype, device=z.device), z > threshold
+            shift = torch.where(above, shift + (slope - steep) * threshold, shift)
+            slope = torch.where(above, steep, slope)
+        return slope, shift
+
+    def gate(self, z: Tensor) -> Tensor:
+        """The soft code of each z, of a smooth one: q with f(z) = q z, and its limit f'(0) at 0.
+
+        It is Phi(z) for GELU, sigma(z) for SiLU. Black et al. 2022, appendix C; Balestriero, Baraniuk 2018, "From
+        Hard to Soft". ValueError where f is not known or f(0) is not 0, as for softplus: such an f has no q.
+        """
+        f, zero = self.function, torch.zeros(1, dtype=z.dtype, device=z.device)
+        if f is None or float(f(zero)) != 0.0:
+            raise ValueError(f"{self.kind} is no product of its input and a gate")
+        with torch.enable_grad():
+            (limit,) = torch.autograd.grad(f(zero.requires_grad_()), zero)
+        flat = z == 0
+        return torch.where(flat, limit, f(z) / torch.where(flat, 1.0, z))
 
 
 RELU = Activation("relu", slopes=(0.0, 1.0))
@@ -99,6 +130,16 @@ def _softshrink(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Activation:
     return Activation("softshrink", (-width, width), (1.0, 0.0, 1.0))
 
 
+def _smooth(kind: str, function: Callable[..., Tensor], *names: str) -> Recogniser:
+    """A smooth activation, whose call has these arguments behind its input."""
+
+    def recogniser(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Activation:
+        given = dict(zip(names, args[1:], strict=False)) | {n: kwargs[n] for n in names if n in kwargs}
+        return Activation(kind, function=lambda z: function(z, **given))
+
+    return recogniser
+
+
 _RELU6 = _always(Activation("relu6", (0.0, 6.0), (0.0, 1.0, 0.0)))
 _ABS = _always(Activation("abs", slopes=(-1.0, 1.0)))
 _T = torch.Tensor
@@ -118,25 +159,34 @@ RECOGNISERS: dict[Any, Recogniser] = {
     **dict.fromkeys((F.threshold, torch.threshold), _threshold),
     **dict.fromkeys((F.rrelu, torch.rrelu), _rrelu),
     F.softshrink: _softshrink,
-    F.gelu: _always(Activation("gelu")),
-    F.silu: _always(Activation("silu")),
-    F.mish: _always(Activation("mish")),
-    F.softplus: _always(Activation("softplus")),
-    F.logsigmoid: _always(Activation("logsigmoid")),
-    **dict.fromkeys((F.elu, F.elu_), _always(Activation("elu"))),
-    **dict.fromkeys((F.celu, F.celu_, torch.celu), _always(Activation("celu"))),
-    **dict.fromkeys((F.selu, F.selu_, torch.selu), _always(Activation("selu"))),
-    F.hardswish: _always(Activation("hardswish")),
+    F.gelu: _smooth("gelu", F.gelu, "approximate"),
+    F.silu: _smooth("silu", F.silu),
+    F.mish: _smooth("mish", F.mish),
+    F.softplus: _smooth("softplus", F.softplus, "beta", "threshold"),
+    F.logsigmoid: _smooth("logsigmoid", F.logsigmoid),
+    **dict.fromkeys((F.elu, F.elu_), _smooth("elu", F.elu, "alpha")),
+    **dict.fromkeys((F.celu, F.celu_, torch.celu), _smooth("celu", F.celu, "alpha")),
+    **dict.fromkeys((F.selu, F.selu_, torch.selu), _smooth("selu", F.selu)),
+    F.hardswish: _smooth("hardswish", F.hardswish),
 }
+
+
+def _tanh_gelu(z: Tensor) -> Tensor:
+    return F.gelu(z, approximate="tanh")
+
+
+def _fast_gelu(z: Tensor) -> Tensor:
+    return 0.5 * z * (1 + torch.tanh(0.7978845608 * z * (1 + 0.044715 * z * z)))
+
 
 # modules that write their nonlinearity out in arithmetic, by class name (transformers.activations)
 MODULES: dict[str, Activation] = {
-    "NewGELUActivation": Activation("gelu"),
-    "PytorchGELUTanh": Activation("gelu"),
-    "GELUTanh": Activation("gelu"),
-    "FastGELUActivation": Activation("gelu"),
-    "QuickGELUActivation": Activation("gelu"),
-    "AccurateGELUActivation": Activation("gelu"),
+    "NewGELUActivation": Activation("gelu", function=_tanh_gelu),
+    "PytorchGELUTanh": Activation("gelu", function=_tanh_gelu),
+    "GELUTanh": Activation("gelu", function=_tanh_gelu),
+    "FastGELUActivation": Activation("gelu", function=_fast_gelu),
+    "QuickGELUActivation": Activation("gelu", function=lambda z: z * torch.sigmoid(1.702 * z)),
+    "AccurateGELUActivation": Activation("gelu", function=_tanh_gelu),
 }
 
 POOLS = (

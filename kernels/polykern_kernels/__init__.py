@@ -1,5 +1,6 @@
 """The kernels: tensors in, tensors out. One module per family of operations."""
 
+from polykern_kernels import breakpoints as breakpoints
 from polykern_kernels import cells as cells
 from polykern_kernels import census as census
 from polykern_kernels import cooccurrence as cooccurrence
@@ -24,6 +25,7 @@ from polykern_kernels._dispatch import BackendError as BackendError
 
 __all__ = [
     "BackendError",
+    "breakpoints",
     "cells",
     "census",
     "cooccurrence",

@@ -13,22 +13,26 @@ from polykern.tiles.forms import SYMBOLS, Forms
 
 
 def compress(
-    tail: Tail, centres: Tensor, du: Tensor, dv: Tensor, half: tuple[float, float], *, limit: int, classes: bool
-) -> Bundle:
+    tail: Tail, centres: Tensor, du: Tensor, dv: Tensor, half: tuple[float, float], *, limit: int, classes: bool,
+    astray: Tensor | None = None,
+) -> Bundle:  # fmt: skip
     """Send tiles of a plane through a network as affine forms.
 
     tail     float64 (`tail.to(torch.float64, device)`)
     centres  float64 (tiles, *input_shape)   the tiles' centre points, on the device that compresses
-    du, dv   float64 (*input_shape)          one pixel along u and along v
+    du, dv   float64 (*input_shape)          one pixel along u and along v; or (tiles, *input_shape), of each tile
     half     (u, v): half the extent of a tile, pixels
     limit    symbols beyond which a tile is given up
     classes  also compare the outputs
+    astray   float64 (tiles, *input_shape)   bounds how far the points are from where they are meant to be
     returns  the bundle: `.programs()`, and `.alive` for the tiles that were not given up
     errors   NotCarried names the first operator that is not piecewise linear
     """
     tiles = len(centres)
     bundle = bundle_of(tiles, half, limit, tail.layout.bits, centres.device)
     forms = _entrance(bundle, centres, du, dv)
+    if astray is not None:
+        forms.error = forms.error + astray
     index = {f: i for i, f in enumerate(tail.layout.fields)}
 
     def reach(met: Meeting) -> Any:

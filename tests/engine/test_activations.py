@@ -103,6 +103,39 @@ def test_slopes_are_those_of_the_function(call: Call) -> None:
     torch.testing.assert_close(_formula(activation, z), func(z.clone(), *args, **kwargs))
 
 
+@pytest.mark.parametrize("call", PIECEWISE, ids=_name)
+def test_pieces_are_those_of_the_function(call: Call) -> None:
+    func, args, kwargs = call
+    z = _z()
+    activation = recognise(func, (z, *args), kwargs)
+    assert activation is not None
+    slope, shift = activation.piece(z)
+    torch.testing.assert_close(slope * z + shift, func(z.clone(), *args, **kwargs))
+    below, _ = activation.piece(torch.full_like(z, activation.thresholds[0]))
+    assert activation.slopes is not None
+    assert torch.equal(below, torch.as_tensor(activation.slopes[0]).expand_as(below))
+
+
+@pytest.mark.parametrize("call", SMOOTH, ids=_name)
+def test_gates_times_inputs_are_the_function(call: Call) -> None:
+    func, args, kwargs = call
+    z = _z().double()
+    before = z.clone()
+    activation = recognise(func, (z, *args), kwargs)
+    assert activation is not None
+    assert activation.function is not None
+    expected = func(before.clone(), *args, **kwargs)
+    torch.testing.assert_close(activation.function(z), expected)
+    assert torch.equal(z, before)
+    if activation.kind in ("softplus", "logsigmoid"):
+        with pytest.raises(ValueError, match="no product of its input and a gate"):
+            activation.gate(z)
+        return
+    torch.testing.assert_close(activation.gate(z) * z, expected)
+    near = activation.gate(torch.tensor([-1e-7, 0.0], dtype=torch.float64))
+    assert abs(float(near[0] - near[1])) < 1e-6
+
+
 @pytest.mark.parametrize("call", SMOOTH, ids=_name)
 def test_smooth_activations_have_no_slopes(call: Call) -> None:
     func, args, kwargs = call
