@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from polykern.maps.result import HeatMap as HeatMap
     from polykern.models import Subject as Subject
     from polykern.models import load as load
+    from polykern.paths import Path as Path
+    from polykern.paths import path as path
     from polykern.plane import Plane as Plane
     from polykern.plane import Window as Window
     from polykern.store import Store as Store
@@ -58,6 +60,7 @@ _PLACES = {
     "HeatMap": "polykern.maps.result",
     "Layout": "polykern.layout",
     "Partition": "polykern.subdivision",
+    "Path": "polykern.paths",
     "Plane": "polykern.plane",
     "Store": "polykern.store",
     "Subject": "polykern.models",
@@ -75,6 +78,7 @@ _PLACES = {
     "heatmap": "polykern.heat",
     "load": "polykern.models",
     "partition": "polykern.subdivision",
+    "path": "polykern.paths",
     "sampled_crossings": "polykern.lines",
     "space_folding": "polykern.lines",
     "spline_features": "polykern.affine",
@@ -90,6 +94,7 @@ __all__ = [
     "HeatMap",
     "Layout",
     "Partition",
+    "Path",
     "Plane",
     "Store",
     "Subject",
@@ -109,6 +114,7 @@ __all__ = [
     "heatmap",
     "load",
     "partition",
+    "path",
     "sampled_crossings",
     "space_folding",
     "spline_features",

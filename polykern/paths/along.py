@@ -1,0 +1,133 @@
+"""Boundaries along a path, step by step: every one of them, or as samples see them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from polykern.carrier import NotCarried
+from polykern.counting import has_classes
+from polykern.errors import UsageError
+from polykern.lines import crossings_of_lines
+from polykern.paths.evaluation import Place, class_changes, evaluated
+from polykern.tail import Tail
+
+Progress = Callable[[str, int, int], None]  # stage, done, total
+
+
+@dataclass(frozen=True, eq=False)
+class Along:
+    """What a path crosses between its positions.
+
+    t        float64 (n)            where the positions are
+    length   float64 (n - 1)        L2, of the chord of each step
+    flips    int64 (fields, n - 1)  crossings of each nonlinearity in each step
+    hamming  bits in which the two ends of the path differ
+    outputs  float64 (n, classes)   of the network at the positions; None where it is not a vector
+    change   float64 (k)            where the class changes
+    classes  int64 (k + 1)          the classes in turn; empty without classes
+    missed   share of the sampled crossings that the last halving of the steps brought to light; None: all are listed
+    """
+
+    t: NDArray[np.float64]
+    length: NDArray[np.float64]
+    flips: NDArray[np.int64]
+    hamming: int
+    outputs: NDArray[np.float64] | None
+    change: NDArray[np.float64]
+    classes: NDArray[np.int64]
+    missed: float | None
+
+    @property
+    def density(self) -> NDArray[np.float64]:
+        """float64 (n - 1): crossings per unit of length in each step."""
+        return np.asarray(self.flips.sum(0) / self.length)
+
+    @property
+    def middle(self) -> NDArray[np.float64]:
+        """float64 (n - 1): t in the middle of each step."""
+        return (self.t[1:] + self.t[:-1]) / 2
+
+    @property
+    def changing(self) -> NDArray[np.bool_]:
+        """bool (n - 1): whether the class changes in a step."""
+        return np.histogram(self.change, self.t)[0] > 0
+
+
+def along(
+    tail: Tail,
+    place: Place,
+    t: NDArray[np.float64],
+    *,
+    exact: bool | None = None,
+    segments: int = 1,
+    progress: Progress | None = None,
+) -> Along:
+    """What a path crosses between positions.
+
+    tail      in float64
+    place     the path: float64 (n) -> points
+    t         float64 (n), sorted, two or more
+    exact     True: every crossing of the chords between positions (`polykern.crossings`), piecewise-linear networks;
+              False: from codes at the positions and half way between them; None: exactly where that is possible
+    segments  pieces of a chord to begin with
+    progress  called with (stage, done, total)
+
+    Sampled counts never exceed the exact ones: of n crossings of a neuron between two samples n mod 2 are seen.
+    Errors: UsageError where `exact` is asked for and the network is not piecewise linear.
+    """
+    points = place(torch.from_numpy(t).to(tail.device))
+    if exact is not False:
+        try:
+            return _exact(tail, points, t, segments, progress)
+        except UsageError as reason:
+            if exact or not isinstance(reason.__cause__, NotCarried):
+                raise
+    return _sampled(tail, place, t)
+
+
+def _exact(
+    tail: Tail, points: Tensor, t: NDArray[np.float64], segments: int, progress: Progress | None
+) -> Along:
+    found = crossings_of_lines(tail, points[:-1], points[1:], segments=segments, progress=progress)
+    codes, outputs = evaluated(tail, points)
+    change, classes = np.zeros(0), np.zeros(0, np.int64)
+    if has_classes(tail):
+        low, wide = t[:-1], np.diff(t)
+        change = np.concatenate([a + c.change * w for c, a, w in zip(found, low, wide, strict=True)])
+        classes = np.concatenate([found[0].classes[:1], *(c.classes[1:] for c in found)]).astype(np.int64)
+    return Along(
+        t=t,
+        length=np.array([c.length for c in found]),
+        flips=np.stack([c.counts for c in found], 1),
+        hamming=int(codes[0].aligned(codes[-1])),
+        outputs=None if outputs is None else outputs.cpu().numpy(),
+        change=change,
+        classes=classes,
+        missed=None,
+    )
+
+
+def _sampled(tail: Tail, place: Place, t: NDArray[np.float64]) -> Along:
+    fine = np.insert(t, range(1, len(t)), (t[1:] + t[:-1]) / 2)
+    points = place(torch.from_numpy(fine).to(tail.device))
+    codes, outputs = evaluated(tail, points)
+    steps = codes[:-1].aligned_by_field(codes[1:]).cpu().numpy().astype(np.int64)
+    flips = steps.reshape(len(steps), -1, 2).sum(2)
+    coarse = int(codes[:-2:2].aligned(codes[2::2]).sum())
+    change, classes = np.zeros(0), np.zeros(0, np.int64)
+    if outputs is not None:
+        change, classes = class_changes(tail, place, fine, outputs.argmax(1).cpu().numpy())
+    return Along(
+        t=t,
+        length=(points[2::2] - points[:-2:2]).flatten(1).norm(dim=1).cpu().numpy(),
+        flips=flips,
+        hamming=int(codes[0].aligned(codes[-1])),
+        outputs=None if outputs is None else outputs[::2].cpu().numpy(),
+        change=change,
+        classes=classes,
+        missed=1 - coarse / int(flips.sum()) if flips.any() else 0.0,
+    )
