@@ -39,7 +39,9 @@ if TYPE_CHECKING:
     from polykern.models import Subject as Subject
     from polykern.models import load as load
     from polykern.paths import Path as Path
+    from polykern.paths import Ray as Ray
     from polykern.paths import path as path
+    from polykern.paths import ray as ray
     from polykern.plane import Plane as Plane
     from polykern.plane import Window as Window
     from polykern.store import Store as Store
@@ -62,6 +64,7 @@ _PLACES = {
     "Partition": "polykern.subdivision",
     "Path": "polykern.paths",
     "Plane": "polykern.plane",
+    "Ray": "polykern.paths",
     "Store": "polykern.store",
     "Subject": "polykern.models",
     "Tail": "polykern.tail",
@@ -79,6 +82,7 @@ _PLACES = {
     "load": "polykern.models",
     "partition": "polykern.subdivision",
     "path": "polykern.paths",
+    "ray": "polykern.paths",
     "sampled_crossings": "polykern.lines",
     "space_folding": "polykern.lines",
     "spline_features": "polykern.affine",
@@ -96,6 +100,7 @@ __all__ = [
     "Partition",
     "Path",
     "Plane",
+    "Ray",
     "Store",
     "Subject",
     "Tail",
@@ -115,6 +120,7 @@ __all__ = [
     "load",
     "partition",
     "path",
+    "ray",
     "sampled_crossings",
     "space_folding",
     "spline_features",

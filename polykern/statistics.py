@@ -150,8 +150,8 @@ def spearman(x: ArrayLike, y: ArrayLike, *, level: float = 0.95, resamples: int 
 def pearson(x: ArrayLike, y: ArrayLike, *, level: float = 0.95, resamples: int = 2000, **how: Any) -> Estimate:
     """Pearson's correlation of x (n) and y (n) with its bootstrap interval; point-biserial where a side is 0 or 1.
 
-    Rows in order along a path are drawn in blocks: give `groups`. A side that is constant has no correlation: value,
-    low and high are then nan.
+    Rows in order along a path are drawn in blocks: give `groups`. A side that is constant has no correlation:
+    value, low and high are then nan.
     """
     return bootstrap(_correlation, x, y, level=level, resamples=resamples, **how)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from polykern.carrier import NotCarried
 from polykern.counting import has_classes
 from polykern.errors import UsageError
-from polykern.lines import crossings_of_lines
+from polykern.lines import Crossings, crossings_of_lines
 from polykern.paths.evaluation import Place, class_changes, evaluated
 from polykern.tail import Tail
 
@@ -29,7 +30,7 @@ class Along:
     outputs  float64 (n, classes)   of the network at the positions; None where it is not a vector
     change   float64 (k)            where the class changes
     classes  int64 (k + 1)          the classes in turn; empty without classes
-    missed   share of the sampled crossings that the last halving of the steps brought to light; None: all are listed
+    missed   share of the sampled crossings that the last halving of steps brought to light; None: all are listed
     """
 
     t: NDArray[np.float64]
@@ -63,7 +64,6 @@ def along(
     t: NDArray[np.float64],
     *,
     exact: bool | None = None,
-    segments: int = 1,
     progress: Progress | None = None,
 ) -> Along:
     """What a path crosses between positions.
@@ -71,9 +71,8 @@ def along(
     tail      in float64
     place     the path: float64 (n) -> points
     t         float64 (n), sorted, two or more
-    exact     True: every crossing of the chords between positions (`polykern.crossings`), piecewise-linear networks;
-              False: from codes at the positions and half way between them; None: exactly where that is possible
-    segments  pieces of a chord to begin with
+    exact     True: every crossing of the chords between positions (`polykern.crossings`), of piecewise-linear
+              networks; False: from codes at the positions and half way between them; None: exactly where possible
     progress  called with (stage, done, total)
 
     Sampled counts never exceed the exact ones: of n crossings of a neuron between two samples n mod 2 are seen.
@@ -82,17 +81,59 @@ def along(
     points = place(torch.from_numpy(t).to(tail.device))
     if exact is not False:
         try:
-            return _exact(tail, points, t, segments, progress)
+            return _exact(tail, points, t, progress)
         except UsageError as reason:
             if exact or not isinstance(reason.__cause__, NotCarried):
                 raise
     return _sampled(tail, place, t)
 
 
-def _exact(
-    tail: Tail, points: Tensor, t: NDArray[np.float64], segments: int, progress: Progress | None
-) -> Along:
-    found = crossings_of_lines(tail, points[:-1], points[1:], segments=segments, progress=progress)
+def rays(
+    tail: Tail, x: Tensor, s: NDArray[np.float64], *, exact: bool | None = None, progress: Progress | None = None
+) -> list[Along]:
+    """What the rays s x cross between scales, one for each x; all else as for `along`.
+
+    x  float64 (rays, *input_shape)
+    s  float64 (n), sorted, positive
+    """
+    if exact is not False:
+        try:
+            found = crossings_of_lines(tail, s[0] * x, s[-1] * x, progress=progress)
+            return [_binned(tail, one, line, s) for one, line in zip(x, found, strict=True)]
+        except UsageError as reason:
+            if exact or not isinstance(reason.__cause__, NotCarried):
+                raise
+    sampled = []
+    for one in x:
+        sampled.append(_sampled(tail, partial(_scaled, one), s))
+        if progress:
+            progress("rays", len(sampled), len(x))
+    return sampled
+
+
+def _scaled(x: Tensor, s: Tensor) -> Tensor:
+    return s.reshape(-1, *(1,) * x.ndim) * x
+
+
+def _binned(tail: Tail, x: Tensor, line: Crossings, s: NDArray[np.float64]) -> Along:
+    """The crossings of a ray between its scales."""
+    codes, outputs = evaluated(tail, _scaled(x, torch.from_numpy(s).to(tail.device)))
+    at = s[0] + line.t * (s[-1] - s[0])
+    fields = len(tail.layout.fields)
+    return Along(
+        t=s,
+        length=np.diff(s) * float(x.norm()),
+        flips=np.stack([np.histogram(at[line.field == f], s)[0] for f in range(fields)]),
+        hamming=int(codes[0].aligned(codes[-1])),
+        outputs=None if outputs is None else outputs.cpu().numpy(),
+        change=s[0] + line.change * (s[-1] - s[0]),
+        classes=line.classes.astype(np.int64),
+        missed=None,
+    )
+
+
+def _exact(tail: Tail, points: Tensor, t: NDArray[np.float64], progress: Progress | None) -> Along:
+    found = crossings_of_lines(tail, points[:-1], points[1:], segments=1, progress=progress)
     codes, outputs = evaluated(tail, points)
     change, classes = np.zeros(0), np.zeros(0, np.int64)
     if has_classes(tail):

@@ -64,9 +64,9 @@ def path(
     progress   called with (stage, done, total)
     returns    Path
 
-    Three estimators of density, each in boundaries per unit of length: in balls d_H(c(x), c(x + r u)) / r over
-    uniform directions u; along the path, exact on the chords between positions; sampled for the means, with what the
-    last halving of steps added. Errors: UsageError for no two different ends, opposite ends of an arc, shapes that
+    Three estimates of density, each in boundaries per unit of length: in balls d_H(c(x), c(x + r u)) / r over
+    uniform directions u; along the path, exact on the chords between positions; sampled for the means, with what
+    the last halving of steps added. Errors: UsageError for no two different ends, opposite ends of an arc, shapes that
     do not fit, an unknown module, or pairs where the classes of images are not known. Black et al. 2022,
     "Interpreting Neural Networks through the Polytope Lens", appendix A.
     """

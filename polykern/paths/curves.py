@@ -33,6 +33,7 @@ class Curve:
         """float64 (n, *shape): the points at t, float64 (n) in [0, 1]; exactly a at 0 and b at 1."""
         a, b = self.a, self.b
         share = t.reshape(-1, *(1,) * a.ndim)
+        points: Tensor
         if self.kind == "lerp":
             points = torch.where(share < 0.5, a + share * (b - a), b - (1 - share) * (b - a))
         else:

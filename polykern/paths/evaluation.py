@@ -1,4 +1,4 @@
-"""Points through a network: their codes and outputs, what changes in the ball around them, where a class changes."""
+"""Points through a network: codes and outputs, what changes in the balls around them, where the class changes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

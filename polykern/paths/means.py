@@ -16,7 +16,7 @@ from polykern.paths.along import Along, Progress, along
 from polykern.paths.curves import curve
 from polykern.paths.evaluation import balls, tail_at
 from polykern.selectors import Select
-from polykern.statistics import Estimate, bootstrap, mean, pearson
+from polykern.statistics import Estimate, mean, pearson
 from polykern.tail import Tail
 
 CONDITIONS = ("different", "same")  # classes of the two images
@@ -132,10 +132,14 @@ def drawn_pairs(targets: Sequence[int], count: int, seed: int) -> NDArray[np.int
     rng = np.random.default_rng(seed)
     first, second = np.triu_indices(len(label), 1)
     found = []
-    for name, wanted in zip(CONDITIONS, (label[first] != label[second], label[first] == label[second]), strict=True):
+    for name, wanted in zip(
+        CONDITIONS, (label[first] != label[second], label[first] == label[second]), strict=True
+    ):
         rows = np.flatnonzero(wanted)
         if len(rows) < count:
-            raise UsageError(f"there are {len(rows)} pairs of images of {name} classes, not {count}", fix="ask for fewer")
+            raise UsageError(
+                f"there are {len(rows)} pairs of images of {name} classes, not {count}", fix="ask for fewer"
+            )
         chosen = rng.permutation(rows)[:count]
         found.append(rng.permuted(np.stack([first[chosen], second[chosen]], 1), axis=1))
     return np.stack(found)
@@ -175,7 +179,8 @@ def means(
     numbers, place = np.unique(chosen, return_inverse=True)
     batch = torch.stack([subject.examples.at(int(k)).input for k in numbers])
     rows = place.reshape(chosen.shape)
-    density, changed, missed = [], [], []
+    density: list[NDArray[np.float64]] = []
+    changed, missed = [], []
     total = len(layers) * 2 * pairs
     for layer in layers:
         tail, points = _space(subject, layer, stop, select, batch, device)

@@ -14,6 +14,8 @@ from polykern.paths.evaluation import Balls
 from polykern.paths.means import CONDITIONS, Means
 from polykern.report import charts
 from polykern.report.charts import PALETTE
+from polykern.report.figures import INK
+from polykern.report.script import visible
 from polykern.statistics import Estimate, bootstrap, pearson, spearman
 
 BLOCK = 10  # positions that a bootstrap draws together: neighbours are not independent
@@ -94,7 +96,8 @@ class Path(Findings):
     def numbers(self) -> dict[str, Any]:
         along, total = self.along, int(self.along.flips.sum())
         density = bootstrap(
-            lambda x: x.mean(-1), self.balls.density, groups=self._blocks(), level=0.95, resamples=2000, seed=self.seed
+            lambda x: x.mean(-1), self.balls.density, groups=self._blocks(), level=0.95, resamples=2000,
+            seed=self.seed,
         )  # fmt: skip
         found: dict[str, Any] = {
             "ends": list(self.labels),
@@ -133,7 +136,9 @@ class Path(Findings):
             positions["class"] = along.outputs.argmax(1)
             positions |= {f"output_{k}": column for k, column in enumerate(along.outputs.T)}
         layers = self.about["layers"]
-        fields = {f"{layer['module']}[{layer['call']}]": row for layer, row in zip(layers, along.flips, strict=True)}
+        fields = {
+            f"{layer['module']}[{layer['call']}]": row for layer, row in zip(layers, along.flips, strict=True)
+        }
         tables: dict[str, Table] = {
             "positions": positions,
             "steps": {"t": along.middle, "length": along.length, "density": along.density, **fields},
@@ -147,9 +152,9 @@ class Path(Findings):
 
     def pictures(self) -> dict[str, Picture]:
         found = {"path": Picture(1100, 860, self._draw)}
-        if self.means is not None:
-            rows = -(-len(self.means.layers) // COLUMNS)
-            found["layers"] = Picture(1200, 176 + 330 * rows, lambda figure: self._draw_means(figure, self.means))
+        if (means := self.means) is not None:
+            rows = -(-len(means.layers) // COLUMNS)
+            found["layers"] = Picture(1200, 176 + 330 * rows, lambda figure: self._draw_means(figure, means))
         return found
 
     def _draw(self, figure: Any) -> None:
@@ -158,8 +163,8 @@ class Path(Findings):
         drawn = charts.panels(
             figure, titles, columns=1, heading=f"From {self.labels[0]} to {self.labels[1]}",
             subtitle=f"{self.about['model']['name']}, {self.curve.kind} in the input space of "
-            f"{self.about['start'] or 'the model'}; {len(along.t)} positions, {self.balls.flips.shape[2]} points in "
-            "each ball",
+            f"{self.about['start'] or 'the model'}; {len(along.t)} positions, {self.balls.flips.shape[2]} points "
+            "in each ball",
             note=f"Ball: d_H / r at radius {self.balls.radius:.3g} L2, band two standard errors over directions. "
             f"Path: {exact}. Dotted: the class changes.",
         )  # fmt: skip
@@ -176,7 +181,7 @@ class Path(Findings):
         for axes in drawn:
             axes.set_xlim(0, 1)
             for at in along.change:
-                axes.axvline(at, color=charts.INK, lw=1, ls=":")
+                axes.axvline(at, color=INK, lw=1, ls=":")
         if along.outputs is not None:
             _lane(top, self, 1.1 * most)
             _outputs(drawn[1], self)
@@ -208,7 +213,15 @@ def _lane(axes: Any, path: Path, at: float) -> None:
     for low, high, k in zip(edges, edges[1:], path.along.classes.tolist(), strict=False):
         axes.plot([low, high], [at, at], color=charts.class_colour(k), lw=5, solid_capstyle="butt")
         if high - low > 0.05:
-            axes.text((low + high) / 2, 1.03 * at, path.called(k), ha="center", fontsize=9, color=charts.INK, parse_math=False)
+            axes.text(
+                (low + high) / 2,
+                1.03 * at,
+                path.called(k),
+                ha="center",
+                fontsize=9,
+                color=INK,
+                parse_math=False,
+            )
 
 
 def _outputs(axes: Any, path: Path) -> None:
@@ -222,12 +235,14 @@ def _outputs(axes: Any, path: Path) -> None:
     for k in shown:
         charts.line(axes, path.along.t, outputs[:, k], label=path.called(k), colour=charts.class_colour(k), lw=2)
     charts.named(axes, "t", "output (logit)")
-    charts.legend(axes, loc="upper center", ncols=min(6, len(shown)))
+    charts.legend(axes, loc="upper left", ncols=min(6, len(shown)))
     low, high = outputs.min(), outputs.max()
     axes.set_ylim(low - 0.05 * (high - low), high + 0.25 * (high - low))
 
 
-def shown_classes(outputs: NDArray[np.float64], classes: Sequence[int] | NDArray[np.int64], most: int = 6) -> list[int]:
+def shown_classes(
+    outputs: NDArray[np.float64], classes: Sequence[int] | NDArray[np.int64], most: int = 6
+) -> list[int]:
     """Classes to be named in a figure: those that win somewhere, in turn, no more than `most`."""
     found = list(dict.fromkeys(int(k) for k in classes))[:most]
     return found or [int(outputs[0].argmax())]
