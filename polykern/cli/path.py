@@ -44,8 +44,8 @@ Radius = Annotated[
 Pairs = Annotated[
     int | None,
     options.option("--pairs", panel=options.HOW, env="PAIRS", metavar="N",
-                   help=f"Pairs of different classes and as many of one class, for the means by layer. Default: {PAIRS} "
-                   "where the classes are known; 0: none."),
+                   help=f"Pairs of different classes and as many of one class, for the means by layer. Default: "
+                   f"{PAIRS} where the classes are known; 0: none."),
 ]  # fmt: skip
 Layers = Annotated[
     list[str] | None,
@@ -60,7 +60,7 @@ Checked = Annotated[
 Exact = Annotated[
     bool | None,
     options.option("--exact/--sampled", panel=options.HOW, metavar="",
-                   help="List every crossing, or only see samples. Default: exact where that is possible."),
+                   help="List every crossing, or only see samples. Default: exact up to 32,768 bits."),
 ]  # fmt: skip
 
 
@@ -92,7 +92,7 @@ def command(
 ) -> None:
     """Follow an interpolation between two activations and count the boundaries of polytopes on it and around it.
 
-    One pair in detail: density in balls around 100 positions, every crossing of the path, the class and the outputs.
+    One pair in detail: density in balls around 100 positions, every crossing of the path, the class, the outputs.
     Then the mean density along many pairs of images, of different classes and of one, layer by layer.
     """
     talk: Talk = ctx.obj
@@ -109,8 +109,8 @@ def command(
     known = subject.examples.targets is not None
     with talk.progress("steps") as progress:
         found = path(
-            subject, images or indices, start=start, stop=stop, select=select or "*", kind=kind, positions=positions,
-            ball=ball, radius=radius, exact=exact, pairs=PAIRS * known if pairs is None else pairs,
+            subject, images or indices, start=start, stop=stop, select=select or "*", kind=kind,
+            positions=positions, ball=ball, radius=radius, exact=exact, pairs=PAIRS * known if pairs is None else pairs,
             layers=layer or None, checked=checked, seed=seed, device=where, progress=progress,
         )  # fmt: skip
     if found.curve.note:
@@ -123,7 +123,7 @@ def _rows(found: "Path") -> list[tuple[str, ...]]:
     how = (
         "exact" if along.missed is None else f"sampled; the last halving of steps found {along.missed:.2%} of them"
     )
-    rows = [
+    rows: list[tuple[str, ...]] = [
         ("path", f"{found.labels[0]} to {found.labels[1]}, {found.curve.kind}, {along.length.sum():.4g} L2"),
         ("crossings", f"{total:,}, {how}; the ends differ in {along.hamming:,} bits"),
         ("ball density", f"{found.balls.density.mean():.4g} per L2, radius {found.balls.radius:.3g}"),
@@ -141,15 +141,11 @@ def _rows(found: "Path") -> list[tuple[str, ...]]:
 
 def _layers(found: "Path") -> list[tuple[str, ...]]:
     """A row a layer: how the mean density rises from the ends to the middle."""
-    from polykern.statistics import mean
-
     means = found.means
     assert means is not None
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for k, name in enumerate(means.layers):
-        rises = [
-            mean(means.part(k, c, "middle") - means.part(k, c, "ends"), level=0.95, seed=found.seed) for c in (0, 1)
-        ]
+        rises = [means.rise(k, c, found.seed) for c in (0, 1)]
         rows.append(
             (f"from {name or 'the input'}", f"middle minus ends: {rises[0]} different, {rises[1]} same class")
         )

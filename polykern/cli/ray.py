@@ -43,7 +43,7 @@ Points = Annotated[
 Controls = Annotated[
     bool,
     options.option("--controls/--no-controls", panel=options.HOW, metavar="",
-                   help="Also through the untrained network, as initialised and with measured BatchNorm statistics."),
+                   help="Also through the untrained network, as initialised and with measured BatchNorm."),
 ]  # fmt: skip
 
 
@@ -73,8 +73,8 @@ def command(
 ) -> None:
     """Scale activations from the origin to beyond and count the boundaries of polytopes on the way.
 
-    Density, class and outputs along s x for images and for noise, and through the untrained network: as initialised,
-    and, where there is BatchNorm, with statistics measured on the images.
+    Density, class and outputs along s x for images and for noise, and through the untrained network: as
+    initialised, and, where there is BatchNorm, with statistics measured on the images.
     """
     talk: Talk = ctx.obj
     talk.settle(quiet=quiet, verbose=verbose, log=log_format)

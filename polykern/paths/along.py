@@ -17,6 +17,7 @@ from polykern.paths.evaluation import Place, class_changes, evaluated
 from polykern.tail import Tail
 
 Progress = Callable[[str, int, int], None]  # stage, done, total
+FEW = 1 << 15  # bits of a code up to which crossings are listed unless one asks for it
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,14 +73,15 @@ def along(
     place     the path: float64 (n) -> points
     t         float64 (n), sorted, two or more
     exact     True: every crossing of the chords between positions (`polykern.crossings`), of piecewise-linear
-              networks; False: from codes at the positions and half way between them; None: exactly where possible
+              networks; False: from codes at the positions and half way between them; None: exactly where that is
+              possible and the code has at most 32,768 bits
     progress  called with (stage, done, total)
 
     Sampled counts never exceed the exact ones: of n crossings of a neuron between two samples n mod 2 are seen.
     Errors: UsageError where `exact` is asked for and the network is not piecewise linear.
     """
     points = place(torch.from_numpy(t).to(tail.device))
-    if exact is not False:
+    if exact or (exact is None and tail.layout.bits <= FEW):
         try:
             return _exact(tail, points, t, progress)
         except UsageError as reason:
@@ -96,7 +98,7 @@ def rays(
     x  float64 (rays, *input_shape)
     s  float64 (n), sorted, positive
     """
-    if exact is not False:
+    if exact or (exact is None and tail.layout.bits <= FEW):
         try:
             found = crossings_of_lines(tail, s[0] * x, s[-1] * x, progress=progress)
             return [_binned(tail, one, line, s) for one, line in zip(x, found, strict=True)]

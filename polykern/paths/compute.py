@@ -54,7 +54,8 @@ def path(
     positions  on the path, at equal distances of t, both ends among them
     ball       points on the sphere around each
     radius     of the spheres, in distances of the two ends
-    exact      True: list every crossing between positions; False: sample; None: exactly where that is possible
+    exact      True: list every crossing between positions; False: sample; None: exactly where that is possible and
+               the code has at most 32,768 bits
     pairs      of images of different classes and as many of one class, whose mean densities are compared layer by
                layer; 0: none
     layers     start modules of these; None: up to six children of the model
@@ -66,8 +67,8 @@ def path(
 
     Three estimates of density, each in boundaries per unit of length: in balls d_H(c(x), c(x + r u)) / r over
     uniform directions u; along the path, exact on the chords between positions; sampled for the means, with what
-    the last halving of steps added. Errors: UsageError for no two different ends, opposite ends of an arc, shapes that
-    do not fit, an unknown module, or pairs where the classes of images are not known. Black et al. 2022,
+    the last halving of steps added. Errors: UsageError for no two different ends, opposite ends of an arc, shapes
+    that do not fit, an unknown module, or pairs where the classes of images are not known. Black et al. 2022,
     "Interpreting Neural Networks through the Polytope Lens", appendix A.
     """
     _require(positions, pairs, checked, radius)

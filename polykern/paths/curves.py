@@ -94,7 +94,8 @@ def _angle(a: Tensor, b: Tensor) -> float:
 def directions(shape: torch.Size | tuple[int, ...], count: int, seed: int) -> Tensor:
     """float64 (count, *shape): unit vectors, uniform on the sphere; the same for a seed."""
     drawn = torch.randn(count, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-    return drawn / drawn.flatten(1).norm(dim=1).reshape(-1, *(1,) * len(shape))
+    found: Tensor = drawn / drawn.flatten(1).norm(dim=1).reshape(-1, *(1,) * len(shape))
+    return found
 
 
 def crofton(dimension: int) -> float:

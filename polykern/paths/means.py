@@ -56,11 +56,15 @@ class Means:
         """float64 (layers, 2, steps): its standard error, sd / sqrt(pairs)."""
         return np.asarray(self.density.std(2, ddof=1) / np.sqrt(self.density.shape[2]))
 
+    def crossed(self, layer: int, condition: int) -> NDArray[np.bool_]:
+        """bool (pairs): whether a path crosses anything; the others have no profile."""
+        return np.asarray(self.density[layer, condition].any(1))
+
     def part(self, layer: int, condition: int, name: str) -> NDArray[np.float64]:
-        """float64 (pairs): density in a part of the paths, over that of the whole path."""
+        """float64 (pairs that cross anything): density in a part of the paths, over that of the whole path."""
         low, high = PARTS[name]
         inner = np.minimum(self.middle, 1 - self.middle)
-        each = self.density[layer, condition]
+        each = self.density[layer, condition, self.crossed(layer, condition)]
         return np.asarray(each[:, (inner >= low) & (inner <= high)].mean(1) / each.mean(1))
 
     def numbers(self, seed: int) -> dict[str, Any]:
@@ -81,22 +85,24 @@ class Means:
         of: dict[str, Any] = {"density": float(self.density[layer, condition].mean())}
         for name in PARTS:
             of[name] = mean(self.part(layer, condition, name), level=0.95, seed=seed).as_dict()
-        of["middle minus ends"] = self._rise(layer, condition, seed).as_dict()
+        of["pairs that cross nothing"] = int((~self.crossed(layer, condition)).sum())
+        of["middle minus ends"] = self.rise(layer, condition, seed).as_dict()
         of["class changes"] = int(self.changed[layer, condition].sum())
         of["correlation with class changes"] = self.correlation(layer, condition, seed).as_dict()
         return of
 
-    def _rise(self, layer: int, condition: int, seed: int) -> Estimate:
+    def rise(self, layer: int, condition: int, seed: int = 0) -> Estimate:
+        """Mean over pairs of the part in the middle minus that at the ends."""
         rise = self.part(layer, condition, "middle") - self.part(layer, condition, "ends")
         return mean(rise, level=0.95, seed=seed)
 
     def correlation(self, layer: int, condition: int, seed: int = 0) -> Estimate:
         """Point-biserial correlation of a step's density, relative to its path's mean, with a change in it."""
-        each = self.density[layer, condition]
+        crossed = self.crossed(layer, condition)
+        each, changed = self.density[layer, condition, crossed], self.changed[layer, condition, crossed]
         relative = each / each.mean(1, keepdims=True)
         pair = np.repeat(np.arange(len(each)), each.shape[1])
-        changed = self.changed[layer, condition].ravel()
-        return pearson(relative.ravel(), changed, groups=pair, level=0.95, resamples=500, seed=seed)
+        return pearson(relative.ravel(), changed.ravel(), groups=pair, level=0.95, resamples=500, seed=seed)
 
 
 def layers_of(subject: Subject, stop: str = "", select: Select = "*", most: int = LAYERS) -> list[str]:

@@ -213,15 +213,8 @@ def _lane(axes: Any, path: Path, at: float) -> None:
     for low, high, k in zip(edges, edges[1:], path.along.classes.tolist(), strict=False):
         axes.plot([low, high], [at, at], color=charts.class_colour(k), lw=5, solid_capstyle="butt")
         if high - low > 0.05:
-            axes.text(
-                (low + high) / 2,
-                1.03 * at,
-                path.called(k),
-                ha="center",
-                fontsize=9,
-                color=INK,
-                parse_math=False,
-            )
+            name = visible(path.called(k))
+            axes.text((low + high) / 2, 1.03 * at, name, ha="center", fontsize=9, color=INK, parse_math=False)
 
 
 def _outputs(axes: Any, path: Path) -> None:
@@ -235,7 +228,7 @@ def _outputs(axes: Any, path: Path) -> None:
     for k in shown:
         charts.line(axes, path.along.t, outputs[:, k], label=path.called(k), colour=charts.class_colour(k), lw=2)
     charts.named(axes, "t", "output (logit)")
-    charts.legend(axes, loc="upper left", ncols=min(6, len(shown)))
+    charts.legend(axes, loc="upper left", ncols=min(6, len(shown)), frameon=True, edgecolor="none")
     low, high = outputs.min(), outputs.max()
     axes.set_ylim(low - 0.05 * (high - low), high + 0.25 * (high - low))
 

@@ -1,4 +1,4 @@
-"""What rays show: densities, classes and logits from the origin through activations and beyond, and their controls."""
+"""What rays show: densities, classes and outputs from the origin through activations and beyond, and controls."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +15,7 @@ from polykern.report.charts import PALETTE
 from polykern.report.figures import INK
 from polykern.statistics import mean, spearman
 
-SMOOTHED = 0.1  # standard deviation of the Gaussian over s, where the peak is looked for
+SMOOTHED = 0.05  # standard deviation of the Gaussian over s, where the peak is looked for
 INSIDE = (0.2, 0.9)  # between the origin and the activation
 FAR = 1.5  # beyond the activation
 SHOWN = 2  # rays that are drawn one by one
@@ -143,7 +143,7 @@ class Ray(Findings):
 
     def _labels(self) -> list[str]:
         """Of the rays that are drawn, different ones."""
-        return [f"{k + 1}: {label}" for k, label in enumerate(self.beams[0].labels[:SHOWN])]
+        return [f"{label} (ray {k + 1})" for k, label in enumerate(self.beams[0].labels[:SHOWN])]
 
     def tables(self) -> dict[str, Table]:
         first = self.beams[0]
@@ -182,9 +182,9 @@ class Ray(Findings):
         titles = [f"through {label}" for label in self._labels()] + ["output of the network"] * len(shown) * outputs
         drawn = charts.panels(
             figure, titles, columns=len(shown), heading="Along rays from the origin",
-            subtitle=f"{self.about['model']['name']}: s x in the input space of {self.about['start'] or 'the model'}",
-            note=f"Grey: {'every crossing' if shown[0].missed is None else 'sampled crossings'} per L2 in each step; "
-            f"black: smoothed, standard deviation {SMOOTHED} in s. Dashed: s = 1, the activation. "
+            subtitle=f"{self.about['model']['name']}, input space of {self.about['start'] or 'the model'}",
+            note=f"Grey: {'every crossing' if shown[0].missed is None else 'sampled crossings'} per L2 in each "
+            f"step; black: smoothed, standard deviation {SMOOTHED} in s. Dashed: s = 1, the activation. "
             "Dotted: the class changes.",
         )  # fmt: skip
         for k, ray in enumerate(shown):
@@ -213,7 +213,7 @@ class Ray(Findings):
         charts.named(axes, "s", "output (logit)")
         wide = max(high - low, 1e-12)
         axes.set_ylim(low - 0.1 * wide, high + 0.35 * wide)
-        charts.legend(axes, loc="upper left", ncols=min(4, len(shown)))
+        charts.legend(axes, loc="upper left", ncols=min(4, len(shown)), frameon=True, edgecolor="none")
 
     def _draw_directions(self, figure: Any) -> None:
         networks = list(dict.fromkeys(b.network for b in self.beams))

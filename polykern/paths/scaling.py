@@ -50,7 +50,8 @@ def ray(
     noise     rays along Gaussian noise, and as many along its absolute value, of the images' mean norm
     reach     largest s
     points    scales s up to there, at equal distances
-    exact     True: list every crossing; False: sample; None: exactly where that is possible
+    exact     True: list every crossing; False: sample; None: exactly where that is possible and
+              the code has at most 32,768 bits
     controls  also through the untrained network, and through one with measured statistics where it has BatchNorm
     seed      of images, noise, controls and intervals
     device    "cpu", "cuda:0", ...
@@ -58,8 +59,8 @@ def ray(
     returns   Ray
 
     Densities are crossings per unit of length. Exact crossings and changes of the class for piecewise-linear
-    networks, else codes at the scales and half way between, changes to 1e-4 in s. Rays begin just off the origin. At
-    s = 1 the point is the activation, bit for bit. Errors: UsageError for shapes that do not fit, an activation
+    networks, else codes at the scales and half way between, changes to 1e-4 in s. Rays begin just off the origin.
+    At s = 1 the point is the activation, bit for bit. Errors: UsageError for shapes that do not fit, an activation
     that is zero, an unknown module. Black et al. 2022, "Interpreting Neural Networks through the Polytope Lens",
     prediction 3 and appendix B.
     """
