@@ -38,8 +38,10 @@ if TYPE_CHECKING:
     from polykern.maps.result import HeatMap as HeatMap
     from polykern.models import Subject as Subject
     from polykern.models import load as load
+    from polykern.paths import Adversarial as Adversarial
     from polykern.paths import Path as Path
     from polykern.paths import Ray as Ray
+    from polykern.paths import adversarial as adversarial
     from polykern.paths import path as path
     from polykern.paths import ray as ray
     from polykern.plane import Plane as Plane
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _PLACES = {
+    "Adversarial": "polykern.paths",
     "AffineMap": "polykern.affine",
     "Boundaries": "polykern.affine",
     "HDBSCAN": "polykern.clustering.estimator",
@@ -69,6 +72,7 @@ _PLACES = {
     "Subject": "polykern.models",
     "Tail": "polykern.tail",
     "Window": "polykern.plane",
+    "adversarial": "polykern.paths",
     "affine_map": "polykern.affine",
     "affine_maps": "polykern.affine",
     "boundary_distances": "polykern.affine",
@@ -90,6 +94,7 @@ _PLACES = {
 }
 __all__ = [
     "HDBSCAN",
+    "Adversarial",
     "AffineMap",
     "Boundaries",
     "Clusters",
@@ -106,6 +111,7 @@ __all__ = [
     "Tail",
     "Window",
     "__version__",
+    "adversarial",
     "affine_map",
     "affine_maps",
     "boundary_distances",

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from polykern.cli import (
+    adversarial,
     bench,
     capture,
     cluster,
@@ -53,6 +54,7 @@ for _module in (
     partition,
     path,
     ray,
+    adversarial,
     capture,
     cluster,
     report,

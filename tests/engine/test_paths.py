@@ -200,8 +200,8 @@ def test_sampled_steps_equal_a_plain_loop() -> None:
 
 
 def test_classes_change_where_crossings_say() -> None:
-    tail = _tail([6, 30, 30, 20, 5], 2)
-    way = curve(*(4 * x for x in _two(6, 12)), "lerp")
+    tail = _tail([6, 30, 30, 20, 5], 29)
+    way = curve(*(10 * x for x in _two(6, 12)), "lerp")
     exact = along(tail, way, GRID, exact=True)
     sampled = along(tail, way, GRID, exact=False)
     assert len(exact.change) > 0

@@ -117,7 +117,21 @@ def test_noise_has_the_norm_of_the_images(found: Ray) -> None:
 
 def test_the_ray_command_writes_what_it_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "ray"
-    words = ["ray", "--index", "0", "--index", "5", "--rays", "3", "--noise", "2", "--points", "50", "--start", "conv3"]
+    words = [
+        "ray",
+        "--index",
+        "0",
+        "--index",
+        "5",
+        "--rays",
+        "3",
+        "--noise",
+        "2",
+        "--points",
+        "50",
+        "--start",
+        "conv3",
+    ]
     assert run([*words, "--json", "--out", str(out)]) == 0
     numbers = json.loads(capsys.readouterr().out)["found"]["numbers"]
     assert json.loads((out / "ray.json").read_text())["numbers"] == numbers
