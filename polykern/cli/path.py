@@ -106,11 +106,12 @@ def command(
     from polykern.paths import path
 
     subject = asked.subject(talk, model, seed)
-    known = subject.examples.targets is not None
+    if pairs is None:
+        pairs = 0 if subject.examples.targets is None else PAIRS
     with talk.progress("steps") as progress:
         found = path(
             subject, images or indices, start=start, stop=stop, select=select or "*", kind=kind,
-            positions=positions, ball=ball, radius=radius, exact=exact, pairs=PAIRS * known if pairs is None else pairs,
+            positions=positions, ball=ball, radius=radius, exact=exact, pairs=pairs,
             layers=layer or None, checked=checked, seed=seed, device=where, progress=progress,
         )  # fmt: skip
     if found.curve.note:

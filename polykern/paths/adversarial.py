@@ -13,7 +13,7 @@ from polykern.errors import UsageError
 from polykern.findings import Findings, Picture, Table, provenance
 from polykern.lines import crossings_of_lines
 from polykern.models import Subject
-from polykern.paths.along import FEW, Progress, along
+from polykern.paths.along import Progress, along, listed
 from polykern.paths.attacks import attack, beside, neighbours
 from polykern.paths.curves import curve
 from polykern.paths.evaluation import evaluated, tail_at
@@ -24,6 +24,7 @@ from polykern.tail import Tail
 
 WAYS = ("adversarial", "random", "neighbour", "stepwise")
 SAMPLES = np.linspace(0, 1, 33)  # of a segment whose crossings are not listed
+BATCH = 32  # images of a pass
 POOL = 512  # images among which neighbours are looked for
 
 
@@ -147,13 +148,13 @@ def adversarial(
     norm      "linf" or "l2", of the attack (`polykern.paths.attacks.attack`)
     steps     of the attack
     select    which nonlinearities make the code (`polykern.selectors`)
-    exact     True: list every crossing; False: sample; None: exactly where that is possible and the code has at most
-              32,768 bits
+    exact     True: list every crossing; False: sample; None: exactly where that is possible and the code has at
+              most 32,768 bits
     seed      of the images and the random directions
     device    where crossings are counted
     progress  called with (stage, done, total)
-    returns   Adversarial: for each image the straight way to its adversarial version, a random direction of the same
-              L2 length, the direction of the nearest image of its class at that length, and the way of the attack
+    returns   Adversarial: for each image the straight way to its adversarial version, a random direction of the
+              same L2 length, the direction of the nearest image of its class at that length, the way of the attack
 
     The class that is left is the network's own. No sign is assumed: densities are paired by image, with Wilcoxon's
     test and the ratio of means. Errors: UsageError where the output is no vector of classes, the inputs are not
@@ -164,39 +165,41 @@ def adversarial(
     tail = tail_at(subject, "", "", select, device)
     if tail.output_shape is None or len(tail.output_shape) != 1:
         raise UsageError(f"{subject.name} gives no classes to attack")
-    count = min(POOL, len(subject.examples))
-    chosen = np.random.default_rng(seed).permutation(len(subject.examples))[:count]
-    pool = torch.stack([subject.examples.at(int(k)).input for k in chosen])
-    if not pool.is_floating_point():
-        raise UsageError(f"{subject.name} reads {str(pool.dtype)[6:]}, which no gradient moves")
-    with torch.no_grad(), ieee():
-        classes = torch.cat([subject.model(part.clone()).argmax(1) for part in pool.split(32)])
-    n = min(images, count)
-    way = torch.cat(
-        [
-            attack(subject.model, x, c, radius=radius, norm=norm, steps=steps)
-            for x, c in zip(pool[:n].split(32), classes[:n].split(32), strict=True)
-        ],
-        1,
-    ).to(tail.device, torch.float64)
-    clean = way[0]
-    length = (way[-1] - clean).flatten(1).norm(dim=1)
+    chosen, pool, classes = _pool(subject, seed)
+    n = min(images, len(pool))
+    way = _attacked(subject, pool[:n], classes[:n], radius, norm, steps).to(tail.device, torch.float64)
+    clean, length = way[0], (way[-1] - way[0]).flatten(1).norm(dim=1)
     drawn = torch.randn(clean.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-    wide = pool.to(tail.device, torch.float64)
-    near = neighbours(clean, classes[:n].to(tail.device), wide, classes.to(tail.device))
-    ends = torch.stack([way[-1], beside(clean, clean + drawn.to(tail.device), length), beside(clean, near, length)])
-    listed = tail.layout.bits <= FEW if exact is None else exact
-    flips = [_flips(tail, clean, one, listed, progress) for one in ends]
+    others = pool.to(tail.device, torch.float64), classes.to(tail.device)
+    near = neighbours(clean, others[1][:n], *others)
+    ends = [way[-1], beside(clean, clean + drawn.to(tail.device), length), beside(clean, near, length)]
+    kept = listed(tail, clean[0], way[-1][0], exact)
+    flips = [_flips(tail, clean, one, kept, progress) for one in ends]
+    flips.append(_stepwise(tail, way, kept, progress))
     lengths = [(one - clean).flatten(1).norm(dim=1) for one in ends]
-    flips.append(_stepwise(tail, way, listed, progress))
     lengths.append((way[1:] - way[:-1]).flatten(2).norm(dim=2).sum(0))
     outputs = evaluated(tail, way[-1])[1]
     assert outputs is not None
     left = (outputs.argmax(1).cpu() != classes[:n]).numpy()
     about = provenance(subject, tail, seed=seed, images=n, radius=radius, norm=norm, steps=steps)
-    return Adversarial(
-        about, torch.stack(lengths).cpu().numpy(), np.stack(flips), left, chosen[:n].astype(np.int64), listed, seed
-    )  # fmt: skip
+    return Adversarial(about, torch.stack(lengths).cpu().numpy(), np.stack(flips), left, chosen[:n], kept, seed)
+
+
+def _pool(subject: Subject, seed: int) -> tuple[NDArray[np.int64], Tensor, Tensor]:
+    """Images at random: their numbers, they themselves, and the network's classes."""
+    chosen = np.random.default_rng(seed).permutation(len(subject.examples))[:POOL].astype(np.int64)
+    pool = torch.stack([subject.examples.at(k).input for k in chosen.tolist()])
+    if not pool.is_floating_point():
+        raise UsageError(f"{subject.name} reads {str(pool.dtype)[6:]}, which no gradient moves")
+    with torch.no_grad(), ieee():
+        classes = torch.cat([subject.model(part.clone()).argmax(1) for part in pool.split(BATCH)])
+    return chosen, pool, classes
+
+
+def _attacked(subject: Subject, x: Tensor, classes: Tensor, radius: float, norm: str, steps: int) -> Tensor:
+    """float (steps + 1, n, *shape): the ways of attacks on images, a batch at a time."""
+    parts = zip(x.split(BATCH), classes.split(BATCH), strict=True)
+    return torch.cat([attack(subject.model, p, c, radius=radius, norm=norm, steps=steps) for p, c in parts], 1)
 
 
 def _flips(tail: Tail, a: Tensor, b: Tensor, exact: bool, progress: Progress | None) -> NDArray[np.int64]:

@@ -81,13 +81,24 @@ def along(
     Errors: UsageError where `exact` is asked for and the network is not piecewise linear.
     """
     points = place(torch.from_numpy(t).to(tail.device))
-    if exact or (exact is None and tail.layout.bits <= FEW):
-        try:
-            return _exact(tail, points, t, progress)
-        except UsageError as reason:
-            if exact or not isinstance(reason.__cause__, NotCarried):
-                raise
+    if listed(tail, points[0], points[1], exact):
+        return _exact(tail, points, t, progress)
     return _sampled(tail, place, t)
+
+
+def listed(tail: Tail, a: Tensor, b: Tensor, exact: bool | None) -> bool:
+    """Whether crossings are listed: as `exact` says; None: where a short code's can be, tried from a to b."""
+    if exact is not None:
+        return exact
+    if tail.layout.bits > FEW:
+        return False
+    try:
+        crossings_of_lines(tail, a[None], b[None], segments=1)
+    except UsageError as reason:
+        if isinstance(reason.__cause__, NotCarried):
+            return False
+        raise
+    return True
 
 
 def rays(
@@ -98,13 +109,9 @@ def rays(
     x  float64 (rays, *input_shape)
     s  float64 (n), sorted, positive
     """
-    if exact or (exact is None and tail.layout.bits <= FEW):
-        try:
-            found = crossings_of_lines(tail, s[0] * x, s[-1] * x, progress=progress)
-            return [_binned(tail, one, line, s) for one, line in zip(x, found, strict=True)]
-        except UsageError as reason:
-            if exact or not isinstance(reason.__cause__, NotCarried):
-                raise
+    if listed(tail, s[0] * x[0], s[1] * x[0], exact):
+        found = crossings_of_lines(tail, s[0] * x, s[-1] * x, progress=progress)
+        return [_binned(tail, one, line, s) for one, line in zip(x, found, strict=True)]
     sampled = []
     for one in x:
         sampled.append(_sampled(tail, partial(_scaled, one), s))

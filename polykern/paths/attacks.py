@@ -55,7 +55,8 @@ def _slope(model: nn.Module, x: Tensor, classes: Tensor) -> Tensor:
 
 def _lengths(x: Tensor) -> Tensor:
     """(n, 1, ...): the L2 norm of each row."""
-    return x.flatten(1).norm(dim=1).reshape(-1, *(1,) * (x.ndim - 1))
+    found: Tensor = x.flatten(1).norm(dim=1).reshape(-1, *(1,) * (x.ndim - 1))
+    return found
 
 
 def beside(x: Tensor, towards: Tensor, length: Tensor) -> Tensor:

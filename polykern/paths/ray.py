@@ -66,7 +66,7 @@ class Beam:
         """bool (changes of the class beyond 1.5): is the density there below the median of its ray?"""
         low = []
         for ray, row in zip(self.rays, self.smooth, strict=True):
-            far = ray.change[ray.change > FAR]
+            far = ray.change[ray.change > FAR] if row.any() else []
             low.append(np.interp(far, ray.middle, row) < np.median(row))
         return np.concatenate(low)
 

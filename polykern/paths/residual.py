@@ -162,15 +162,14 @@ def plateaus(tail: Tail, a: Tensor, b: Tensor, middle: str, *, steps: int = STEP
     steps   of equal length in the space of the start
 
     d_H of consecutive codes over the length of the step in front of the MLP. Errors: UsageError where the modules
-    are not as many as the nonlinearities, or a and b end alike. Janiak et al. 2024, "Characterizing stable regions in
-    the residual stream of LLMs" (arXiv:2409.17113).
+    are not as many as the nonlinearities, or a and b end alike. Janiak et al. 2024, "Characterizing stable regions
+    in the residual stream of LLMs" (arXiv:2409.17113).
     """
     if steps < 1:
         raise UsageError(f"an interpolation has one step at least, got {steps}")
     if a.shape != tail.input_shape or b.shape != tail.input_shape:
-        raise UsageError(
-            f"the streams have shapes {list(a.shape)} and {list(b.shape)}, not {list(tail.input_shape)}"
-        )
+        shapes = f"{list(a.shape)} and {list(b.shape)}"
+        raise UsageError(f"the streams have shapes {shapes}, not {list(tail.input_shape)}")
     if torch.equal(a[-1], b[-1]):
         raise UsageError("the last tokens of both texts have the same residual vector")
     tail = tail.to(torch.float64, tail.device)

@@ -79,7 +79,7 @@ def test_measured_statistics_bring_an_interior_peak(found: Ray) -> None:
 
 
 def test_a_planted_shell_is_the_peak() -> None:
-    """Units |x_i| > 1 and x_i > 1 meet a ray along (1, 1, ...) / 2 all at s = 2, and a ray through 1 / 0.8 at 0.8."""
+    """Units x_i > 1 all meet the ray through (1, 1, ...) / 2 at s = 2, and that through 1.25 (1, 1, ...) at 0.8."""
     model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2)).requires_grad_(False)
     model[0].weight.copy_(torch.eye(8))
     model[0].bias.fill_(-1.0)
