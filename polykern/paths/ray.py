@@ -63,10 +63,10 @@ class Beam:
         return np.array([spearman(s, row[far], resamples=2).value for row in self.smooth])
 
     def changes_far(self) -> NDArray[np.bool_]:
-        """bool (changes of the class beyond 1.5): is the density there below the median of its ray?"""
+        """bool (changes of the class beyond 1.5, on rays that cross anything): at a density below their median?"""
         low = []
         for ray, row in zip(self.rays, self.smooth, strict=True):
-            far = ray.change[ray.change > FAR] if row.any() else []
+            far = ray.change[(ray.change > FAR) & row.any()]
             low.append(np.interp(far, ray.middle, row) < np.median(row))
         return np.concatenate(low)
 
@@ -90,7 +90,7 @@ class Beam:
             found |= {
                 "class changes": [len(r.change) for r in self.rays],
                 "classes": len({k for r in self.rays for k in r.classes.tolist()}),
-                "class changes beyond 1.5": len(low),
+                "class changes beyond 1.5": sum(int((r.change > FAR).sum()) for r in self.rays),
                 "of these at a density below the median": float(low.mean()) if len(low) else None,
             }
         return found

@@ -76,8 +76,6 @@ def ray(
         for direction, targets, names in _directions(x, labels, noise, seed):
             found = rays(tail, targets, s, exact=exact, progress=progress)
             beams.append(Beam(network, direction, tuple(names), tuple(found)))
-            if progress:
-                progress("beams", len(beams), len(beams) + 1)
     about = provenance(
         subject, own, seed=seed, images=images, noise=noise, reach=reach, points=points, controls=controls
     )
