@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from polykern.clustering.estimator import HDBSCAN as HDBSCAN
     from polykern.clustering.result import Clusters as Clusters
     from polykern.codes import Codes as Codes
+    from polykern.embeddings import Embeddings as Embeddings
+    from polykern.embeddings import embeddings as embeddings
     from polykern.heat import heatmap as heatmap
     from polykern.layout import Layout as Layout
     from polykern.lines import Crossings as Crossings
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
     from polykern.maps.result import HeatMap as HeatMap
     from polykern.models import Subject as Subject
     from polykern.models import load as load
+    from polykern.pairs import Pairs as Pairs
+    from polykern.pairs import pairs as pairs
     from polykern.paths import Adversarial as Adversarial
     from polykern.paths import Path as Path
     from polykern.paths import Ray as Ray
@@ -46,6 +50,10 @@ if TYPE_CHECKING:
     from polykern.paths import ray as ray
     from polykern.plane import Plane as Plane
     from polykern.plane import Window as Window
+    from polykern.spectrum import Projections as Projections
+    from polykern.spectrum import Spectra as Spectra
+    from polykern.spectrum import projections as projections
+    from polykern.spectrum import spectrum as spectrum
     from polykern.store import Store as Store
     from polykern.subdivision import Partition as Partition
     from polykern.subdivision import partition as partition
@@ -58,16 +66,20 @@ _PLACES = {
     "Adversarial": "polykern.paths",
     "AffineMap": "polykern.affine",
     "Boundaries": "polykern.affine",
-    "HDBSCAN": "polykern.clustering.estimator",
     "Clusters": "polykern.clustering.result",
     "Codes": "polykern.codes",
     "Crossings": "polykern.lines",
+    "Embeddings": "polykern.embeddings",
+    "HDBSCAN": "polykern.clustering.estimator",
     "HeatMap": "polykern.maps.result",
     "Layout": "polykern.layout",
+    "Pairs": "polykern.pairs",
     "Partition": "polykern.subdivision",
     "Path": "polykern.paths",
     "Plane": "polykern.plane",
+    "Projections": "polykern.spectrum",
     "Ray": "polykern.paths",
+    "Spectra": "polykern.spectrum",
     "Store": "polykern.store",
     "Subject": "polykern.models",
     "Tail": "polykern.tail",
@@ -80,15 +92,19 @@ _PLACES = {
     "cluster": "polykern.clustering.compute",
     "crossings": "polykern.lines",
     "crossings_of_lines": "polykern.lines",
+    "embeddings": "polykern.embeddings",
     "frobenius": "polykern.affine",
     "hamming_against_maps": "polykern.affine",
     "heatmap": "polykern.heat",
     "load": "polykern.models",
+    "pairs": "polykern.pairs",
     "partition": "polykern.subdivision",
     "path": "polykern.paths",
+    "projections": "polykern.spectrum",
     "ray": "polykern.paths",
     "sampled_crossings": "polykern.lines",
     "space_folding": "polykern.lines",
+    "spectrum": "polykern.spectrum",
     "spline_features": "polykern.affine",
     "trace": "polykern.tracing",
 }
@@ -100,12 +116,16 @@ __all__ = [
     "Clusters",
     "Codes",
     "Crossings",
+    "Embeddings",
     "HeatMap",
     "Layout",
+    "Pairs",
     "Partition",
     "Path",
     "Plane",
+    "Projections",
     "Ray",
+    "Spectra",
     "Store",
     "Subject",
     "Tail",
@@ -119,16 +139,20 @@ __all__ = [
     "cluster",
     "crossings",
     "crossings_of_lines",
+    "embeddings",
     "errors",
     "frobenius",
     "hamming_against_maps",
     "heatmap",
     "load",
+    "pairs",
     "partition",
     "path",
+    "projections",
     "ray",
     "sampled_crossings",
     "space_folding",
+    "spectrum",
     "spline_features",
     "trace",
 ]

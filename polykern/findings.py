@@ -67,6 +67,10 @@ class Findings(ABC):
     def pictures(self) -> dict[str, Picture]:
         """The figures: name of a PNG file without its ending -> picture; the first is the main one."""
 
+    def keep(self, folder: Path) -> list[Path]:
+        """Write what the folder holds beside tables and figures, so that it can be opened again: nothing."""
+        return []
+
     def summary(self) -> dict[str, Any]:
         """The JSON object: schema, what it is of, the numbers."""
         return {"schema": self.SCHEMA, **self.about, "numbers": self.numbers()}
@@ -109,6 +113,7 @@ class Findings(ABC):
             put(written[-1], [_csv(table)])
         if pictures:
             written += [self.plot(root / f"{name}.png", name) for name in self.pictures()]
+        written += self.keep(root)
         put(about, [json.dumps(visible_all(finite(self.summary())), indent=1).encode() + b"\n"])
         return [*written, about]
 

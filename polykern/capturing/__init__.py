@@ -44,7 +44,8 @@ def capture(
     blocks       of a transformer, by number
     first_block  all blocks from this one on: the codes from a layer to the output
     activations  NAME or NAME:DTYPE (fp16, bf16, fp32): pre-activations of selected nonlinearities that are kept
-                 beside the codes; output:MODULE or output:MODULE:DTYPE: outputs of a module
+                 beside the codes; output:MODULE or input:MODULE, with or without :DTYPE: what a module gives or
+                 takes
     shard_bytes  at which the next sequence, picture or batch begins a new shard
     overwrite    a store that is there is removed first
     progress     hears (stage, done, total)

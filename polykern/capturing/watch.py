@@ -14,7 +14,7 @@ from polykern.selectors import BLOCK, Select, lens_name, matches
 from polykern.tracing import trace
 from polykern.walk import modules_of
 
-OUTPUT = "output:"  # before the name of a module whose output is kept
+OUTPUT, INPUT = "output:", "input:"  # before the name of a module of which that is kept
 Rows = Literal["items", "tokens", "cells"]
 DTYPES = {
     "float16": torch.float16, "fp16": torch.float16, "half": torch.float16,
@@ -42,8 +42,8 @@ class Watch:
     start, stop  modules between which they lie; "": from the input, to the output
     rows         "items": a code for each item; "tokens": for each token; "cells": for each place of feature maps
                  of one height and width: the channels there, in the order of the layers
-    activations  name -> dtype: a glob over the selected nonlinearities, whose pre-activations are kept; or
-                 output:MODULE, whose output is
+    activations  name -> dtype: a glob over the selected nonlinearities, whose pre-activations are kept;
+                 output:MODULE, whose output is; or input:MODULE, whose first input is
 
     Errors: UsageError when a name fits nothing.
     """
@@ -60,11 +60,11 @@ class Watch:
     ) -> None:
         self.model, self.rows = model, rows
         self.wanted = dict(activations or {})
-        self._modules = {name: _module(model, name) for name in self.wanted if name.startswith(OUTPUT)}
+        self._modules = {name: _module(model, name) for name in self.wanted if name.startswith((OUTPUT, INPUT))}
         values = rows == "cells" or len(self._modules) < len(self.wanted)
         inner: Literal["items", "tokens"] = "tokens" if rows == "tokens" else "items"
         self._trace = trace(model, start=start, stop=stop, select=select, rows=inner, values=values)
-        self._values, self._outputs = values, dict[str, Tensor]()
+        self._values, self._noted = values, dict[str, Tensor]()
         self._layout: Layout | None = None
         self.grid: tuple[int, int] | None = None
         self.width = 0  # rows of the last pass, kept or not
@@ -89,7 +89,7 @@ class Watch:
         caller's to make of an OutOfMemoryError.
         """
         args, kwargs = _arguments(inputs)
-        hooks = [m.register_forward_hook(self._noting(name)) for name, m in self._modules.items()]
+        hooks = [self._noting(name, module) for name, module in self._modules.items()]
         try:
             with ieee(), torch.no_grad(), self._trace as t:
                 if hooks:
@@ -107,27 +107,31 @@ class Watch:
             self._settle(codes.layout)
         self.layout.require_same(codes.layout)
         self.width = len(codes)
-        values |= {name: self._rowed(name, out, len(codes)) for name, out in self._outputs.items()}
-        self._outputs = {}
+        values |= {name: self._rowed(name, out, len(codes)) for name, out in self._noted.items()}
+        self._noted = {}
         kept = {name: _cast(name, _rows(values[name], keep), dtype) for name, dtype in self.kept.items()}
         self.shapes = {name: tuple(value.shape[1:]) for name, value in kept.items()}
         chosen = codes if keep is None else codes[keep.to(codes.words.device)]
         return Kept(chosen.to("cpu"), kept)
 
-    def _noting(self, name: str) -> Any:
-        def hook(module: nn.Module, args: Any, output: Any) -> None:
-            self._outputs[name] = (output if isinstance(output, Tensor) else output[0]).detach().clone()
+    def _noting(self, name: str, module: nn.Module) -> Any:
+        """A hook that notes what comes out of a module, or goes into it."""
 
-        return hook
+        def note(value: Any) -> None:
+            self._noted[name] = (value if isinstance(value, Tensor) else value[0]).detach().clone()
+
+        if name.startswith(INPUT):
+            return module.register_forward_pre_hook(lambda module, args: note(args))
+        return module.register_forward_hook(lambda module, args, output: note(output))
 
     def _rowed(self, name: str, out: Tensor, rows: int) -> Tensor:
-        """A module's output with a row for every row of the codes."""
+        """What was noted of a module, with a row for every row of the codes."""
         if self.rows == "tokens" and out.ndim > 2:
             out = out.flatten(0, 1)
         if self.rows == "cells" and out.ndim == 4:
             out = out.permute(0, 2, 3, 1).flatten(0, 2)
         if len(out) != rows:
-            raise UsageError(f"the output of {name} has {len(out)} rows, the codes have {rows}")
+            raise UsageError(f"the {name.replace(':', ' of ', 1)} has {len(out)} rows, the codes have {rows}")
         return out
 
     def _cells(self, layout: Layout, values: Mapping[str, Tensor]) -> tuple[Codes, dict[str, Tensor]]:
@@ -153,7 +157,7 @@ class Watch:
                 raise UsageError(
                     f"no activation is called {name!r}",
                     why=f"the code is made of {', '.join(f.name for f in layout.fields[:4])} ...",
-                    fix=f"name one of them, or a module whose output is to be kept: {OUTPUT}NAME",
+                    fix=f"name one of them, or a module: {OUTPUT}NAME, {INPUT}NAME",
                 )
             self.kept |= dict.fromkeys(named, dtype)
 
@@ -195,8 +199,9 @@ def activations(words: Sequence[str]) -> dict[str, torch.dtype]:
 
 
 def _module(model: nn.Module, name: str) -> nn.Module:
-    """The module behind `output:`."""
-    return modules_of(model, name.removeprefix(OUTPUT))[name.removeprefix(OUTPUT)]
+    """The module behind `output:` or `input:`."""
+    module = name.partition(":")[2]
+    return modules_of(model, module)[module]
 
 
 def _arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -54,7 +54,7 @@ Activations = Annotated[
     list[str] | None,
     _option("--activations", panel=WHAT, metavar="NAME:DTYPE",
             help="Keep pre-activations beside the codes, in fp16, bf16 or fp32; repeatable. DTYPE alone: all that "
-                 "is selected. output:MODULE:DTYPE: what a module gives."),
+                 "is selected. output:MODULE:DTYPE: what a module gives; input:MODULE:DTYPE: what it takes."),
 ]  # fmt: skip
 TokensOf = Annotated[
     str,

@@ -6,7 +6,7 @@ on data and everything else random, boundaries lie where the data are. Both are 
 """
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -16,15 +16,19 @@ from polykern.errors import UsageError
 from polykern.models._cache import reproducible
 from polykern.models.subject import Subject
 
+IMAGES, BATCH = 64, 16  # that BatchNorm is measured on, and of a pass
 
-def untrained(subject: Subject, *, calibrated: bool = False, seed: int = 0, images: int = 64) -> Subject:
+
+def untrained(
+    subject: Subject, *, calibrated: bool = False, seed: int = 0, inputs: Tensor | None = None
+) -> Subject:
     """The subject with random weights.
 
     subject     its examples, classes and start stay; the given model is left as it is
-    calibrated  measure the statistics of every BatchNorm on the first `images` examples, one batch of 16 at a time,
-                weights untouched; without it they are as initialised
+    calibrated  measure the statistics of every BatchNorm, 16 inputs at a time, weights untouched; without it they
+                are as initialised
     seed        of the weights
-    images      examples that the statistics are measured on
+    inputs      (n, *shape) that the statistics are measured on; None: the first 64 examples
 
     Every module that can do so draws its parameters anew (`reset_parameters`), as torch initialises them. Errors:
     UsageError naming a parameter that no module can draw, or where there is no BatchNorm to calibrate.
@@ -37,7 +41,7 @@ def untrained(subject: Subject, *, calibrated: bool = False, seed: int = 0, imag
         _drawn(model)
         if calibrated:
             with measuring(model, norms):
-                for batch in _batches(subject, images):
+                for batch in (_first(subject) if inputs is None else inputs).split(BATCH):
                     model(batch)
     state = "BatchNorm measured on its examples" if calibrated else "BatchNorm as initialised"
     note = f"random weights{', ' + state if norms else ''}: NOT a trained network"
@@ -79,7 +83,5 @@ def _drawn(model: nn.Module) -> None:
             )
 
 
-def _batches(subject: Subject, images: int) -> Iterable[Tensor]:
-    held = range(min(images, len(subject.examples)))
-    for first in range(0, len(held), 16):
-        yield torch.stack([subject.examples.at(k).input for k in held[first : first + 16]])
+def _first(subject: Subject) -> Tensor:
+    return torch.stack([subject.examples.at(k).input for k in range(min(IMAGES, len(subject.examples)))])

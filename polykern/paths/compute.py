@@ -13,8 +13,8 @@ from polykern.models import Subject
 from polykern.paths.along import Progress, along
 from polykern.paths.curves import curve
 from polykern.paths.evaluation import POINTS, balls, require_points, tail_at
+from polykern.paths.interpolation import Path
 from polykern.paths.means import layers_of, means
-from polykern.paths.path import Path
 from polykern.selectors import Select
 from polykern.tail import Tail
 

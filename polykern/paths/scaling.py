@@ -12,8 +12,8 @@ from polykern.heat import activations
 from polykern.models import Subject
 from polykern.models.untrained import untrained
 from polykern.paths.along import Progress, rays
+from polykern.paths.beams import SHOWN, Beam, Ray
 from polykern.paths.evaluation import require_points, tail_at
-from polykern.paths.ray import SHOWN, Beam, Ray
 from polykern.selectors import Select
 from polykern.tail import Tail
 

@@ -1,4 +1,6 @@
-"""What the pictures and pages of a heat map say about where it comes from."""
+"""What pictures and pages say: where a heat map comes from, names made short."""
+
+from collections.abc import Sequence
 
 from polykern.maps.result import HeatMap
 from polykern.report.script import visible
@@ -88,3 +90,14 @@ def short(text: str, most: int) -> str:
         return text
     head = (most - 1) // 2
     return f"{text[:head]}…{text[len(text) - (most - 1 - head) :]}"
+
+
+def apart(names: Sequence[str]) -> list[str]:
+    """Dotted names without the parts that all of them have at either end, but for one in front."""
+    parts = [name.split(".") for name in names]
+    least = min(map(len, parts), default=0)
+    if len(parts) < 2 or least < 2:
+        return list(names)
+    head = next((k for k in range(least - 1) if len({p[k] for p in parts}) > 1), least - 1)
+    tail = next((k for k in range(least - 1 - head) if len({p[-1 - k] for p in parts}) > 1), least - 1 - head)
+    return [".".join(p[max(0, head - 1) : len(p) - tail]) for p in parts]

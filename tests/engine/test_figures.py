@@ -161,3 +161,12 @@ def test_pictures_stay_within_a_stripe_of_memory(heat_map_folder: Build) -> None
     finally:
         tracemalloc.stop()
     assert peak < 1100 * 1100 * 8  # bytes; half of a float64 map and its copy
+
+
+def test_names_without_what_all_of_them_have() -> None:
+    blocks = [f"encoder.layer.{k}.intermediate.act" for k in (0, 10)]
+    assert wording.apart(blocks) == ["layer.0", "layer.10"]
+    assert wording.apart(["relu1", "relu2"]) == ["relu1", "relu2"]
+    assert wording.apart(["a.b", "a.b.c"]) == ["a.b", "a.b.c"]
+    assert wording.apart(["one.name"]) == ["one.name"]
+    assert wording.apart([]) == []

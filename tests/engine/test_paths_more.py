@@ -12,8 +12,8 @@ from torch import Tensor, nn
 import polykern as pk
 from polykern.cli.app import run
 from polykern.errors import UsageError
-from polykern.paths.adversarial import WAYS
 from polykern.paths.attacks import attack, beside, neighbours
+from polykern.paths.perturbation import WAYS
 from polykern.paths.residual import plateaus, rescaled
 from polykern.points import codes_of
 from polykern.tail import Tail

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from polykern.findings import Findings, Picture, Table
 from polykern.paths.along import Along
-from polykern.paths.path import shown_classes
+from polykern.paths.interpolation import shown_classes
 from polykern.report import charts
 from polykern.report.charts import PALETTE
 from polykern.report.figures import INK

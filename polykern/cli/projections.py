@@ -1,0 +1,61 @@
+"""`polykern projections`: the layers of a network along a loop of inputs, through random projections."""
+
+from typing import Annotated
+
+import typer
+
+from polykern.cli import asked, finding, options
+from polykern.cli.talk import Talk
+
+EXAMPLE = "Example: polykern projections --model digits --out loop"
+
+Places = Annotated[
+    int,
+    options.option("--places", panel=options.HOW, min=2, metavar="N", help="On the loop that a lag is taken at."),
+]
+Repeats = Annotated[
+    int, options.option("--repeats", panel=options.HOW, min=1, metavar="N", help="Projections to three dimensions.")
+]
+
+
+def command(
+    ctx: typer.Context,
+    out: finding.Out,
+    model: options.Model = "digits",
+    start: options.Start = None,
+    select: options.Select = None,
+    images: options.Images = None,
+    indices: options.Indices = None,
+    places: Places = 256,
+    repeats: Repeats = 8,
+    seed: options.Seed = 0,
+    overwrite: finding.Overwrite = False,
+    figures: options.Figures = True,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = 0,
+    log_format: options.Log = "text",
+) -> None:
+    """Follow the layers of a network along the circle through three inputs, seen through random projections.
+
+    Each layer is drawn in three random dimensions; its variogram says from which length on it is rough, beside the
+    mean length of a polytope on the loop.
+    """
+    talk: Talk = ctx.obj
+    talk.settle(quiet=quiet, verbose=verbose, log=log_format)
+    finding.require_free(out, overwrite=overwrite)
+    inputs = asked.inputs(images, indices)
+
+    from polykern.spectrum import projections
+
+    subject = asked.subject(talk, model, seed)
+    with talk.progress("layers") as progress:
+        found = projections(
+            subject, inputs, start=start, select=select or "*", places=places, repeats=repeats, seed=seed,
+            progress=progress,
+        )  # fmt: skip
+    rows: list[tuple[str, ...]] = [
+        (name, f"mean polytope {x.polytope.value:.3g} turns, slope below 1.9 from {x.variogram.crossover():.3g} on")
+        for name, x in found.loops.items()
+    ]
+    finding.tell(talk, found, out, rows, overwrite=overwrite, figures=figures)

@@ -1,0 +1,90 @@
+"""Along loops: simulated codes have the slope of theory, ReLU networks a slope of 2 inside of their polytopes."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import polykern as pk
+from polykern.cli.app import run
+from polykern.errors import UsageError
+from polykern.models import Example
+from polykern.spectrum import projections
+from polykern.spectrum.variogram import circle, gaussian, power_law_code, variogram
+from tests.worlds import random_network
+
+LAGS = np.geomspace(3e-3, 3e-2, 8)  # between the 1000th harmonic and the first
+
+
+@pytest.mark.parametrize("alpha", [1.5, 2.0, 2.5, 3.0, 4.0])
+def test_a_simulated_code_is_as_rough_as_theory_says(alpha: float) -> None:
+    found = variogram(power_law_code(alpha), LAGS, places=4).slope(LAGS[0], LAGS[-1])
+    assert found == pytest.approx(min(alpha - 1, 2), abs=0.25)
+
+
+def test_projections_keep_the_order_of_roughness() -> None:
+    slopes = [
+        variogram(power_law_code(a), LAGS, places=64, projections=gaussian(2000, seed=1)).slope(LAGS[0], LAGS[-1])
+        for a in (1.5, 2.0, 2.5, 3.0)
+    ]
+    assert slopes == sorted(slopes)
+
+
+def test_the_variogram_of_a_circle_is_its_chord() -> None:
+    code = power_law_code(1.0, m=1)
+    found = variogram(code, [0.1, 0.25, 0.5], places=8)
+    assert found.values == pytest.approx((2 * np.sin(np.pi * np.array([0.1, 0.25, 0.5]))) ** 2 / 2)
+
+
+def test_the_circle_goes_through_its_three_points() -> None:
+    a, b, c = torch.randn(3, 2, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    at = circle(a, b, c)
+    turns = torch.linspace(0, 1, 100_001, dtype=torch.float64)
+    points = at(turns)
+    for p in (a, b, c):
+        assert float((points - p).flatten(1).norm(dim=1).min()) < 1e-3
+    assert torch.allclose(at(torch.zeros(1))[0], a)
+    with pytest.raises(UsageError, match="no circle"):
+        circle(a, b, 2 * b - a)
+
+
+@pytest.mark.parametrize("seed", [0, 3, 5])
+def test_a_relu_network_is_smooth_inside_of_its_polytopes(seed: int) -> None:
+    network = random_network(seed)
+    points = torch.randn(3, *network.sample.shape[1:], generator=torch.Generator().manual_seed(seed))
+    subject = pk.Subject(network.model, "net", "of a test", network.sample, Points(points))  # type: ignore[arg-type]
+    found = projections(subject, places=64, repeats=2, seed=seed)
+    inside = [x.slope_inside for x in found.loops.values()]
+    assert inside[0] is not None
+    assert all(s is None or s >= 1.95 for s in inside)
+    lengths = [x.polytope.value for x in found.loops.values()]
+    assert lengths == sorted(lengths, reverse=True)  # more layers in front, shorter polytopes
+
+
+class Points:
+    """Three points as examples."""
+
+    noun, targets = "point", None
+
+    def __init__(self, points: torch.Tensor) -> None:
+        self.points = points
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def at(self, index: int) -> Example:
+        return Example(self.points[index], str(index), None)
+
+
+def test_the_command_follows_the_digits_along_a_loop(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "loop"
+    assert run(["projections", "--out", str(out), "--places", "8", "--repeats", "1", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)["found"]
+    assert said == json.loads((out / "projections.json").read_text())
+    assert list(said["numbers"]) == ["relu1", "relu2", "relu3", "relu4"]
+    assert said["numbers"]["relu4"]["slope_inside_polytopes"] > 1.95
+    assert len((out / "curves.csv").read_text().splitlines()) == 1 + 4 * 4096
+    assert run(["projections", "--out", str(out)]) == 2
+    assert "is not empty" in capsys.readouterr().err
