@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ from torch import Tensor, nn
 import polykern as pk
 from polykern.cli.app import run
 from polykern.errors import UsageError
+from polykern.heat import activations
 from polykern.models import Subject
-from polykern.paths import balls, crofton, curve
+from polykern.paths import Curve, balls, crofton, curve
 from polykern.paths.along import along, rays
 from polykern.paths.curves import directions
 from polykern.paths.evaluation import class_changes, evaluated
@@ -36,6 +38,11 @@ def _tail(widths: list[int], seed: int) -> Tail:
 def _two(d: int, seed: int) -> tuple[Tensor, Tensor]:
     a, b = torch.randn(2, d, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     return a, b
+
+
+def _way(d: int, seed: int, length: float, kind: str = "slerp") -> Curve:
+    a, b = _two(d, seed)
+    return curve(length * a, length * b, kind)
 
 
 # --- curves -------------------------------------------------------------------------------------------
@@ -144,10 +151,10 @@ def test_balls_go_on_where_points_cannot_be_carried() -> None:
 
 def test_one_hyperplane_is_met_as_crofton_says() -> None:
     """A plane at distance h inside a ball of radius r in 3-space: a share (1 - h / r) / 2 lies beyond."""
-    model = nn.Sequential(nn.Linear(3, 1, dtype=torch.float64), nn.ReLU()).eval().requires_grad_(False)
-    model[0].weight.copy_(torch.tensor([[0.0, 0.0, 2.0]]))
-    model[0].bias.fill_(-2.0)
-    tail = Tail(model, torch.zeros(1, 3, dtype=torch.float64))
+    plane = nn.Linear(3, 1, dtype=torch.float64).requires_grad_(False)
+    plane.weight.copy_(torch.tensor([[0.0, 0.0, 2.0]]))
+    plane.bias.fill_(-2.0)
+    tail = Tail(nn.Sequential(plane, nn.ReLU()).eval(), torch.zeros(1, 3, dtype=torch.float64))
     at = torch.tensor([[5.0, -3.0, 1.0 - h] for h in (0.0, 0.2, 0.6)], dtype=torch.float64)
     found = balls(tail, at, 0.5, points=4000)
     share = found.flips[0].mean(1)
@@ -170,7 +177,7 @@ def test_bad_balls_are_refused() -> None:
 
 def test_samples_never_exceed_exact_crossings_and_have_their_parity() -> None:
     tail = _tail([6, 30, 30, 20, 5], 3)
-    way = curve(*(3 * x for x in _two(6, 4)))
+    way = _way(6, 4, 3.0)
     exact = along(tail, way, GRID, exact=True)
     sampled = along(tail, way, GRID, exact=False)
     assert exact.missed is None
@@ -182,6 +189,8 @@ def test_samples_never_exceed_exact_crossings_and_have_their_parity() -> None:
     assert exact.flips.sum() >= exact.hamming
     assert exact.flips.sum() % 2 == exact.hamming % 2
     assert np.allclose(exact.length, sampled.length)
+    assert exact.outputs is not None
+    assert sampled.outputs is not None
     assert np.array_equal(exact.outputs, sampled.outputs)
 
 
@@ -201,7 +210,7 @@ def test_sampled_steps_equal_a_plain_loop() -> None:
 
 def test_classes_change_where_crossings_say() -> None:
     tail = _tail([6, 30, 30, 20, 5], 29)
-    way = curve(*(10 * x for x in _two(6, 12)), "lerp")
+    way = _way(6, 12, 10.0, "lerp")
     exact = along(tail, way, GRID, exact=True)
     sampled = along(tail, way, GRID, exact=False)
     assert len(exact.change) > 0
@@ -216,10 +225,10 @@ def test_classes_change_where_crossings_say() -> None:
 
 
 def test_bisection_closes_in_on_a_change() -> None:
-    model = nn.Sequential(nn.Linear(1, 2, dtype=torch.float64), nn.ReLU()).eval().requires_grad_(False)
-    model[0].weight.copy_(torch.tensor([[1.0], [0.0]]))
-    model[0].bias.copy_(torch.tensor([0.0, 0.375]))
-    tail = Tail(model, torch.zeros(1, 1, dtype=torch.float64))
+    both = nn.Linear(1, 2, dtype=torch.float64).requires_grad_(False)
+    both.weight.copy_(torch.tensor([[1.0], [0.0]]))
+    both.bias.copy_(torch.tensor([0.0, 0.375]))
+    tail = Tail(nn.Sequential(both, nn.ReLU()).eval(), torch.zeros(1, 1, dtype=torch.float64))
     change, classes = class_changes(tail, lambda t: t[:, None], np.array([0.0, 1.0]), np.array([1, 0]), 1e-9)
     assert change == pytest.approx([0.375], abs=1e-9)
     assert classes.tolist() == [1, 0]
@@ -241,12 +250,18 @@ def test_a_ray_and_its_chords_agree() -> None:
     s = np.linspace(0, 4, 17)
     s[0] = 1e-6
     for one, ray in zip(x, rays(tail, x, s, exact=True), strict=True):
-        chords = along(tail, lambda t, one=one: t[:, None] * one, s, exact=True)
+        chords = along(tail, partial(_scaled, one), s, exact=True)
         assert np.array_equal(ray.flips, chords.flips)
         assert np.allclose(ray.length, chords.length)
         assert np.allclose(ray.change, chords.change)
         assert ray.classes.tolist() == chords.classes.tolist()
-        assert torch.equal(torch.from_numpy(ray.outputs), evaluated(tail, torch.from_numpy(s)[:, None] * one)[1])
+        assert ray.outputs is not None
+        assert chords.outputs is not None
+        assert np.array_equal(ray.outputs, chords.outputs)
+
+
+def _scaled(x: Tensor, s: Tensor) -> Tensor:
+    return s[:, None] * x
 
 
 # --- many pairs ---------------------------------------------------------------------------------------
@@ -273,8 +288,7 @@ def test_means_are_those_of_the_paths() -> None:
     found = means(subject, layers=["conv1", "conv3"], pairs=3, kind="slerp", t=GRID, seed=2)
     a, b = found.pairs[1, 2]
     batch, _, _ = subject.inputs([int(a), int(b)])
-    with torch.no_grad():
-        x = subject.model[:5](batch).double()
+    x = activations(subject, "conv3", batch).double()
     tail = Tail(subject.model, subject.sample, "conv3").to(torch.float64)
     one = along(tail, curve(x[0], x[1]), GRID, exact=False)
     assert np.array_equal(found.density[1, 1, 2], one.density)

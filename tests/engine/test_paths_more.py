@@ -102,7 +102,8 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.qkv(x).chunk(3, -1)
-        return self.out(torch.softmax(q @ k.mT / q.shape[-1] ** 0.5, -1) @ v)
+        out: Tensor = self.out(torch.softmax(q @ k.mT / q.shape[-1] ** 0.5, -1) @ v)
+        return out
 
 
 class Block(nn.Module):
@@ -114,10 +115,11 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attn(self.ln_1(x))
-        return x + self.down(self.act(self.up(self.ln_2(x))))
+        out: Tensor = x + self.down(self.act(self.up(self.ln_2(x))))
+        return out
 
 
-def _transformer() -> tuple[nn.Module, Tensor]:
+def _transformer() -> tuple[nn.Sequential, Tensor]:
     torch.manual_seed(0)
     model = nn.Sequential(*(Block(12) for _ in range(3))).eval().requires_grad_(False)
     return model, torch.randn(2, 5, 12)
@@ -164,7 +166,9 @@ def test_plateaus_equal_a_plain_loop() -> None:
     points[:, -1] += torch.linspace(0, 1, 11, dtype=torch.float64)[:, None] * (b[-1] - a[-1]).double()
     bits = codes_of(Tail(nn.Sequential(*list(wide)[1:]).eval(), points[:1]), points).bits().view(11, 2, 5, 48)
     assert np.array_equal(found.flips, (bits[1:, :, -1] != bits[:-1, :, -1]).sum(2).T.numpy())
-    middle = points + wide[1].attn(wide[1].ln_1(points))
+    block = wide[1]
+    assert isinstance(block, Block)
+    middle = points + block.attn(block.ln_1(points))
     step = (middle[1:, -1] - middle[:-1, -1]).norm(dim=1)
     assert np.allclose(found.lengths[0], step.numpy())
     assert np.allclose(found.density[0], found.flips[0] / step.numpy())

@@ -80,11 +80,12 @@ def test_measured_statistics_bring_an_interior_peak(found: Ray) -> None:
 
 def test_a_planted_shell_is_the_peak() -> None:
     """Units x_i > 1 all meet the ray through (1, 1, ...) / 2 at s = 2, and that through 1.25 (1, 1, ...) at 0.8."""
-    model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2)).requires_grad_(False)
-    model[0].weight.copy_(torch.eye(8))
-    model[0].bias.fill_(-1.0)
-    model[2].weight.copy_(torch.stack([torch.ones(8), torch.zeros(8)]))
-    model[2].bias.copy_(torch.tensor([0.0, 4.0]))
+    first, last = nn.Linear(8, 8).requires_grad_(False), nn.Linear(8, 2).requires_grad_(False)
+    first.weight.copy_(torch.eye(8))
+    first.bias.fill_(-1.0)
+    last.weight.copy_(torch.stack([torch.ones(8), torch.zeros(8)]))
+    last.bias.copy_(torch.tensor([0.0, 4.0]))
+    model = nn.Sequential(first, nn.ReLU(), last)
     subject = Subject(model, "shell", "made", torch.zeros(1, 8), Drawn((8,), 3))
     x = torch.stack([torch.full((8,), 0.5), torch.full((8,), 1.25)])
     (beam,) = pk.ray(subject, x, noise=0, controls=False).beams
@@ -104,6 +105,8 @@ def test_the_scale_one_is_the_activation_bit_for_bit() -> None:
     x = activations(subject, "conv3", batch)
     tail = Tail(subject.model, subject.sample, "conv3")
     outputs = evaluated(tail, ray.t[100] * x)[1]
+    assert outputs is not None
+    assert ray.outputs is not None
     with torch.no_grad():
         assert torch.equal(outputs, subject.model(batch))
     assert ray.outputs[100].argmax() == int(subject.model(batch).argmax())
