@@ -150,8 +150,6 @@ def _layers(found: "Path") -> list[tuple[str, ...]]:
         rows.append(
             (f"from {name or 'the input'}", f"middle minus ends: {rises[0]} different, {rises[1]} same class")
         )
-    if len(means.checked):
-        rows.append(
-            ("ball and path", f"rank correlation {means.checked.mean():.3f} over {len(means.checked)} pairs")
-        )
+    if (count := len(means.checked)) > 0:
+        rows.append(("ball and path", f"rank correlation {means.checked.mean():.3f}, mean of {count} pairs"))
     return rows

@@ -205,11 +205,11 @@ class Ray(Findings):
     def _outputs(self, axes: Any, ray: Along) -> None:
         assert ray.outputs is not None
         shown = shown_classes(ray.outputs, ray.classes)
-        low, high = ray.outputs[:, shown].min(), ray.outputs[:, shown].max()
+        low, high = ray.outputs[:, list(shown)].min(), ray.outputs[:, list(shown)].max()
         for k in range(ray.outputs.shape[1]) if ray.outputs.shape[1] <= 50 else ():
             axes.plot(ray.t, ray.outputs[:, k], color=charts.class_colour(-1), lw=0.7)
         for k in shown:
-            charts.line(axes, ray.t, ray.outputs[:, k], label=self.called(k), colour=charts.class_colour(k), lw=2)
+            charts.line(axes, ray.t, ray.outputs[:, k], label=self.called(k), colour=shown[k], lw=2)
         charts.named(axes, "s", "output (logit)")
         wide = max(high - low, 1e-12)
         axes.set_ylim(low - 0.1 * wide, high + 0.35 * wide)

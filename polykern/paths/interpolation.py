@@ -1,6 +1,5 @@
 """What a path shows: densities, classes and logits along one interpolation, and means over many by layer."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -12,7 +11,7 @@ from polykern.paths.along import Along
 from polykern.paths.curves import Curve, crofton
 from polykern.paths.evaluation import Balls
 from polykern.paths.means import CONDITIONS, Means
-from polykern.report import charts
+from polykern.report import charts, colours
 from polykern.report.charts import PALETTE
 from polykern.report.figures import INK
 from polykern.report.script import visible
@@ -209,9 +208,11 @@ class Path(Findings):
 
 def _lane(axes: Any, path: Path, at: float) -> None:
     """The classes in turn, a coloured line at a height, named where there is room."""
+    assert path.along.outputs is not None
+    shown = shown_classes(path.along.outputs, path.along.classes)
     edges = np.concatenate([[0.0], path.along.change, [1.0]])
     for low, high, k in zip(edges, edges[1:], path.along.classes.tolist(), strict=False):
-        axes.plot([low, high], [at, at], color=charts.class_colour(k), lw=5, solid_capstyle="butt")
+        axes.plot([low, high], [at, at], color=shown.get(k, colours.OTHERS), lw=5, solid_capstyle="butt")
         if high - low > 0.05:
             name = visible(path.called(k))
             axes.text((low + high) / 2, 1.03 * at, name, ha="center", fontsize=9, color=INK, parse_math=False)
@@ -226,19 +227,21 @@ def _outputs(axes: Any, path: Path) -> None:
         if k not in shown and outputs.shape[1] <= 50:
             axes.plot(path.along.t, outputs[:, k], color=charts.class_colour(-1), lw=0.7)
     for k in shown:
-        charts.line(axes, path.along.t, outputs[:, k], label=path.called(k), colour=charts.class_colour(k), lw=2)
+        charts.line(axes, path.along.t, outputs[:, k], label=path.called(k), colour=shown[k], lw=2)
     charts.named(axes, "t", "output (logit)")
-    charts.legend(axes, loc="upper left", ncols=min(6, len(shown)), frameon=True, edgecolor="none")
+    charts.legend(axes, loc="upper left", ncols=min(8, len(shown)), frameon=True, edgecolor="none")
     low, high = outputs.min(), outputs.max()
     axes.set_ylim(low - 0.05 * (high - low), high + 0.25 * (high - low))
 
 
-def shown_classes(
-    outputs: NDArray[np.float64], classes: Sequence[int] | NDArray[np.int64], most: int = 6
-) -> list[int]:
-    """Classes to be named in a figure: those that win somewhere, in turn, no more than `most`."""
-    found = list(dict.fromkeys(int(k) for k in classes))[:most]
-    return found or [int(outputs[0].argmax())]
+def shown_classes(outputs: NDArray[np.float64], classes: NDArray[np.int64], most: int = 8) -> dict[int, str]:
+    """Classes that are named in a figure, and their colours: those that win somewhere, in turn, at most `most`.
+
+    A class has a colour of its own where there are no more classes than colours, else a place in turn has.
+    """
+    found = list(dict.fromkeys(classes.tolist()))[:most] or [int(outputs[0].argmax())]
+    own = outputs.shape[1] <= len(colours.CLASSES)
+    return {k: charts.class_colour(k if own else place) for place, k in enumerate(found)}
 
 
 def _means_table(means: Means) -> Table:
