@@ -12,7 +12,7 @@ from torch import Tensor
 from polykern.carrier import NotCarried
 from polykern.counting import has_classes
 from polykern.errors import UsageError
-from polykern.lines import Crossings, crossings_of_lines
+from polykern.lines import Crossings, crossings_of_lines, space_folding
 from polykern.paths.evaluation import Place, class_changes, evaluated
 from polykern.tail import Tail
 
@@ -28,6 +28,8 @@ class Along:
     length   float64 (n - 1)        L2, of the chord of each step
     flips    int64 (fields, n - 1)  crossings of each nonlinearity in each step
     hamming  bits in which the two ends of the path differ
+    folding  how far the codes turn back towards the first, from 0 to 1, over the points that were evaluated
+             (`polykern.space_folding`)
     outputs  float64 (n, classes)   of the network at the positions; None where it is not a vector
     change   float64 (k)            where the class changes
     classes  int64 (k + 1)          the classes in turn; empty without classes
@@ -38,6 +40,7 @@ class Along:
     length: NDArray[np.float64]
     flips: NDArray[np.int64]
     hamming: int
+    folding: float
     outputs: NDArray[np.float64] | None
     change: NDArray[np.float64]
     classes: NDArray[np.int64]
@@ -134,6 +137,7 @@ def _binned(tail: Tail, x: Tensor, line: Crossings, s: NDArray[np.float64]) -> A
         length=np.diff(s) * float(x.norm()),
         flips=np.stack([np.histogram(at[line.field == f], s)[0] for f in range(fields)]),
         hamming=int(codes[0].aligned(codes[-1])),
+        folding=space_folding(codes),
         outputs=None if outputs is None else outputs.cpu().numpy(),
         change=s[0] + line.change * (s[-1] - s[0]),
         classes=line.classes.astype(np.int64),
@@ -154,6 +158,7 @@ def _exact(tail: Tail, points: Tensor, t: NDArray[np.float64], progress: Progres
         length=np.array([c.length for c in found]),
         flips=np.stack([c.counts for c in found], 1),
         hamming=int(codes[0].aligned(codes[-1])),
+        folding=space_folding(codes),
         outputs=None if outputs is None else outputs.cpu().numpy(),
         change=change,
         classes=classes,
@@ -176,6 +181,7 @@ def _sampled(tail: Tail, place: Place, t: NDArray[np.float64]) -> Along:
         length=(points[2::2] - points[:-2:2]).flatten(1).norm(dim=1).cpu().numpy(),
         flips=flips,
         hamming=int(codes[0].aligned(codes[-1])),
+        folding=space_folding(codes),
         outputs=None if outputs is None else outputs[::2].cpu().numpy(),
         change=change,
         classes=classes,

@@ -79,6 +79,7 @@ class Beam:
         found: dict[str, Any] = {
             "rays": len(self.rays),
             "crossings": [int(r.flips.sum()) for r in self.rays],
+            "space folding": _interval(np.array([r.folding for r in self.rays]), seed),
             "exact": not missed,
             "missed": float(np.mean(missed)) if missed else None,
             "peak": _interval(peaks, seed),

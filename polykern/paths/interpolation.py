@@ -106,6 +106,7 @@ class Path(Findings):
             "crossings": total,
             "hamming": along.hamming,
             "crossings over hamming": total / along.hamming if along.hamming else float("nan"),
+            "space folding": along.folding,
             "exact": along.missed is None,
             "missed": along.missed,
             "positions": len(along.t),

@@ -230,5 +230,7 @@ def _agreement(
     whole = len(steps.middle) // SPARSE * SPARSE
     smooth = steps.density[:whole].reshape(-1, SPARSE).mean(1)
     at = steps.middle[:whole].reshape(-1, SPARSE).mean(1)
-    around = balls(tail, path(torch.from_numpy(at)), radius * float((b - a).norm()), points=ball, seed=seed)
+    around = balls(
+        tail, path(torch.from_numpy(at).to(tail.device)), radius * float((b - a).norm()), points=ball, seed=seed
+    )
     return float(spearmanr(around.density, smooth).statistic)

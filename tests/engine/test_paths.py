@@ -204,6 +204,9 @@ def test_sampled_steps_equal_a_plain_loop() -> None:
     for f, field in enumerate(tail.layout.fields):
         mine = changes[:, field.offset : field.offset + field.bits].sum(1)
         assert np.array_equal(found.flips[f], mine.reshape(-1, 2).sum(1))
+    turned = (bits != bits[:1]).sum(1)
+    assert found.folding == pytest.approx(1 - int(turned.max()) / int(changes.sum()))
+    assert found.hamming == int(turned[-1])
     coarse = int((bits[2::2] != bits[:-2:2]).sum())
     assert found.missed == 1 - coarse / changes.sum()
 
