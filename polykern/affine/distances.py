@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from polykern import statistics
 from polykern.affine.frozen import Kind
 from polykern.affine.maps import matrices_of, output_of, pushed, rows_of, values_of
 from polykern.errors import UsageError
@@ -16,12 +17,12 @@ from polykern.lines.networks import require_points
 from polykern.lines.sampled import evaluated
 from polykern.models import Subject
 from polykern.selectors import Select
+from polykern.statistics import Estimate
 from polykern.tail import Tail
 from polykern_kernels import hamming
 
 LARGEST = 1 << 20  # numbers of a matrix that is still made whole
 PROBES = 64
-CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,22 +135,18 @@ def _estimated(tail: Tail, p: Tensor, q: Tensor, kind: Kind, probes: int, seed: 
 class Correlation:
     """How a distance of codes goes with the distance of maps, over pairs of points.
 
-    hamming        int64 (n)     bits in which the codes differ
-    euclidean      float64 (n)   distance of the points
-    maps           float64 (n)   ||A_p - A_q||_F
-    spearman       of hamming and maps
-    interval       its 95 % bootstrap interval, of resampled pairs
-    baseline       Spearman of euclidean and maps
-    baseline_interval  likewise
+    hamming    int64 (n)     bits in which the codes differ
+    euclidean  float64 (n)   distance of the points
+    maps       float64 (n)   ||A_p - A_q||_F
+    spearman   of hamming and maps, with its 95 % bootstrap interval over pairs
+    baseline   the same of euclidean and maps
     """
 
     hamming: NDArray[np.int64]
     euclidean: NDArray[np.float64]
     maps: NDArray[np.float64]
-    spearman: float
-    interval: tuple[float, float]
-    baseline: float
-    baseline_interval: tuple[float, float]
+    spearman: Estimate
+    baseline: Estimate
 
 
 def hamming_against_maps(
@@ -191,22 +188,5 @@ def hamming_against_maps(
     d_h = hamming.aligned(*codes).cpu().numpy().astype(np.int64)
     euclid = (p - q).flatten(1).norm(dim=1).cpu().numpy()
     maps = np.array([d.distance for d in distances])
-    rows = np.random.default_rng(seed).integers(0, len(p), (resamples, len(p)))
-    mine, theirs = (_spearman(x, maps, rows) for x in (d_h, euclid))
-    return Correlation(d_h, euclid, maps, *mine, *theirs)
-
-
-def _spearman(
-    x: NDArray[np.generic], y: NDArray[np.generic], rows: NDArray[np.int64]
-) -> tuple[float, tuple[float, float]]:
-    """Spearman's rank correlation and its percentile interval over resamples int64 (resamples, n)."""
-    from scipy.stats import rankdata
-
-    def correlation(a: NDArray[np.generic], b: NDArray[np.generic]) -> NDArray[np.float64]:
-        ranks = [rankdata(v, axis=1) - (v.shape[1] + 1) / 2 for v in (a, b)]
-        sizes = [np.sqrt((r * r).sum(1)) for r in ranks]
-        with np.errstate(invalid="ignore"):
-            return np.asarray((ranks[0] * ranks[1]).sum(1) / (sizes[0] * sizes[1]))
-
-    spread = np.nanquantile(correlation(x[rows], y[rows]), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return float(correlation(x[None], y[None])[0]), (float(spread[0]), float(spread[1]))
+    spearman, baseline = (statistics.spearman(x, maps, resamples=resamples, seed=seed) for x in (d_h, euclid))
+    return Correlation(d_h, euclid, maps, spearman, baseline)

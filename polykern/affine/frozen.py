@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.utils._pytree import tree_map
 
-from polykern.activations import ADAPTIVE_POOLS, Activation
+from polykern.activations import Activation
 from polykern.arithmetic import ieee
 from polykern.carrier import Carrier, Linear, NotCarried
 from polykern.errors import UsageError
@@ -23,17 +23,11 @@ from polykern.pools import AXES, INDEXED
 from polykern.tail import Meeting, Tail
 
 Kind = Literal["exact", "interpolated", "jacobian"]
-ADAPTIVE = dict(
-    zip(
-        (F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d),
-        (
-            F.adaptive_max_pool1d_with_indices,
-            F.adaptive_max_pool2d_with_indices,
-            F.adaptive_max_pool3d_with_indices,
-        ),
-        strict=True,
-    )
-)
+ADAPTIVE: dict[Any, Any] = {  # as `polykern.pools.INDEXED`
+    F.adaptive_max_pool1d: F.adaptive_max_pool1d_with_indices,
+    F.adaptive_max_pool2d: F.adaptive_max_pool2d_with_indices,
+    F.adaptive_max_pool3d: F.adaptive_max_pool3d_with_indices,
+}
 
 
 class Frozen(Carrier):
@@ -45,7 +39,8 @@ class Frozen(Carrier):
     """
 
     def __init__(self, value: Tensor, origin: Tensor | None, kind: Kind) -> None:
-        self.value, self.origin, self.kind = value, origin, kind
+        self.value, self.origin = value, origin
+        self.kind: Kind = kind
 
     @property
     def shape(self) -> torch.Size:
@@ -75,7 +70,7 @@ class Frozen(Carrier):
             return cls(op(of("value")), None if first.origin is None else op(of("origin")), first.kind)
 
     def other(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        if func in INDEXED or func in ADAPTIVE_POOLS:
+        if func in INDEXED or func in ADAPTIVE:
             if kwargs.get("return_indices"):
                 raise NotCarried("a max-pool with return_indices")
             return self._pooled(INDEXED.get(func) or ADAPTIVE[func], args[1:], kwargs)

@@ -117,9 +117,10 @@ def output_of(tail: Tail) -> torch.Size:
 
 def values_of(tail: Tail, points: Tensor, kind: Kind) -> tuple[Tensor, Tensor]:
     """float64 (n, outputs) each: f(x), and what the frozen maps make of 0 (of "jacobian": zeros)."""
-    out = passed(tail, points.clone(), kind, origin=kind != "jacobian")
-    values = out.value.flatten(1)
-    return values, torch.zeros_like(values) if out.origin is None else out.origin.flatten(1)
+    found = [passed(tail, part.clone(), kind, origin=kind != "jacobian") for part in points.split(rows_of(tail))]
+    values = torch.cat([out.value.flatten(1) for out in found])
+    origins = [out.origin.flatten(1) for out in found if out.origin is not None]
+    return values, torch.cat(origins) if origins else torch.zeros_like(values)
 
 
 def matrices_of(tail: Tail, points: Tensor, kind: Kind) -> Tensor:
@@ -137,8 +138,7 @@ def matrices_of(tail: Tail, points: Tensor, kind: Kind) -> Tensor:
             (slopes,) = torch.autograd.grad(total, x)
             found.append(slopes.flatten(1))
         else:
-            axes = torch.zeros(len(part), inputs, dtype=torch.float64, device=points.device)
-            axes[torch.arange(len(part)), number] = 1.0
+            axes = torch.nn.functional.one_hot(number, inputs).double()
             found.append(pushed(tail, points[which], axes.view(-1, *tail.input_shape), kind))
     rows = torch.cat(found).view(len(points), min(outputs, inputs), -1)
     return rows if backwards else rows.transpose(1, 2)

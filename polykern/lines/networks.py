@@ -47,13 +47,16 @@ def tail_of(
 
 
 def require_points(tail: Tail, points: Tensor, what: str) -> Tensor:
-    """Points (n, *input_shape) as float64 on the tail's device; UsageError naming `what` when they do not fit."""
+    """A float64 copy of points float (n, *input_shape) on the tail's device.
+
+    Raises UsageError naming `what` when they have another shape or dtype, or hold NaN or infinity.
+    """
     if points.shape[1:] != tail.input_shape:
         raise UsageError(
             f"{what} has shape {list(points.shape[1:])}, the input of {tail.start or 'the model'} has "
             f"{list(tail.input_shape)}"
         )
-    if not points.is_floating_point() and not points.dtype == torch.int64:
+    if not points.is_floating_point():
         raise UsageError(f"{what} is {str(points.dtype)[6:]}, not floating point")
     if not bool(points.isfinite().all()):
         raise UsageError(f"{what} holds NaN or infinity")

@@ -7,6 +7,7 @@ other (`polykern_kernels.breakpoints`). Where too many boundaries meet within 2*
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 
 import torch
@@ -26,7 +27,7 @@ from polykern_kernels.program import CLASS, FOLD, RIVAL, Programs
 LIMIT = 192  # symbols of a piece
 SHORTEST = 2.0**-40  # of a line: a piece is at least this long
 MOST = 1 << 17  # pieces of a line
-COEFFICIENTS = 1 << 22  # of one batch at its widest layer: 32 MiB
+COEFFICIENTS = {"cpu": 1 << 22, "cuda": 1 << 28}  # of one batch at its widest layer: 32 MiB a core, or 2 GiB
 TIE = 4.0  # dense float64 rounds about as much as a program's tolerance allows for
 
 Progress = Callable[[str, int, int], None]
@@ -85,7 +86,7 @@ class Cut:
 
     def __init__(self, tail: Tail, a: Tensor, b: Tensor, *, classes: bool, segments: int) -> None:
         self.tail, self.a, self.b, self.classes, self.segments = tail, a, b, classes, segments
-        self.size = max(1, COEFFICIENTS // (LIMIT * max(f.units for f in tail.layout.fields)))
+        self.size = max(1, COEFFICIENTS[a.device.type] // (LIMIT * max(f.units for f in tail.layout.fields)))
         keys = digest.keys(tail.layout.bits)[:, 0]  # of a bit; no two have the same
         self.key, self.bit = torch.sort(keys)
         self.free: list[Tail] = []  # twins that no thread is running
@@ -120,10 +121,20 @@ class Cut:
 
     def _cut(self, width: float, todo: Tensor) -> Iterator[Pieces]:
         """The pieces that have few symbols enough, batch after batch; the others are put away."""
-        with alone() as threads, ThreadPoolExecutor(threads) as pool:
-            for failed, part in pool.map(lambda p: self._batch(width, p), todo.split(self.size)):
+        with self._hands() as side_by_side:
+            for failed, part in side_by_side(lambda p: self._batch(width, p), todo.split(self.size)):
                 self.failed.append(failed)
                 yield part
+
+    @contextmanager
+    def _hands(self) -> Iterator[Callable[..., Iterator[tuple[Tensor, Pieces]]]]:
+        """How batches are worked on: by threads of a core each, or one after the other on a GPU."""
+        if self.a.device.type == "cuda":
+            with torch.cuda.device(self.a.device):
+                yield map
+            return
+        with alone() as threads, ThreadPoolExecutor(threads) as pool:
+            yield pool.map
 
     def _batch(self, width: float, todo: Tensor) -> tuple[Tensor, Pieces]:
         """The pieces that have too many symbols, and what is found on the others."""

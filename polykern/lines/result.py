@@ -22,12 +22,14 @@ class Crossings:
     ends      codes of a and of b
     change    float64 (k)      t where the class changes, sorted
     classes   int32 (k + 1)    classes in turn, from a to b; empty when the output is not a vector
-    switches  float64 (j)      t where a window of a max-pool takes another element, sorted, one entry a window;
-                               None where they were not looked for
+    switches  float64 (j)      t where a window of a max-pool takes another element, sorted, one entry a window,
+                               but for places where the segment was cut; None where they were not looked for
     merged    crossings placed in a stretch shorter than 2**-40 of the segment in which too many meet: a pair of
               one neuron's crossings in it is not seen
     tied      crossings at an end of the segment, or where it was cut, that lie within rounding of it
     samples   number of points when crossings were only looked for between samples, else None
+    gained    crossings that every second sample alone does not show, where their number is odd; how many are still
+              missing is of that order
     """
 
     length: float
@@ -41,13 +43,14 @@ class Crossings:
     merged: int = 0
     tied: int = 0
     samples: int | None = None
+    gained: int | None = None
 
     def __len__(self) -> int:
         return len(self.t)
 
     def __repr__(self) -> str:
         how = "exact" if self.exact else f"{self.samples} samples"
-        return f"Crossings({len(self)} of {self.layout.bits} neurons' boundaries, length {self.length:.6g}, {how})"
+        return f"Crossings({len(self)} on a length of {self.length:.6g}, {self.layout.bits} bits, {how})"
 
     @property
     def layout(self) -> Layout:

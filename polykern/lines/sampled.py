@@ -13,7 +13,7 @@ from polykern.lines.result import Crossings
 from polykern.models import Subject
 from polykern.selectors import Select
 from polykern.tail import Meeting, Tail
-from polykern_kernels import pack
+from polykern_kernels import hamming, pack
 
 MEMORY = 1 << 30  # bytes that the activations of a batch may take
 
@@ -42,8 +42,9 @@ def sampled_crossings(
 
     Never more than there are: of the n crossings of a neuron between two samples it sees n mod 2. So samples that
     hold all the earlier ones, 2^k + 1 of them, see no fewer, and the count of each neuron has the parity of its
-    ends. Evaluated in float64. Errors: UsageError when a shape does not fit, a point is not finite, or a equals b;
-    CorruptError naming a nonlinearity whose pre-activations hold NaN.
+    ends. What the last halving of the steps has gained (`gained`) says how much is missing. Evaluated in float64.
+    Errors: UsageError when a shape does not fit, a point is not finite, or a equals b; CorruptError naming a
+    nonlinearity whose pre-activations hold NaN.
     """
     if samples < 2:
         raise UsageError(f"a segment needs two samples at least, got {samples}")
@@ -68,9 +69,11 @@ def sampled_crossings(
         changes = np.flatnonzero(row[1:] != row[:-1])
         kept = row[np.concatenate([[0], changes + 1])]
     places = middle.cpu().numpy()
+    coarse = hamming.aligned(words[:-2:2].contiguous(), words[2::2].contiguous()) if samples % 2 else None
     return Crossings(
         length, places[step.cpu().numpy()], bit.cpu().numpy(), up.cpu().numpy(),
         Codes(words[[0, -1]], tail.layout), places[changes], kept, None, samples=samples,
+        gained=None if coarse is None else len(bit) - int(coarse.sum()),
     )  # fmt: skip
 
 

@@ -114,9 +114,10 @@ def require_complete(tail: Tail, found: Crossings, a: Tensor, b: Tensor) -> None
     scale = z.abs().amax(0) + 1e-3
     assert float(((left + right) / 2 - middle).abs().div(scale).max()) < 1e-10
     # signs: those of a, turned over by what was crossed before
-    bits = found.ends.bits()[:1] ^ torch.zeros(len(low), 1, dtype=torch.bool)
-    for t, bit in zip(found.t.tolist(), found.bit.tolist(), strict=True):
-        bits[low >= t - 1e-12, bit] ^= True
+    turned = torch.zeros(len(low) + 1, found.layout.bits, dtype=torch.int32)
+    at = torch.from_numpy(np.searchsorted(low, found.t - 1e-12)), torch.from_numpy(found.bit)
+    turned.index_put_(at, torch.ones(len(found), dtype=torch.int32), accumulate=True)
+    bits = found.ends.bits()[:1] ^ (turned[:-1].cumsum(0) % 2 == 1)
     sure = middle.abs() > 1e-9 * scale
     assert torch.equal((middle > 0)[sure], bits[sure])
     assert bool(sure.float().mean() > 0.99) or bool((middle.abs() < 1e-9).any())

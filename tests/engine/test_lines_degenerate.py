@@ -1,5 +1,8 @@
 """Segments through corners, along boundaries, behind a norm; samples of any network; and what is refused."""
 
+from collections import Counter
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +12,7 @@ import polykern as pk
 from polykern.errors import UsageError
 from polykern.lines import crossings, crossings_of_lines, pieces, sampled_crossings, tail_of
 from polykern.tail import Tail
-from tests.engine.line_truth import along, mlp, pre_activations, require_parity
+from tests.engine.line_truth import along, mlp, pre_activations, require_parity, require_same, traced
 from tests.worlds import random_lines
 
 
@@ -55,6 +58,26 @@ def test_boundaries_where_a_line_is_cut_or_ends() -> None:
     for found in (up, down):
         require_parity(found)
         assert found.ratio == 1.0
+
+
+def test_networks_of_small_integers_meet_corners_exactly() -> None:
+    """Boundaries that coincide, meet in corners, are touched and followed: as rational arithmetic has them."""
+    tied = 0
+    for seed in range(60):
+        generator = torch.Generator().manual_seed(seed)
+        model, layers = mlp([3, 8, 8, 6, 2], seed)
+        for parameter in model.parameters():  # the layers are views of them
+            parameter.copy_(torch.randint(-2, 3, parameter.shape, generator=generator))
+        a, b = torch.randint(-3, 4, (2, 3), generator=generator).double()
+        if torch.equal(a, b):
+            continue
+        found = crossings(model, a, b, segments=1 + seed % 19)
+        require_parity(found)
+        expected = traced(layers, a, b, Fraction)
+        times = Counter(event[:3] for event in expected)  # a touch counts twice there, down and up again
+        require_same(found, [event for event in expected if times[event[:3]] == 1], 1e-12)
+        tied += found.tied
+    assert tied > 50
 
 
 def test_twin_neurons_cross_together() -> None:
@@ -103,6 +126,8 @@ def test_refusals() -> None:
         crossings(digits, x[0], y[0])
     with pytest.raises(UsageError, match="ends of segments have shapes"):
         crossings(plain, a, b[:2])
+    with pytest.raises(UsageError, match="a is int64, not floating point"):
+        crossings(plain, a.long(), b.long())
     with pytest.raises(UsageError, match="b holds NaN or infinity"):
         crossings(plain, a, b * float("nan"))
     with pytest.raises(UsageError, match="one piece at least"):
