@@ -62,3 +62,16 @@ def test_what_cannot_be_drawn_is_refused() -> None:
         bootstrap(lambda x, y: x.mean(-1) - y.mean(-1), [1, 2, 3], [1, 2])
     with pytest.raises(UsageError, match="all alike"):
         welch([1, 1], [1, 1])
+
+
+def test_correlations_and_signed_ranks_equal_scipys() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(2, 40))
+    flags = y > 0.3
+    assert pearson(x, flags).value == pytest.approx(stats.pointbiserialr(flags, x).statistic)
+    assert pearson(x, y).value == pytest.approx(stats.pearsonr(x, y).statistic)
+    assert wilcoxon(x, y) == pytest.approx(tuple(stats.wilcoxon(x, y)))
+    assert wilcoxon(x, x) == (0.0, 1.0)
+    assert math.isnan(pearson(np.full(9, 0.1), np.arange(9)).value)
+    with pytest.raises(UsageError, match="pairs"):
+        wilcoxon([1.0], [2.0])

@@ -63,6 +63,12 @@ Exact = Annotated[
                    help="List every crossing, or only see samples. Default: exact up to 32,768 bits."),
 ]  # fmt: skip
 
+Follow = Annotated[
+    bool | None,
+    options.option("--classes/--no-classes", panel=options.HOW, metavar="",
+                   help="Follow the class of the output. Default: where the model or its images name classes."),
+]  # fmt: skip
+
 
 def command(
     ctx: typer.Context,
@@ -78,6 +84,7 @@ def command(
     ball: Ball = 150,
     radius: Radius = 0.02,
     exact: Exact = None,
+    classes: Follow = None,
     pairs: Pairs = None,
     layer: Layers = None,
     checked: Checked = 20,
@@ -111,7 +118,7 @@ def command(
     with talk.progress("steps") as progress:
         found = path(
             subject, images or indices, start=start, stop=stop, select=select or "*", kind=kind,
-            positions=positions, ball=ball, radius=radius, exact=exact, pairs=pairs,
+            positions=positions, ball=ball, radius=radius, exact=exact, classes=classes, pairs=pairs,
             layers=layer or None, checked=checked, seed=seed, device=where, progress=progress,
         )  # fmt: skip
     if found.curve.note:

@@ -6,7 +6,7 @@ import typer
 
 from polykern.cli import asked, options, values
 from polykern.cli.finding import Out, Overwrite, tell
-from polykern.cli.path import Exact
+from polykern.cli.path import Exact, Follow
 from polykern.cli.talk import Talk
 from polykern.errors import UsageError
 from polykern.findings import require_free
@@ -61,6 +61,7 @@ def command(
     reach: Reach = 5.0,
     points: Points = 500,
     exact: Exact = None,
+    classes: Follow = None,
     controls: Controls = True,
     device: options.Device = "cpu",
     seed: options.Seed = 0,
@@ -90,7 +91,8 @@ def command(
     with talk.progress("steps") as progress:
         found = ray(
             subject, image or index or None, start=start, stop=stop, select=select or "*", images=rays, noise=noise,
-            reach=reach, points=points, exact=exact, controls=controls, seed=seed, device=where, progress=progress,
+            reach=reach, points=points, exact=exact, classes=classes, controls=controls, seed=seed, device=where,
+            progress=progress,
         )  # fmt: skip
     tell(talk, found, out, _rows(found), overwrite=overwrite, figures=figures)
 

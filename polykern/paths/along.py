@@ -68,6 +68,7 @@ def along(
     t: NDArray[np.float64],
     *,
     exact: bool | None = None,
+    classes: bool = True,
     progress: Progress | None = None,
 ) -> Along:
     """What a path crosses between positions.
@@ -78,6 +79,7 @@ def along(
     exact     True: every crossing of the chords between positions (`polykern.crossings`), of piecewise-linear
               networks; False: from codes at the positions and half way between them; None: exactly where that is
               possible and the code has at most 32,768 bits
+    classes   follow the argmax of the output where it is a vector
     progress  called with (stage, done, total)
 
     Sampled counts never exceed the exact ones: of n crossings of a neuron between two samples n mod 2 are seen.
@@ -85,8 +87,8 @@ def along(
     """
     points = place(torch.from_numpy(t).to(tail.device))
     if listed(tail, points[0], points[1], exact):
-        return _exact(tail, points, t, progress)
-    return _sampled(tail, place, t)
+        return _exact(tail, points, t, classes, progress)
+    return _sampled(tail, place, t, classes)
 
 
 def listed(tail: Tail, a: Tensor, b: Tensor, exact: bool | None) -> bool:
@@ -96,7 +98,7 @@ def listed(tail: Tail, a: Tensor, b: Tensor, exact: bool | None) -> bool:
     if tail.layout.bits > FEW:
         return False
     try:
-        crossings_of_lines(tail, a[None], b[None], segments=1)
+        crossings_of_lines(tail, a[None], b[None], classes=False, segments=1)
     except UsageError as reason:
         if isinstance(reason.__cause__, NotCarried):
             return False
@@ -105,7 +107,13 @@ def listed(tail: Tail, a: Tensor, b: Tensor, exact: bool | None) -> bool:
 
 
 def rays(
-    tail: Tail, x: Tensor, s: NDArray[np.float64], *, exact: bool | None = None, progress: Progress | None = None
+    tail: Tail,
+    x: Tensor,
+    s: NDArray[np.float64],
+    *,
+    exact: bool | None = None,
+    classes: bool = True,
+    progress: Progress | None = None,
 ) -> list[Along]:
     """What the rays s x cross between scales, one for each x; all else as for `along`.
 
@@ -113,11 +121,12 @@ def rays(
     s  float64 (n), sorted, positive
     """
     if listed(tail, s[0] * x[0], s[1] * x[0], exact):
-        found = crossings_of_lines(tail, s[0] * x, s[-1] * x, progress=progress)
-        return [_binned(tail, one, line, s) for one, line in zip(x, found, strict=True)]
+        wanted = classes and has_classes(tail)
+        found = crossings_of_lines(tail, s[0] * x, s[-1] * x, classes=wanted, progress=progress)
+        return [_binned(tail, one, line, s, wanted) for one, line in zip(x, found, strict=True)]
     sampled = []
     for one in x:
-        sampled.append(_sampled(tail, partial(_scaled, one), s))
+        sampled.append(_sampled(tail, partial(_scaled, one), s, classes))
         if progress:
             progress("rays", len(sampled), len(x))
     return sampled
@@ -127,9 +136,9 @@ def _scaled(x: Tensor, s: Tensor) -> Tensor:
     return s.reshape(-1, *(1,) * x.ndim) * x
 
 
-def _binned(tail: Tail, x: Tensor, line: Crossings, s: NDArray[np.float64]) -> Along:
+def _binned(tail: Tail, x: Tensor, line: Crossings, s: NDArray[np.float64], wanted: bool) -> Along:
     """The crossings of a ray between its scales."""
-    codes, outputs = evaluated(tail, _scaled(x, torch.from_numpy(s).to(tail.device)))
+    codes, outputs = evaluated(tail, _scaled(x, torch.from_numpy(s).to(tail.device)), outputs=wanted)
     at = s[0] + line.t * (s[-1] - s[0])
     fields = len(tail.layout.fields)
     return Along(
@@ -145,11 +154,14 @@ def _binned(tail: Tail, x: Tensor, line: Crossings, s: NDArray[np.float64]) -> A
     )
 
 
-def _exact(tail: Tail, points: Tensor, t: NDArray[np.float64], progress: Progress | None) -> Along:
-    found = crossings_of_lines(tail, points[:-1], points[1:], segments=1, progress=progress)
-    codes, outputs = evaluated(tail, points)
+def _exact(tail: Tail, points: Tensor, t: NDArray[np.float64], wanted: bool, progress: Progress | None) -> Along:
+    wanted = wanted and has_classes(tail)
+    found = crossings_of_lines(
+        tail, points[:-1], points[1:], classes=wanted, segments=1, progress=progress
+    )  # fmt: skip
+    codes, outputs = evaluated(tail, points, outputs=wanted)
     change, classes = np.zeros(0), np.zeros(0, np.int64)
-    if has_classes(tail):
+    if wanted:
         low, wide = t[:-1], np.diff(t)
         change = np.concatenate([a + c.change * w for c, a, w in zip(found, low, wide, strict=True)])
         classes = np.concatenate([found[0].classes[:1], *(c.classes[1:] for c in found)]).astype(np.int64)
@@ -166,10 +178,10 @@ def _exact(tail: Tail, points: Tensor, t: NDArray[np.float64], progress: Progres
     )
 
 
-def _sampled(tail: Tail, place: Place, t: NDArray[np.float64]) -> Along:
+def _sampled(tail: Tail, place: Place, t: NDArray[np.float64], wanted: bool) -> Along:
     fine = np.insert(t, range(1, len(t)), (t[1:] + t[:-1]) / 2)
     points = place(torch.from_numpy(fine).to(tail.device))
-    codes, outputs = evaluated(tail, points)
+    codes, outputs = evaluated(tail, points, outputs=wanted)
     steps = codes[:-1].aligned_by_field(codes[1:]).cpu().numpy().astype(np.int64)
     flips = steps.reshape(len(steps), -1, 2).sum(2)
     coarse = int(codes[:-2:2].aligned(codes[2::2]).sum())

@@ -12,7 +12,7 @@ from polykern.heat import activations
 from polykern.models import Subject
 from polykern.paths.along import Progress, along
 from polykern.paths.curves import curve
-from polykern.paths.evaluation import POINTS, balls, require_points, tail_at
+from polykern.paths.evaluation import POINTS, balls, follows_classes, require_points, tail_at
 from polykern.paths.interpolation import Path
 from polykern.paths.means import layers_of, means
 from polykern.selectors import Select
@@ -35,6 +35,7 @@ def path(
     ball: int = POINTS,
     radius: float = RADIUS,
     exact: bool | None = None,
+    classes: bool | None = None,
     pairs: int = 0,
     layers: Sequence[str] | None = None,
     checked: int = CHECKED,
@@ -56,6 +57,7 @@ def path(
     radius     of the spheres, in distances of the two ends
     exact      True: list every crossing between positions; False: sample; None: exactly where that is possible and
                the code has at most 32,768 bits
+    classes    follow the argmax of the output; None: where the subject names classes or knows those of its images
     pairs      of images of different classes and as many of one class, whose mean densities are compared layer by
                layer; 0: none
     layers     start modules of these; None: up to six children of the model
@@ -76,7 +78,8 @@ def path(
     ends, labels = two_ends(subject, tail, inputs)
     way = curve(ends[0], ends[1], kind)
     t = np.linspace(0, 1, positions)
-    found = along(tail, way, t, exact=exact, progress=progress)
+    followed = follows_classes(subject, classes)
+    found = along(tail, way, t, exact=exact, classes=followed, progress=progress)
     size = radius * float((ends[1] - ends[0]).norm())
     around = balls(tail, way(torch.from_numpy(t).to(tail.device)), size, points=ball, seed=seed)
     averaged = None

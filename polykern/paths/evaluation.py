@@ -58,6 +58,12 @@ def tail_at(
     return placed(Tail(subject.model, subject.sample, at, stop=stop, select=select), torch.float64, device)
 
 
+def follows_classes(subject: Subject, classes: bool | None) -> bool:
+    """Whether the argmax of the output is a class: as said, else where the subject or its images name classes."""
+    known = subject.classes is not None or subject.examples.targets is not None
+    return known if classes is None else classes
+
+
 def require_points(tail: Tail, points: Tensor) -> Tensor:
     """Points (n, *input_shape) as float64 on the tail's device; UsageError where they do not fit."""
     if points.shape[1:] != tail.input_shape:
@@ -73,16 +79,17 @@ def require_points(tail: Tail, points: Tensor) -> Tensor:
     return points.detach().to(tail.device, torch.float64)
 
 
-def evaluated(tail: Tail, points: Tensor) -> tuple[Codes, Tensor | None]:
+def evaluated(tail: Tail, points: Tensor, *, outputs: bool = True) -> tuple[Codes, Tensor | None]:
     """Codes of points and their outputs.
 
     tail     in any dtype; the points are evaluated in it
     points   float (n, *input_shape)
+    outputs  whether these are wanted
     returns  codes of the n points, and outputs (n, classes), or None where the output is not a vector
     """
-    parts = [_one(tail, part) for part in points.split(batch(tail))]
-    outputs = [out for _, out in parts if out is not None]
-    return Codes.cat(c for c, _ in parts), torch.cat(outputs) if outputs else None
+    parts = [_one(tail, part, outputs and has_classes(tail)) for part in points.split(batch(tail))]
+    rows = [out for _, out in parts if out is not None]
+    return Codes.cat(c for c, _ in parts), torch.cat(rows) if rows else None
 
 
 def batch(tail: Tail) -> int:
@@ -90,7 +97,7 @@ def batch(tail: Tail) -> int:
     return max(1, HELD // max(tail.input_shape.numel(), *(f.units for f in tail.layout.fields)))
 
 
-def _one(tail: Tail, points: Tensor) -> tuple[Codes, Tensor | None]:
+def _one(tail: Tail, points: Tensor, wanted: bool) -> tuple[Codes, Tensor | None]:
     words: list[Tensor] = []
 
     def reach(met: Meeting) -> Tensor:
@@ -99,7 +106,6 @@ def _one(tail: Tail, points: Tensor) -> tuple[Codes, Tensor | None]:
         out: Tensor = met.proceed()
         return out
 
-    wanted = has_classes(tail)
     with ieee():
         own = points.to(tail.device, tail.dtype, copy=True)  # the first module may overwrite its input
         out = tail.run(own, reach, output=wanted)
@@ -168,7 +174,7 @@ def _plainly(tail: Tail, positions: Tensor, rows: Tensor, radius: float) -> Tens
     """int32 (fields, n, points), every point by itself."""
     found = []
     for centre in positions:
-        codes, _ = evaluated(tail, torch.cat([centre[None], centre + radius * rows]))
+        codes, _ = evaluated(tail, torch.cat([centre[None], centre + radius * rows]), outputs=False)
         found.append(codes[[0] * len(rows)].aligned_by_field(codes[1:]))
     return torch.stack(found, 1)
 

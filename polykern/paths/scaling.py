@@ -13,7 +13,7 @@ from polykern.models import Subject
 from polykern.models.untrained import untrained
 from polykern.paths.along import Progress, rays
 from polykern.paths.beams import SHOWN, Beam, Ray
-from polykern.paths.evaluation import require_points, tail_at
+from polykern.paths.evaluation import follows_classes, require_points, tail_at
 from polykern.selectors import Select
 from polykern.tail import Tail
 
@@ -33,6 +33,7 @@ def ray(
     reach: float = REACH,
     points: int = POINTS,
     exact: bool | None = None,
+    classes: bool | None = None,
     controls: bool = True,
     seed: int = 0,
     device: str | torch.device = "cpu",
@@ -52,6 +53,7 @@ def ray(
     points    scales s up to there, at equal distances
     exact     True: list every crossing; False: sample; None: exactly where that is possible and
               the code has at most 32,768 bits
+    classes   follow the argmax of the output; None: where the subject names classes or knows those of its images
     controls  also through the untrained network, and through one with measured statistics where it has BatchNorm
     seed      of images, noise, controls and intervals
     device    "cpu", "cuda:0", ...
@@ -68,13 +70,14 @@ def ray(
     s = np.linspace(0, reach, points + 1)
     s[0] = NEAR * s[1]
     own = tail_at(subject, start, stop, select, device)
+    followed = follows_classes(subject, classes)
     beams: list[Beam] = []
     for network, twin in _networks(subject, controls, seed):
         tail = own if network == "itself" else tail_at(twin, own.start, stop, select, device)
         given = None if network != "itself" and isinstance(inputs, Tensor) else inputs
         x, labels = _through(twin, tail, given, images, seed)
         for direction, targets, names in _directions(x, labels, noise, seed):
-            found = rays(tail, targets, s, exact=exact, progress=progress)
+            found = rays(tail, targets, s, exact=exact, classes=followed, progress=progress)
             beams.append(Beam(network, direction, tuple(names), tuple(found)))
     about = provenance(
         subject, own, seed=seed, images=images, noise=noise, reach=reach, points=points, controls=controls

@@ -22,7 +22,6 @@ from polykern.paths.curves import directions
 from polykern.paths.evaluation import class_changes, evaluated
 from polykern.paths.means import drawn_pairs, layers_of, means
 from polykern.points import codes_of
-from polykern.statistics import pearson, wilcoxon
 from polykern.tail import Tail
 from tests.engine.line_truth import mlp
 from tests.worlds import random_network
@@ -301,24 +300,6 @@ def test_means_are_those_of_the_paths() -> None:
     assert np.allclose(part, found.density[0, 0][:, inside].mean(1) / found.density[0, 0].mean(1))
 
 
-# --- statistics ---------------------------------------------------------------------------------------
-
-
-def test_correlations_and_signed_ranks_equal_scipys() -> None:
-    from scipy import stats
-
-    rng = np.random.default_rng(0)
-    x, y = rng.normal(size=(2, 40))
-    flags = y > 0.3
-    assert pearson(x, flags).value == pytest.approx(stats.pointbiserialr(flags, x).statistic)
-    assert pearson(x, y).value == pytest.approx(stats.pearsonr(x, y).statistic)
-    assert wilcoxon(x, y) == pytest.approx(tuple(stats.wilcoxon(x, y)))
-    assert wilcoxon(x, x) == (0.0, 1.0)
-    assert math.isnan(pearson(np.full(9, 0.1), np.arange(9)).value)
-    with pytest.raises(UsageError, match="pairs"):
-        wilcoxon([1.0], [2.0])
-
-
 # --- the call and the command -------------------------------------------------------------------------
 
 
@@ -378,7 +359,12 @@ def test_pairs_need_classes_of_images() -> None:
     model = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))
     subject = Subject(model, "small", "random", torch.zeros(1, 3), Unknown())  # type: ignore[arg-type]
     ends = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
-    assert pk.path(subject, ends, positions=5, ball=4).means is None
+    found = pk.path(subject, ends, positions=5, ball=4)
+    assert found.means is None
+    assert found.along.outputs is None  # nobody said that they are scores of classes
+    told = pk.path(subject, ends, positions=5, ball=4, classes=True)
+    assert told.along.outputs is not None
+    assert np.array_equal(told.along.flips, found.along.flips)
     with pytest.raises(UsageError, match="classes of its images"):
         pk.path(subject, ends, positions=5, ball=4, pairs=3)
     with pytest.raises(UsageError, match="two ends"):

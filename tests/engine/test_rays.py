@@ -53,7 +53,7 @@ def _normed() -> Subject:
 
 @pytest.fixture(scope="module")
 def found() -> Ray:
-    return pk.ray(_normed(), images=6, noise=3, points=100)
+    return pk.ray(_normed(), images=6, noise=3, points=100, classes=True)
 
 
 def test_without_biases_nothing_is_crossed_and_one_class_wins(found: Ray) -> None:
@@ -69,7 +69,7 @@ def test_measured_statistics_bring_an_interior_peak(found: Ray) -> None:
     assert beam.density.any(1).all()
     assert ((beam.peaks > 0.2) & (beam.peaks < 1.5)).all()
     assert beam.numbers(0)["exact"]
-    again = pk.ray(_normed(), images=6, noise=0, points=100, exact=False).beam("calibrated")
+    again = pk.ray(_normed(), images=6, noise=0, points=100, exact=False, classes=True).beam("calibrated")
     for exact, sampled in zip(beam.rays, again.rays, strict=True):
         short = exact.flips - sampled.flips
         assert (short >= 0).all()
@@ -88,7 +88,7 @@ def test_a_planted_shell_is_the_peak() -> None:
     model = nn.Sequential(first, nn.ReLU(), last)
     subject = Subject(model, "shell", "made", torch.zeros(1, 8), Drawn((8,), 3))
     x = torch.stack([torch.full((8,), 0.5), torch.full((8,), 1.25)])
-    (beam,) = pk.ray(subject, x, noise=0, controls=False).beams
+    (beam,) = pk.ray(subject, x, noise=0, controls=False, classes=True).beams
     assert np.abs(beam.peaks - [2.0, 0.8]).max() < 0.011  # a step
     assert [int(r.flips.sum()) for r in beam.rays] == [8, 8]
     for ray, scale in zip(beam.rays, (0.5, 1.25), strict=True):
