@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from polykern.errors import UsageError
-from polykern.statistics import bootstrap, mean, spearman, welch
+from polykern.statistics import bootstrap, mean, pearson, spearman, welch, wilcoxon
 
 
 def test_an_interval_holds_the_truth_as_often_as_it_says() -> None:
@@ -72,6 +72,6 @@ def test_correlations_and_signed_ranks_equal_scipys() -> None:
     assert pearson(x, y).value == pytest.approx(stats.pearsonr(x, y).statistic)
     assert wilcoxon(x, y) == pytest.approx(tuple(stats.wilcoxon(x, y)))
     assert wilcoxon(x, x) == (0.0, 1.0)
-    assert math.isnan(pearson(np.full(9, 0.1), np.arange(9)).value)
+    assert np.isnan(pearson(np.full(9, 0.1), np.arange(9)).value)
     with pytest.raises(UsageError, match="pairs"):
         wilcoxon([1.0], [2.0])
