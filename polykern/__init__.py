@@ -44,6 +44,14 @@ if TYPE_CHECKING:
     from polykern.models import load as load
     from polykern.neurons import Embeddings as Embeddings
     from polykern.neurons import embeddings as embeddings
+    from polykern.pairs import Pairs as Pairs
+    from polykern.pairs import pairs as pairs
+    from polykern.paths import Adversarial as Adversarial
+    from polykern.paths import Path as Path
+    from polykern.paths import Ray as Ray
+    from polykern.paths import adversarial as adversarial
+    from polykern.paths import path as path
+    from polykern.paths import ray as ray
     from polykern.plane import Plane as Plane
     from polykern.plane import Window as Window
     from polykern.spectra import Projections as Projections
@@ -59,25 +67,32 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _PLACES = {
+    "Adversarial": "polykern.paths",
     "AffineMap": "polykern.affine",
     "Boundaries": "polykern.affine",
     "Clusters": "polykern.clustering.result",
     "Codes": "polykern.codes",
     "Crossings": "polykern.lines",
+    "Embeddings": "polykern.embeddings",
     "Embeddings": "polykern.neurons",
     "HDBSCAN": "polykern.clustering.estimator",
     "HeatMap": "polykern.maps.result",
     "Layout": "polykern.layout",
     "Pairs": "polykern.densities",
     "Partition": "polykern.subdivision",
+    "Path": "polykern.paths",
     "Plane": "polykern.plane",
+    "Projections": "polykern.spectrum",
     "Projections": "polykern.spectra",
+    "Ray": "polykern.paths",
     "SparseAutoencoder": "polykern.autoencoders",
     "Spectra": "polykern.spectra",
+    "Spectra": "polykern.spectrum",
     "Store": "polykern.store",
     "Subject": "polykern.models",
     "Tail": "polykern.tail",
     "Window": "polykern.plane",
+    "adversarial": "polykern.paths",
     "affine_map": "polykern.affine",
     "affine_maps": "polykern.affine",
     "boundary_distances": "polykern.affine",
@@ -93,7 +108,10 @@ _PLACES = {
     "load": "polykern.models",
     "pairs": "polykern.densities",
     "partition": "polykern.subdivision",
+    "path": "polykern.paths",
+    "projections": "polykern.spectrum",
     "projections": "polykern.spectra",
+    "ray": "polykern.paths",
     "sampled_crossings": "polykern.lines",
     "space_folding": "polykern.lines",
     "spectrum": "polykern.spectra",
@@ -102,6 +120,7 @@ _PLACES = {
 }
 __all__ = [
     "HDBSCAN",
+    "Adversarial",
     "AffineMap",
     "Boundaries",
     "Clusters",
@@ -112,8 +131,10 @@ __all__ = [
     "Layout",
     "Pairs",
     "Partition",
+    "Path",
     "Plane",
     "Projections",
+    "Ray",
     "SparseAutoencoder",
     "Spectra",
     "Store",
@@ -121,6 +142,7 @@ __all__ = [
     "Tail",
     "Window",
     "__version__",
+    "adversarial",
     "affine_map",
     "affine_maps",
     "boundary_distances",
@@ -137,7 +159,9 @@ __all__ = [
     "load",
     "pairs",
     "partition",
+    "path",
     "projections",
+    "ray",
     "sampled_crossings",
     "space_folding",
     "spectrum",

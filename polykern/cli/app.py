@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from polykern.cli import (
+    adversarial,
     bench,
     capture,
     cluster,
@@ -19,7 +20,9 @@ from polykern.cli import (
     layers,
     pairs,
     partition,
+    path,
     projections,
+    ray,
     report,
     score,
     spectrum,
@@ -54,6 +57,9 @@ for _module in (
     heatmap,
     explore,
     partition,
+    path,
+    ray,
+    adversarial,
     pairs,
     complexity,
     capture,
