@@ -44,8 +44,6 @@ if TYPE_CHECKING:
     from polykern.models import load as load
     from polykern.neurons import Embeddings as Embeddings
     from polykern.neurons import embeddings as embeddings
-    from polykern.pairs import Pairs as Pairs
-    from polykern.pairs import pairs as pairs
     from polykern.paths import Adversarial as Adversarial
     from polykern.paths import Path as Path
     from polykern.paths import Ray as Ray
@@ -73,7 +71,6 @@ _PLACES = {
     "Clusters": "polykern.clustering.result",
     "Codes": "polykern.codes",
     "Crossings": "polykern.lines",
-    "Embeddings": "polykern.embeddings",
     "Embeddings": "polykern.neurons",
     "HDBSCAN": "polykern.clustering.estimator",
     "HeatMap": "polykern.maps.result",
@@ -82,12 +79,10 @@ _PLACES = {
     "Partition": "polykern.subdivision",
     "Path": "polykern.paths",
     "Plane": "polykern.plane",
-    "Projections": "polykern.spectrum",
     "Projections": "polykern.spectra",
     "Ray": "polykern.paths",
     "SparseAutoencoder": "polykern.autoencoders",
     "Spectra": "polykern.spectra",
-    "Spectra": "polykern.spectrum",
     "Store": "polykern.store",
     "Subject": "polykern.models",
     "Tail": "polykern.tail",
@@ -109,7 +104,6 @@ _PLACES = {
     "pairs": "polykern.densities",
     "partition": "polykern.subdivision",
     "path": "polykern.paths",
-    "projections": "polykern.spectrum",
     "projections": "polykern.spectra",
     "ray": "polykern.paths",
     "sampled_crossings": "polykern.lines",
