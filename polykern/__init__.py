@@ -23,13 +23,15 @@ if TYPE_CHECKING:
     from polykern.affine import frobenius as frobenius
     from polykern.affine import hamming_against_maps as hamming_against_maps
     from polykern.affine import spline_features as spline_features
+    from polykern.autoencoders import SparseAutoencoder as SparseAutoencoder
+    from polykern.boundaries.compute import complexity as complexity
     from polykern.capturing import capture as capture
     from polykern.clustering.compute import cluster as cluster
     from polykern.clustering.estimator import HDBSCAN as HDBSCAN
     from polykern.clustering.result import Clusters as Clusters
     from polykern.codes import Codes as Codes
-    from polykern.embeddings import Embeddings as Embeddings
-    from polykern.embeddings import embeddings as embeddings
+    from polykern.densities import Pairs as Pairs
+    from polykern.densities import pairs as pairs
     from polykern.heat import heatmap as heatmap
     from polykern.layout import Layout as Layout
     from polykern.lines import Crossings as Crossings
@@ -40,8 +42,8 @@ if TYPE_CHECKING:
     from polykern.maps.result import HeatMap as HeatMap
     from polykern.models import Subject as Subject
     from polykern.models import load as load
-    from polykern.pairs import Pairs as Pairs
-    from polykern.pairs import pairs as pairs
+    from polykern.neurons import Embeddings as Embeddings
+    from polykern.neurons import embeddings as embeddings
     from polykern.paths import Adversarial as Adversarial
     from polykern.paths import Path as Path
     from polykern.paths import Ray as Ray
@@ -50,10 +52,10 @@ if TYPE_CHECKING:
     from polykern.paths import ray as ray
     from polykern.plane import Plane as Plane
     from polykern.plane import Window as Window
-    from polykern.spectrum import Projections as Projections
-    from polykern.spectrum import Spectra as Spectra
-    from polykern.spectrum import projections as projections
-    from polykern.spectrum import spectrum as spectrum
+    from polykern.spectra import Projections as Projections
+    from polykern.spectra import Spectra as Spectra
+    from polykern.spectra import projections as projections
+    from polykern.spectra import spectrum as spectrum
     from polykern.store import Store as Store
     from polykern.subdivision import Partition as Partition
     from polykern.subdivision import partition as partition
@@ -69,17 +71,18 @@ _PLACES = {
     "Clusters": "polykern.clustering.result",
     "Codes": "polykern.codes",
     "Crossings": "polykern.lines",
-    "Embeddings": "polykern.embeddings",
+    "Embeddings": "polykern.neurons",
     "HDBSCAN": "polykern.clustering.estimator",
     "HeatMap": "polykern.maps.result",
     "Layout": "polykern.layout",
-    "Pairs": "polykern.pairs",
+    "Pairs": "polykern.densities",
     "Partition": "polykern.subdivision",
     "Path": "polykern.paths",
     "Plane": "polykern.plane",
-    "Projections": "polykern.spectrum",
+    "Projections": "polykern.spectra",
     "Ray": "polykern.paths",
-    "Spectra": "polykern.spectrum",
+    "SparseAutoencoder": "polykern.autoencoders",
+    "Spectra": "polykern.spectra",
     "Store": "polykern.store",
     "Subject": "polykern.models",
     "Tail": "polykern.tail",
@@ -90,21 +93,22 @@ _PLACES = {
     "boundary_distances": "polykern.affine",
     "capture": "polykern.capturing",
     "cluster": "polykern.clustering.compute",
+    "complexity": "polykern.boundaries.compute",
     "crossings": "polykern.lines",
     "crossings_of_lines": "polykern.lines",
-    "embeddings": "polykern.embeddings",
+    "embeddings": "polykern.neurons",
     "frobenius": "polykern.affine",
     "hamming_against_maps": "polykern.affine",
     "heatmap": "polykern.heat",
     "load": "polykern.models",
-    "pairs": "polykern.pairs",
+    "pairs": "polykern.densities",
     "partition": "polykern.subdivision",
     "path": "polykern.paths",
-    "projections": "polykern.spectrum",
+    "projections": "polykern.spectra",
     "ray": "polykern.paths",
     "sampled_crossings": "polykern.lines",
     "space_folding": "polykern.lines",
-    "spectrum": "polykern.spectrum",
+    "spectrum": "polykern.spectra",
     "spline_features": "polykern.affine",
     "trace": "polykern.tracing",
 }
@@ -125,6 +129,7 @@ __all__ = [
     "Plane",
     "Projections",
     "Ray",
+    "SparseAutoencoder",
     "Spectra",
     "Store",
     "Subject",
@@ -137,6 +142,7 @@ __all__ = [
     "boundary_distances",
     "capture",
     "cluster",
+    "complexity",
     "crossings",
     "crossings_of_lines",
     "embeddings",

@@ -72,18 +72,21 @@ class Tail:
         self._replay: dict[str, list[Any]] = {}
         self.layout, self.input_shape, self.output_shape = self._discover()
 
-    def run(self, points: Any, reach: Reach, *, output: bool = True, called: Called | None = None) -> Any:
+    def run(
+        self, points: Any, reach: Reach, *, output: bool = True, called: Called | None = None, graph: bool = False
+    ) -> Any:
         """Send `points` through the tail; every nonlinearity on the way goes to `reach`.
 
         points  (n, *input_shape) tensor or carrier
         reach   called once for each nonlinearity in order; what it returns flows on
         output  False ends the forward after the last selected nonlinearity
         called  if given, sees every other torch call: func, module it is called in, args, kwargs
+        graph   keep autograd's graph, for derivatives backwards; those forwards need none
         returns the model's (or stop's) output, or None when it ended early
         """
         last = None if output or not self.layout.fields else self.layout.fields[-1]
         walk = _TailWalk(self, points, reach, {(f.module, f.call): f for f in self.layout.fields}, last, called)
-        result = walk.go()
+        result = walk.go(graph=graph)
         if len(walk.seen) != len(self.layout.fields):
             missed = next(f for f in self.layout.fields if (f.module, f.call) not in walk.seen)
             raise UsageError(
@@ -189,13 +192,13 @@ class _TailWalk(Walk):
         self.recorded: dict[str, list[Any]] = {}  # outputs, and inputs where a module overwrites them
         self.versions: list[int | None] = []  # how often the input of each open module had been overwritten
 
-    def go(self) -> Any:
+    def go(self, *, graph: bool = False) -> Any:
         """Run the model; give its output, or stop's, or None when ended early."""
         with ExitStack() as stack:
             for name, module in self.modules.items():
                 stack.enter_context(self._patched(name, module))
             self.watch(stack)
-            stack.enter_context(torch.no_grad())
+            stack.enter_context(torch.set_grad_enabled(graph))
             try:
                 return _call(self.tail.model, self.tail.sample)
             except Finished as finished:

@@ -43,7 +43,7 @@ def test_the_gate_sees_one_wrong_edge() -> None:
         trial.close()
 
 
-@pytest.mark.parametrize("world", bench_hdbscan.WORLDS)
+@pytest.mark.parametrize("world", [*bench_hdbscan.WORLDS, "copies"])
 def test_planted_codes_are_the_same_every_time(world: str) -> None:
     (words, truth), (again, labels) = (getattr(_planted, world)(300, 70, clusters=3, seed=5) for _ in range(2))
     assert words.shape == (300, 3)

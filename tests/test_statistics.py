@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from polykern.errors import UsageError
-from polykern.statistics import bootstrap, mean, pearson, spearman, welch, wilcoxon
+from polykern.statistics import auroc, bootstrap, mean, pearson, spearman, welch, wilcoxon
 
 
 def test_an_interval_holds_the_truth_as_often_as_it_says() -> None:
@@ -62,6 +62,22 @@ def test_what_cannot_be_drawn_is_refused() -> None:
         bootstrap(lambda x, y: x.mean(-1) - y.mean(-1), [1, 2, 3], [1, 2])
     with pytest.raises(UsageError, match="all alike"):
         welch([1, 1], [1, 1])
+
+
+def test_the_area_is_the_share_of_pairs_in_order() -> None:
+    rng = np.random.default_rng(4)
+    usual, other = rng.integers(0, 6, 40), rng.integers(1, 8, 40)
+    pairs = np.mean([(b > a) + (b == a) / 2 for a in usual for b in other])
+    found = auroc(usual, other, seed=1)
+    assert abs(found.value - pairs) < 1e-12
+    assert found.low < pairs < found.high
+    assert abs(auroc(other, usual).value - (1 - pairs)) < 1e-12
+    assert auroc([0.0, 1.0, 2.0], [3.0, 4.0, 5.0]).as_dict() == {
+        "value": 1.0,
+        "low": 1.0,
+        "high": 1.0,
+        "level": 0.95,
+    }
 
 
 def test_correlations_and_signed_ranks_equal_scipys() -> None:

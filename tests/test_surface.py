@@ -1,6 +1,7 @@
 """What the two packages promise at their doors: their names, a light import, no package called kernels."""
 
 import importlib
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -33,6 +34,15 @@ def test_all_names_exist(package: str) -> None:
     assert len(set(module.__all__)) == len(module.__all__)
     missing = [name for name in module.__all__ if getattr(module, name, None) is None]
     assert missing == []
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_name_is_hidden_by_a_module(package: str) -> None:
+    """A submodule of the name of a function would take its place as soon as it is imported."""
+    module = importlib.import_module(package)
+    functions = [name for name in module.__all__ if callable(getattr(module, name))]
+    hidden = [name for name in functions if importlib.util.find_spec(f"{package}.{name}") is not None]
+    assert hidden == []
 
 
 @pytest.mark.parametrize("package", PACKAGES)

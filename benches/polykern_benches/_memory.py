@@ -28,13 +28,13 @@ def total() -> int | None:
 class Peak:
     """The most memory that was held since it was made, above what was held then.
 
-    device  "cpu": of the process; "cuda": what torch allocated
+    device  "cpu": of the process; "cuda", "cuda:0": what torch allocated
     """
 
     def __init__(self, device: str) -> None:
-        self.device = device
+        self.device = torch.device(device).type
         gc.collect()
-        if device == "cuda":
+        if self.device == "cuda":
             torch.cuda.synchronize()
             torch.cuda.reset_peak_memory_stats()
             self.before: int | None = torch.cuda.memory_allocated()

@@ -56,6 +56,26 @@ def flips(
     return _packed(n, bits, clusters, noise, rng, codes)
 
 
+def copies(
+    n: int, bits: int = 3072, *, clusters: int = 20, noise: float = 0.1, seed: int = 0
+) -> tuple[Tensor, Truth]:
+    """Random codes and copies of them with an eighth of the bits flipped, whole words at once; as `layer`."""
+    rng, words = torch.Generator().manual_seed(seed), -(-bits // 32)
+    label = torch.randint(0, clusters, (n,), generator=rng)
+    label[torch.rand(n, generator=rng) < noise] = -1
+
+    def random(rows: int) -> Tensor:
+        return torch.randint(-(2**31), 2**31 - 1, (rows, words), dtype=torch.int32, generator=rng)
+
+    centres, out = random(clusters), torch.empty((n, words), dtype=torch.int32)
+    for first in range(0, n, BLOCK):
+        some = label[first : first + BLOCK]
+        near = centres[some] ^ (random(len(some)) & random(len(some)) & random(len(some)))
+        out[first : first + BLOCK] = torch.where(some[:, None] < 0, random(len(some)), near)
+    out[:, -1] &= 2**31 - 1 >> 31 - bits % 32 if bits % 32 else -1
+    return out, label.numpy()
+
+
 def _packed(
     n: int,
     bits: int,

@@ -1,10 +1,15 @@
-"""How often two bits are on together."""
+"""How often two bits are on together, beside plain float64 torch."""
+
+from functools import partial
 
 from torch import Tensor
 
 from polykern_benches._harness import Case, Setting, Trial, codes, same
+from polykern_benches.peers import products
 from polykern_kernels import cooccurrence
 from polykern_kernels._bits import WORD_BITS
+
+CHUNK = 1 << 14  # rows that the peer has in float64
 
 
 def cases(setting: Setting) -> list[Case]:
@@ -15,13 +20,19 @@ def cases(setting: Setting) -> list[Case]:
     def setup() -> Trial:
         words = codes(rows, bits // WORD_BITS, device=setting.device)
 
+        few = words[:CHUNK]
+
         def holds(got: Tensor) -> bool:
-            # the bits of the last word among each other
-            want = cooccurrence.counts(words[:, -1:], WORD_BITS, backend="reference")
-            return same(got[-WORD_BITS:, -WORD_BITS:], want) and same(got, got.T)
+            # the bits of the last word among each other; of float64, which the peer gives, in its rows
+            of = few if got.is_floating_point() else words
+            want = cooccurrence.counts(of[:, -1:], WORD_BITS, backend="reference")
+            return same(got[-WORD_BITS:, -WORD_BITS:].to(want.dtype), want) and same(got, got.T)
 
         return Trial(
-            inputs=(words,), run=lambda backend: cooccurrence.counts(words, bits, backend=backend), holds=holds
+            inputs=(words,),
+            run=lambda backend: cooccurrence.counts(words, bits, backend=backend),
+            holds=holds,
+            beside=partial(products.scaled, few, rows, device=setting.device),
         )
 
     case = Case(
@@ -31,6 +42,7 @@ def cases(setting: Setting) -> list[Case]:
         cost=cooccurrence.cost(rows, bits),
         ways=cooccurrence.IMPLS,
         setup=setup,
-        memory=3 * cooccurrence.cost(rows, bits).bytes,
+        peers=(products.COOCCURRENCE,),
+        memory=16 * CHUNK * bits + 3 * cooccurrence.cost(rows, bits).bytes,
     )
     return [case]

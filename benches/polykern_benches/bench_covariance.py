@@ -1,9 +1,12 @@
-"""Mean and covariance of a layer's activations, streamed."""
+"""Mean and covariance of a layer's activations, streamed, beside plain float64 torch."""
+
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from polykern_benches._harness import Case, Setting, Trial
+from polykern_benches.peers import products
 from polykern_kernels import covariance
 
 CHUNK = 1 << 14  # rows that are there at once; a longer stream meets them again
@@ -13,17 +16,23 @@ CLOSE = 1e-3  # of two deviations: far above the error of any backend, far below
 
 def cases(setting: Setting) -> list[Case]:
     """The neurons of a large layer over a million tokens on a GPU, of a small one over a chunk on the CPU."""
+    return [stream(setting)]
+
+
+def stream(setting: Setting) -> Case:
+    """bfloat16 on a GPU, float32 on the CPU."""
     gpu = setting.device == "cuda"
     rows, d = setting.pick((1 << 20, 12288) if gpu else (CHUNK, 2048), (40, 24))
-    return [_add(setting, rows, d, torch.bfloat16 if gpu else torch.float32)]
+    return _add(setting, rows, d, torch.bfloat16 if gpu else torch.float32)
 
 
 def _add(setting: Setting, rows: int, d: int, dtype: torch.dtype) -> Case:
     kind = str(dtype).removeprefix("torch.")
 
     def setup() -> Trial:
-        chunk = torch.randn((min(rows, CHUNK), d), generator=torch.Generator().manual_seed(0))
-        chunk = (chunk + 3).to(dtype).to(setting.device)
+        rng = torch.Generator(setting.device).manual_seed(0)
+        chunk = torch.randn((min(rows, CHUNK), d), generator=rng, device=setting.device)
+        chunk = (chunk + 3).to(dtype)
 
         def run(backend: str) -> tuple[Tensor, Tensor]:
             state = covariance.start(d, setting.device)
@@ -37,7 +46,8 @@ def _add(setting: Setting, rows: int, d: int, dtype: torch.dtype) -> Case:
             want = some.T @ (x - x.mean(0)) / len(x)
             return bool(((got[1][-CHECKED:] - want).abs() <= CLOSE).all())
 
-        return Trial(inputs=(chunk,), run=run, holds=holds)
+        beside = partial(products.scaled, chunk, rows, device=setting.device)
+        return Trial(inputs=(chunk,), run=run, holds=holds, beside=beside)
 
     return Case(
         operation="covariance.add",
@@ -46,6 +56,7 @@ def _add(setting: Setting, rows: int, d: int, dtype: torch.dtype) -> Case:
         cost=covariance.cost(rows, d, dtype.itemsize),
         ways=covariance.IMPLS,
         setup=setup,
-        memory=2 * CHUNK * d * dtype.itemsize + 40 * d * d,
+        peers=(products.COVARIANCE,),
+        memory=CHUNK * d * (2 * dtype.itemsize + 16) + 40 * d * d,  # the peer's rows in float64, twice
         precision=kind,
     )

@@ -38,11 +38,11 @@ def _tile(size: Size, device: str) -> tuple[Tensor, Tensor]:
     """Affine pre-activations over tiles, their slopes a thousandth of their size."""
     groups, side, units = size
     rng = torch.Generator().manual_seed(0)
-    anchor = torch.randn((groups, units), generator=rng, dtype=torch.float64)
-    across, down = 1e-3 * torch.randn((2, groups, 1, units), generator=rng)
-    pixel = torch.arange(side) - side / 2
+    anchor = torch.randn((groups, units), generator=rng, dtype=torch.float64).to(device)
+    across, down = (1e-3 * torch.randn((2, groups, 1, units), generator=rng)).to(device)
+    pixel = torch.arange(side, device=device) - side / 2
     y, x = (p.reshape(1, -1, 1) for p in torch.meshgrid(pixel, pixel, indexing="ij"))
-    return anchor.to(device), (x * across + y * down).to(device)
+    return anchor, (x * across).add_(y * down)
 
 
 def _step(setting: Setting, size: Size, dtype: torch.dtype, kind: str) -> Case:

@@ -30,14 +30,26 @@ MIN_SIZE = 15  # min_cluster_size and min_samples
 ROWS, BESIDE = (10_000, 20_000, 50_000, 100_000), 20_000  # rows; those that hdbscan clusters as well
 AT_ONCE = 10_000  # rows that need not be asked for
 WORLDS = ("flips", "layer")
-CLUSTERS, WARM = 20, 300  # planted; rows of the run that compiles
+CLUSTERS = 20  # planted
+WARM = {"cpu": 300, "cuda": 5_000}  # rows of the run that compiles, which the gate looks at: on a GPU many tiles
 AGREEMENT = 0.9
 
 
 def cases(setting: Setting) -> list[Case]:
-    """Planted codes of 3,072 bits, up to 100,000 of them."""
+    """Planted codes of 3,072 bits, up to 100,000 of them; on a GPU a million and ten."""
     worlds, sizes = setting.pick((WORLDS, ROWS), (WORLDS[:1], (400,)))
-    return [_clusters(setting, world, n) for world in worlds for n in sizes]
+    found = [_clusters(setting, world, n) for world in worlds for n in sizes]
+    return [*found, million(setting), ten_millions(setting)] if setting.device == "cuda" else found
+
+
+def million(setting: Setting) -> Case:
+    """A million codes."""
+    return _clusters(setting, "copies", setting.pick(1_000_000, 400))
+
+
+def ten_millions(setting: Setting) -> Case:
+    """Ten million codes."""
+    return _clusters(setting, "copies", setting.pick(10_000_000, 500))
 
 
 def _clusters(setting: Setting, world: str, n: int) -> Case:
@@ -56,7 +68,7 @@ def _clusters(setting: Setting, world: str, n: int) -> Case:
         peers=(HDBSCAN,) if n in (BESIDE, setting.pick(BESIDE, n)) else (),
         memory=n * n * 20 if n == BESIDE else None,  # the matrix, and what the peer makes of it
         heavy=n > AT_ONCE,
-        samples=3 if n > AT_ONCE else 5,
+        samples=1 if n > ROWS[-1] else 3 if n > AT_ONCE else 5,
     )
 
 
@@ -95,7 +107,8 @@ def plain_tree(words: Tensor) -> NDArray[np.float64]:
     """The weights of the spanning tree of mutual reachability, ascending, from all distances by scipy."""
     from scipy.sparse.csgraph import minimum_spanning_tree
 
-    distances = hamming.pairwise(words, words, backend="reference").numpy().astype(np.float64)
+    backend = "reference" if len(words) <= WARM["cpu"] else "cpu"  # which does not unpack all pairs at once
+    distances = hamming.pairwise(words, words, backend=backend).numpy().astype(np.float64)
     core = np.sort(distances, axis=1)[:, MIN_SIZE]  # the row itself is the first
     reach = np.maximum(distances, np.maximum(core, core[:, None]))
     return np.sort(minimum_spanning_tree(np.triu(reach, 1)).data)
@@ -123,7 +136,7 @@ HDBSCAN = Impl("hdbscan", lambda *args: None, _objection)
 def job(way: str, folder: Path, device: str) -> Job:
     """Ours, or the peer with the matrix of distances made before."""
     words = torch.from_numpy(np.load(folder / "words.npy")).to(device)
-    few = words[:WARM]
+    few = words[: WARM[torch.device(device).type]]
     if way == "hdbscan":
         matrix, small = _matrix(words), _matrix(few)
         return Job(lambda: _hdbscan(small), lambda: _hdbscan(matrix))

@@ -17,7 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from polykern.arithmetic import ieee
 from polykern.block import Block
+from polykern.counting import placed
 from polykern.dense import DenseEngine
 from polykern.heat import prepare
 from polykern.maps.compute import Recipe, compute
@@ -36,21 +38,25 @@ REPETITIONS = 9  # of the sample
 
 
 def cases(setting: Setting) -> list[Case]:
-    """The digits network from its pixels, by tile programs on the CPU."""
-    if setting.device != "cpu":
-        return []
+    """The digits network from its pixels, by tile programs."""
     maps = [(n, 1) for n in RESOLUTIONS] + [(ZOOMED, zoom) for zoom in ZOOMS]
     return [_map(setting, *size) for size in setting.pick(maps, [(64, 100)])]
 
 
+def whole(setting: Setting) -> Case:
+    """The map of the three anchors at 4096 x 4096."""
+    return _map(setting, *setting.pick((ZOOMED, 1), (64, 100)))
+
+
 def _map(setting: Setting, resolution: int, zoom: int) -> Case:
+    own = "triton" if setting.device == "cuda" else "cpu"
     return Case(
         operation="heatmap.digits",
         params={"resolution": resolution, "zoom": zoom},
         dtype="float64",
         cost=None,
-        ways=(Impl("cpu", lambda *args: None, lambda *args: None),),
-        setup=lambda: _trial(resolution, zoom),
+        ways=(Impl(own, lambda *args: None, lambda *args: None),),
+        setup=lambda: _trial(setting.device, own, resolution, zoom),
         peers=(Impl("torch float32", lambda *args: None, lambda *args: None),),
         memory=A_PIXEL * resolution**2,
         heavy=resolution > AT_ONCE,
@@ -58,15 +64,15 @@ def _map(setting: Setting, resolution: int, zoom: int) -> Case:
     )
 
 
-def _trial(resolution: int, zoom: int) -> Trial:
-    recipe = prepare(load("digits"), resolution=resolution, zoom=zoom, engine="tiles")
+def _trial(device: str, own: str, resolution: int, zoom: int) -> Trial:
+    recipe = prepare(load("digits"), resolution=resolution, zoom=zoom, engine="tiles", device=device)
     with tempfile.TemporaryDirectory() as warm:  # compiles
-        compute(prepare(load("digits"), resolution=64, zoom=100, engine="tiles"), Path(warm) / "map")
+        compute(prepare(load("digits"), resolution=64, zoom=100, engine="tiles", device=device), Path(warm) / "map")
     folder = tempfile.TemporaryDirectory(prefix="polykern-bench-")
     place = Path(folder.name) / "map"
 
     def run(way: str) -> Measured:
-        if way != "cpu":
+        if way != own:
             return _dense(recipe)
         shutil.rmtree(place, ignore_errors=True)
         return _mapped(recipe, place)
@@ -74,11 +80,11 @@ def _trial(resolution: int, zoom: int) -> Trial:
     def holds(got: Any) -> bool:
         return _counts(recipe, got) if isinstance(got, Path) else _logits(recipe, got)
 
-    return Trial((torch.empty(0),), run, holds, close=folder.cleanup)
+    return Trial((torch.empty(0, device=device),), run, holds, close=folder.cleanup)
 
 
 def _mapped(recipe: Recipe, folder: Path) -> Measured:
-    peak = Peak("cpu")
+    peak = Peak(recipe.device)
     start = time.perf_counter()
     result = compute(recipe, folder)
     seconds = time.perf_counter() - start
@@ -118,13 +124,17 @@ def _points(recipe: Recipe) -> Tensor:
 
 def _dense(recipe: Recipe) -> Measured:
     """Plain float32 torch, forward only, as long as it would take for as many points as the map has pixels."""
-    points = _points(recipe).float()
+    tail = placed(recipe.tail, torch.float32, recipe.device)
+    points = _points(recipe).to(recipe.device, torch.float32)
+    wait = torch.cuda.synchronize if points.is_cuda else _nothing
     times = []
-    with torch.no_grad():
-        logits = recipe.tail.model(points)  # and warms caches
+    with torch.no_grad(), ieee():
+        logits = tail.model(points)  # and warms caches
         for _ in range(REPETITIONS):
+            wait()
             start = time.perf_counter()
-            recipe.tail.model(points)
+            tail.model(points)
+            wait()
             times.append(time.perf_counter() - start)
     share = len(points) / recipe.grid.resolution**2
     return Measured(logits, statistics.median(times) / share, None, {"measured_share": share})
@@ -137,4 +147,8 @@ def _logits(recipe: Recipe, got: Tensor) -> bool:
             true = model(_points(recipe).double())
         finally:
             model.float()
-    return torch.allclose(got.double(), true, rtol=1e-3, atol=1e-3)
+    return torch.allclose(got.cpu().double(), true, rtol=1e-3, atol=1e-3)
+
+
+def _nothing() -> None:
+    return None

@@ -36,15 +36,15 @@ from polykern_kernels._dispatch import Impl
 RESOLUTION = {"cpu": 1024, "cuda": 4096}
 GATE = 64  # pixels a side of a window that is compared
 WRONG_BITS, DISTANCE = 0.3, 0.002  # a point; relative
+WARM = 256  # pixels a side of the map that compiles
 A_PIXEL = 400  # bytes of maps, fingerprints and what is made on the way
 GOOGLENET = "inception5a"
 
 
 def cases(setting: Setting) -> list[Case]:
     """A map of the default network everywhere, the large network where there is a GPU for it."""
-    n = setting.pick(RESOLUTION[setting.device], 64)
-    found = [_exact(setting, n)]
-    return [*found, _googlenet(setting, n)] if setting.device == "cuda" else found
+    found = [_exact(setting, setting.pick(RESOLUTION[setting.device], 64))]
+    return [*found, googlenet(setting)] if setting.device == "cuda" else found
 
 
 def _ways(setting: Setting) -> tuple[Impl, ...]:
@@ -107,7 +107,9 @@ def _window(recipe: Recipe, raster: Raster, place: tuple[int, int], device: str)
 # --- anchored -----------------------------------------------------------------------------------
 
 
-def _googlenet(setting: Setting, n: int) -> Case:
+def googlenet(setting: Setting) -> Case:
+    """The large network, beside plain passes of it."""
+    n = setting.pick(RESOLUTION[setting.device], 16)
     peers = dense.peers(setting.device)
     return Case(
         operation="maps.googlenet",
@@ -124,9 +126,11 @@ def _googlenet(setting: Setting, n: int) -> Case:
 
 
 def _googlenet_trial(device: str, n: int) -> Trial:
-    recipe = prepare(load("googlenet"), start=GOOGLENET, resolution=n, engine="anchored", device=device)
+    prepared = partial(prepare, load("googlenet"), start=GOOGLENET, engine="anchored", device=device)
+    recipe = prepared(resolution=n)
     folder = tempfile.TemporaryDirectory(prefix="polykern-bench-")
     place = Path(folder.name) / "map"
+    compute(prepared(resolution=min(n, WARM)), Path(folder.name) / "warm")  # compiles
 
     def run(way: str) -> Measured:
         shutil.rmtree(place, ignore_errors=True)

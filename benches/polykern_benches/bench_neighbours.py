@@ -5,6 +5,7 @@ that sit in L1. The popcount roof is one of the three alone: the share of this r
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 
 import numba
@@ -25,20 +26,38 @@ PEERS = tuple(peer for peer in nearest.PEERS if peer.name != "scikit-learn")  # 
 FLAT = tuple(peer for peer in PEERS if peer.name.startswith("faiss"))
 FAISS = FLAT[0]
 CHECKED = 1536  # words of rows that the reference repeats; it unpacks every bit
+AGAIN = 64  # rows of a GPU's lists that the CPU finds again
 
 
 def cases(setting: Setting) -> list[Case]:
     """Random codes of 3,072 and of 36,864 bits, among others and among themselves."""
     gpu = setting.device == "cuda"
-    n, k = setting.pick(65536 if gpu else 20000, 40), setting.pick(K, 3)
+    n, k = _rows(setting), setting.pick(K, 3)
     few = setting.pick(2000, 9)
     short, long = setting.pick(96, 3), setting.pick(1152, 5)
     found = [_nearest(setting, n, n, short, k), _nearest(setting, few, n, long, k)]
     found += [_self_nearest(setting, n, short, k), _self_nearest(setting, n, long, k)]
     if not gpu:
         return [_limit(setting), *found]
-    # all pairs with next to nothing behind them, and the search of a million codes
-    return [_nearest(setting, n, n, short, 1), *found, _self_nearest(setting, setting.pick(MANY, 60), short, 16)]
+    return [pairs(setting), *found, million(setting)]
+
+
+def pairs(setting: Setting) -> Case:
+    """All pairs with next to nothing behind them."""
+    n = _rows(setting)
+    return _nearest(setting, n, n, setting.pick(96, 3), 1)
+
+
+def million(setting: Setting) -> Case:
+    """A million codes among themselves, the fastest way alone: popcounts and peers would take minutes."""
+    case = _self_nearest(setting, setting.pick(MANY, 60), setting.pick(96, 3), 16)
+    fast = [way for way in case.ways if way.name in ("b1", "dot", "cpu")]
+    return replace(case, ways=fast, peers=(), heavy=setting.device == "cpu", samples=5)
+
+
+def _rows(setting: Setting) -> int:
+    n: int = setting.pick(65536 if setting.device == "cuda" else 20000, 40)
+    return n
 
 
 def _nearest(setting: Setting, n: int, m: int, words: int, k: int) -> Case:
@@ -47,7 +66,7 @@ def _nearest(setting: Setting, n: int, m: int, words: int, k: int) -> Case:
 
         @cache
         def truth() -> tuple[Tensor, ...]:
-            part = neighbours.nearest(a[-_checked(words) :], b, k, backend="reference")
+            part = _again(a[-_checked(a) :], b, k)
             return (*part, FAISS.run(a, b, k)) if FAISS.objection(a, b) is None else part
 
         return Trial(
@@ -77,8 +96,8 @@ def _self_nearest(setting: Setting, n: int, words: int, k: int) -> Case:
 
         @cache
         def truth() -> tuple[Tensor, ...]:
-            own = torch.arange(n, device=x.device)[-_checked(words) :]
-            part = neighbours.nearest(x[own], x, k, skip=own, backend="reference")
+            own = torch.arange(n, device=x.device)[-_checked(x) :]
+            part = _again(x[own], x, k, own)
             return (*part, *beside(FAISS.run)) if words < 1000 and FAISS.objection(x) is None else part
 
         return Trial(
@@ -99,9 +118,17 @@ def _self_nearest(setting: Setting, n: int, words: int, k: int) -> Case:
     )
 
 
-def _checked(words: int) -> int:
-    """Rows that the reference repeats."""
-    return max(1, CHECKED // words)
+def _checked(x: Tensor) -> int:
+    """Rows whose lists are found again."""
+    return AGAIN if x.is_cuda else max(1, CHECKED // x.shape[1])
+
+
+def _again(rows: Tensor, x: Tensor, k: int, skip: Tensor | None = None) -> tuple[Tensor, ...]:
+    """Their lists by the reference; those of a GPU by the CPU, for the reference unpacks all of x at once."""
+    if rows.is_cuda:
+        own = None if skip is None else skip.cpu()
+        return neighbours.nearest(rows.cpu(), x.cpu(), k, skip=own, backend="cpu")
+    return neighbours.nearest(rows, x, k, skip=skip, backend="reference")
 
 
 def _holds(got: tuple[Tensor, ...], truth: tuple[Tensor, ...]) -> bool:

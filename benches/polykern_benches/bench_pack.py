@@ -8,22 +8,33 @@ from polykern_benches._harness import Case, Setting, Trial, codes, same
 from polykern_kernels import pack
 
 CHECKED = 8  # rows the reference repeats
+MANY = 65536  # rows of a batch on a GPU
 
 
 def cases(setting: Setting) -> list[Case]:
-    """A layer of a language model in each format, two thresholds, unpacking, joining."""
+    """A layer of a language model in each format, of many rows, two thresholds, unpacking, joining."""
     rows, units = setting.pick((16384, 3072), (9, 100))
     return [
         *(_signs(setting, rows, units, dtype, [0.0]) for dtype in (torch.bfloat16, torch.float32, torch.float64)),
+        layer(setting),
         _signs(setting, rows, units, torch.float32, [0.0, 6.0]),
         _unpack(setting, rows, units // 32),
         _join(setting, rows, units // 32),
     ]
 
 
-def _signs(setting: Setting, rows: int, units: int, dtype: torch.dtype, thresholds: list[float]) -> Case:
+def layer(setting: Setting) -> Case:
+    """Signs of the bfloat16 activations of many rows."""
+    rows, units = setting.pick((MANY, 3072), (65, 100))
+    return _signs(setting, rows, units, torch.bfloat16, [0.0], heavy=setting.device == "cpu")
+
+
+def _signs(
+    setting: Setting, rows: int, units: int, dtype: torch.dtype, thresholds: list[float], *, heavy: bool = False
+) -> Case:
     def setup() -> Trial:
-        x = torch.randn((rows, units), generator=torch.Generator().manual_seed(0)).to(setting.device).to(dtype)
+        rng = torch.Generator(setting.device).manual_seed(0)
+        x = torch.randn((rows, units), generator=rng, device=setting.device).to(dtype)
         return Trial(
             inputs=(x,),
             run=lambda backend: pack.signs(x, thresholds, backend=backend),
@@ -39,6 +50,8 @@ def _signs(setting: Setting, rows: int, units: int, dtype: torch.dtype, threshol
         cost=pack.cost(rows, units, dtype.itemsize, len(thresholds)),
         ways=pack.IMPLS["signs"],
         setup=setup,
+        memory=rows * units * (4 + dtype.itemsize),
+        heavy=heavy,
     )
 
 

@@ -25,21 +25,48 @@ NEEDED = (
 Step = tuple[str, float, list[str]]  # name, seconds at most, arguments of Python
 
 
+BENCHES = {  # file -> cases; a file is written at the end of its step
+    "codes": ("hamming.*", "neighbours.*"),
+    "streams": ("pack.*", "covariance.*", "cooccurrence.*", "digest.*", "profiles.*"),
+    "maps": (
+        "maps.exact*",
+        "heatmap.digits resolution=512*",
+        "heatmap.digits resolution=1024*",
+        "grid.*",
+        "program.*",
+    ),
+    "floats": ("euclid.*",),
+}
+
+
 def steps(out: Path) -> list[Step]:
-    """What is run, in order."""
+    """What is run, in order; their limits together are `ALL`."""
+    benches = ["-m", "polykern_benches", "--device", "cuda"]
     return [
         (
             "ceilings",
-            90,
+            60,
             ["-m", "polykern_benches.ceilings", "--device", "cuda", "--json", f"{out}/ceilings-cuda.json"],
         ),
-        ("tests", 200, ["-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider"]),
+        ("tests", 140, ["-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider"]),
         (
             "targets",
-            200,
-            ["-m", "polykern_benches.targets", "--budget", "150", "--json", f"{out}/targets-cuda.json"],
+            150,
+            ["-m", "polykern_benches.targets", "--budget", "110", "--json", f"{out}/targets-cuda.json"],
         ),
-        ("benches", 240, ["-m", "polykern_benches", "--device", "cuda", "--out", f"{out}/bench-cuda.json"]),
+        *(
+            (
+                f"benches {name}",
+                limit,
+                [
+                    *benches,
+                    "--out",
+                    f"{out}/bench-{name}-cuda.json",
+                    *(x for glob in globs for x in ("--filter", glob)),
+                ],
+            )
+            for (name, globs), limit in zip(BENCHES.items(), (110, 50, 40, 20), strict=True)
+        ),
     ]
 
 
@@ -55,7 +82,7 @@ def run(wanted: Sequence[Step], out: Path, seconds: float = ALL) -> list[dict[st
     end, done = time.monotonic() + seconds, []
     for name, limit, arguments in wanted:
         start, left = time.monotonic(), end - time.monotonic()
-        log = out / f"gpu-{name}.log"
+        log = out / f"gpu-{name.replace(' ', '-')}.log"
         state = "no time left"
         if left > 5:
             with log.open("w") as text:

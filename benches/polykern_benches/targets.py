@@ -15,8 +15,16 @@ from typing import Any
 
 import torch
 
-from polykern_benches import _jobs
-from polykern_benches._jobs import Found, Where
+from polykern_benches import (
+    bench_covariance,
+    bench_hdbscan,
+    bench_heatmap,
+    bench_maps,
+    bench_neighbours,
+    bench_pack,
+)
+from polykern_benches._harness import Setting
+from polykern_benches._jobs import Found, Job, done
 from polykern_benches.ceilings import Survey, survey
 
 
@@ -28,7 +36,7 @@ class Target:
     limit    seconds at most, or the least share of the ceiling
     ceiling  of `Ceilings`, for a share; "" for seconds
     judged   how the result is known to be right
-    job      runs it
+    job      the case that is run
     large    runs only when it is asked for
     """
 
@@ -36,7 +44,7 @@ class Target:
     limit: float
     ceiling: str
     judged: str
-    job: Callable[[Where], Found]
+    job: Job
     large: bool = False
 
     @property
@@ -45,16 +53,22 @@ class Target:
         return f">= {self.limit:.0%} of {self.ceiling}" if self.ceiling else f"<= {self.limit:g} s"
 
 
+Run = Callable[[Job, Setting, str], Found]
+PAIRS, AS_CPU = bench_neighbours.pairs, "64 rows as on the CPU"
+TREE = "tree of 5,000 rows as scipy's, the planted clusters"
 TARGETS = (
-    Target("pairs b1", 0.70, "b1_mma", "64 rows as on the CPU", _jobs.pairs_b1),
-    Target("pairs popcount", 0.80, "popcount", "64 rows as on the CPU", _jobs.pairs_popcount),
-    Target("pack bf16", 0.85, "copy", "64 rows as the reference", _jobs.packed),
-    Target("covariance", 0.75, "bf16_gemm", "a block in float64", _jobs.covariances),
-    Target("map digits", 0.1, "", "no wrong bit in the audit", _jobs.map_of_digits),
-    Target("nearest 1e6", 1.0, "", "20,000 rows as on the CPU", _jobs.nearest_of_all),
-    Target("hdbscan 1e6", 6.0, "", "tree of 20,000 rows as Prim's", _jobs.clusters),
-    Target("map googlenet", 12.0, "", "under 0.1 wrong bits a point in the audit", _jobs.map_of_googlenet),
-    Target("hdbscan 1e7", 300.0, "", "tree of 20,000 rows as Prim's", _jobs.more_clusters, large=True),
+    Target("pairs b1", 0.70, "b1_mma", AS_CPU, Job(PAIRS, way="b1", kernel="minima")),
+    Target("pairs popcount", 0.80, "popcount", AS_CPU, Job(PAIRS, way="triton", kernel="minima")),
+    Target("pack bf16", 0.85, "copy", "8 rows as the reference", Job(bench_pack.layer)),
+    # a product has both halves of a covariance
+    Target("covariance", 0.75, "bf16_gemm", "a block in float64", Job(bench_covariance.stream, charged=2)),
+    Target("map digits", 0.1, "", "no wrong bit in the audit", Job(bench_heatmap.whole, stage="map")),
+    Target("nearest 1e6", 1.0, "", AS_CPU, Job(bench_neighbours.million)),
+    Target("hdbscan 1e6", 6.0, "", TREE, Job(bench_hdbscan.million)),
+    Target(
+        "map googlenet", 12.0, "", "the audit, wrong bits and distances", Job(bench_maps.googlenet, stage="map")
+    ),
+    Target("hdbscan 1e7", 300.0, "", TREE, Job(bench_hdbscan.ten_millions), large=True),
 )
 
 
@@ -79,11 +93,11 @@ class Row:
         return f"{self.name:16}{self.asked:26}{state:9}{took:>13}{share:>9}  {self.why}".rstrip()
 
 
-def judge(target: Target, where: Where, ceilings: Survey) -> Row:
+def judge(target: Target, setting: Setting, ceilings: Survey, run: Run = done) -> Row:
     """Runs a row; what goes wrong in it is told, never raised."""
     row = Row(target.name, target.asked, target.judged)
     try:
-        found = target.job(where)
+        found = run(target.job, setting, target.ceiling)
     except Exception as problem:  # of any library: the next row still has its turn
         row.why = f"{type(problem).__name__}: {str(problem).splitlines()[0] if str(problem) else ''}"
         return row
@@ -107,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--small", action="store_true", help="toy sizes: does it run")
     parser.add_argument("--device", default="cuda", choices=("cpu", "cuda"))
     given = parser.parse_args(argv)
-    start, where = time.perf_counter(), Where(given.device, given.small)
+    start, setting = time.perf_counter(), Setting(given.device, given.small)
     wanted = [target for target in TARGETS if given.large or not target.large]
     ceilings = survey(given.device, given.small, {target.ceiling for target in wanted if target.ceiling})
     rows = []
@@ -115,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if time.perf_counter() - start > given.budget:
             rows.append(Row(target.name, target.asked, target.judged, why="no time left"))
         else:
-            rows.append(judge(target, where, ceilings))
+            rows.append(judge(target, setting, ceilings))
         print(rows[-1].line(), flush=True)
         if given.json:
             given.json.parent.mkdir(parents=True, exist_ok=True)

@@ -48,7 +48,7 @@ def backends(
     family: str,
     name: str,
     *,
-    cpu: Callable[..., Any],
+    cpu: Callable[..., Any] | None = None,
     reference: Callable[..., Any],
     b1: bool = False,
     dot: bool = False,
@@ -57,17 +57,18 @@ def backends(
 
     family     stem of the family; its Triton code is `device.FAMILY`, imported on first use
     name       name of the operation, here and there
-    cpu        runs it on CPU tensors
+    cpu        runs it on CPU tensors; None where the reference does
     reference  runs it anywhere
     b1         whether `device.b1_FAMILY` has it for 1-bit tensor cores
-    dot        whether `device.dot` has it, with products of bytes, for devices that emulate those of bits
+    dot        whether `device.dot_FAMILY` has it, with products of bytes, for devices that emulate those of bits
     """
     tensor_cores = Impl("b1", _launcher(f"b1_{family}", name), _objection("b1_objection"))
+    stand_in = Impl("dot", _launcher(f"dot_{family}", name), _objection("dot_objection"))
     return (
         *((tensor_cores,) if b1 else ()),
-        *((Impl("dot", _launcher("dot", name), _objection("dot_objection")),) if dot else ()),
+        *((stand_in,) if dot else ()),
         Impl("triton", _launcher(family, name), _objection("objection")),
-        Impl("cpu", cpu, cpu_objection),
+        *((Impl("cpu", cpu, cpu_objection),) if cpu is not None else ()),
         Impl("reference", reference, lambda *args, **kind: None),
     )
 

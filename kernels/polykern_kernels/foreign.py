@@ -48,7 +48,7 @@ def nearest(
     components  int64 (n)          names of the components
     bound       None | cores' dtype (r)   only weights below it are of interest; it may save work
     metric      "hamming" | "jaccard"
-    backend     "b1" | "triton" | "cpu" | "reference"; None takes the first that can run
+    backend     "b1" | "dot" | "triton" | "cpu" | "reference"; None takes the first that can run
     progress    called now and then with the work done and all of it; the last time they are equal
     returns     weights cores' dtype (r)
                 indices int64 (r)   row of the least (weight, row) in another component. Where there is none, or
@@ -171,4 +171,4 @@ def _turn(turn: int, blocks: int) -> Numbers:
     return np.stack([x[x <= y], y[x <= y]], 1)
 
 
-IMPLS = {"nearest": backends("foreign", "nearest", cpu=_cpu, reference=_reference, b1=True)}
+IMPLS = {"nearest": backends("foreign", "nearest", cpu=_cpu, reference=_reference, b1=True, dot=True)}

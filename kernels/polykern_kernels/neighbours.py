@@ -45,7 +45,7 @@ def nearest(
     k         neighbours a row, at most m; at most m - 1 with `skip`
     skip      int64 (n)          row of b that a row of a must not find, -1 for none; None for no row
     metric    "hamming" | "jaccard"
-    backend   "b1" | "triton" | "cpu" | "reference"; None takes the first that can run
+    backend   "b1" | "dot" | "triton" | "cpu" | "reference"; None takes the first that can run
     progress  called now and then with the work done and all of it, in rows; the last time they are equal
     returns   distances int32 (n, k) for Hamming, float64 (n, k) for Jaccard
               indices   int64 (n, k)   rows of b
@@ -76,7 +76,7 @@ def self_nearest(
     words     int32 (n, words)   packed codes
     k         neighbours a row, at most n - 1
     metric    "hamming" | "jaccard"
-    backend   "b1" | "triton" | "cpu" | "reference"; None takes the first that can run
+    backend   "b1" | "dot" | "triton" | "cpu" | "reference"; None takes the first that can run
     progress  called now and then with the work done and all of it; the last time they are equal
     returns   distances int32 (n, k) for Hamming, float64 (n, k) for Jaccard
               indices   int64 (n, k)   other rows
@@ -100,7 +100,7 @@ def within(
     b        int32 (m, words)   packed codes, on a's device
     radii    numbers; a distance equal to the radius is within it
     metric   "hamming" | "jaccard"
-    backend  "b1" | "triton" | "cpu" | "reference"; None takes the first that can run
+    backend  "b1" | "dot" | "triton" | "cpu" | "reference"; None takes the first that can run
     returns  int64 (n, radii)   rows of b
 
     Exact, and the same on every backend. Raises ValueError when the arguments do not fit.
@@ -291,9 +291,9 @@ def _within_cpu(a: Tensor, b: Tensor, radii: Tensor, metric: str) -> Tensor:
 
 
 IMPLS = {
-    "nearest": backends("neighbours", "nearest", cpu=_nearest_cpu, reference=_nearest_reference, b1=True),
+    "nearest": backends("neighbours", "nearest", cpu=_nearest_cpu, reference=_nearest_reference, b1=True, dot=True),
     "self_nearest": backends(
-        "neighbours", "self_nearest", cpu=_self_nearest_cpu, reference=_self_nearest_reference, b1=True
+        "neighbours", "self_nearest", cpu=_self_nearest_cpu, reference=_self_nearest_reference, b1=True, dot=True
     ),
-    "within": backends("neighbours", "within", cpu=_within_cpu, reference=_within_reference, b1=True),
+    "within": backends("neighbours", "within", cpu=_within_cpu, reference=_within_reference, b1=True, dot=True),
 }

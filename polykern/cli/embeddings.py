@@ -11,7 +11,7 @@ from polykern.cli.talk import Talk
 from polykern.errors import UsageError
 
 if TYPE_CHECKING:
-    from polykern.embeddings import Embeddings
+    from polykern.neurons import Embeddings
 
 EXAMPLE = "Example: polykern embeddings --model minilm --corpus stdlib --limit-tokens 50000 --out neurons"
 
@@ -80,17 +80,17 @@ def command(
     if corpus is None:
         raise UsageError("no text to read", fix="--corpus FILE or DIR, or --corpus stdlib")
 
-    from polykern.embeddings import embeddings
+    from polykern.neurons import embeddings
 
-    with talk.progress("tokens") as progress:
+    with talk.progress("done") as progress:
         found = embeddings(
             model, corpus, blocks=block, top=top, share=share, cut=cut, linkage=linkage, length=length,  # type: ignore[arg-type]
             limit_tokens=limit_tokens, device=where, progress=progress, text_key=text_key, batch=batch, dtype=dtype,
         )  # fmt: skip
-    with talk.progress("neurons") as progress:
+    with talk.progress("done") as progress:
 
         def page(folder: Path) -> Path:
-            from polykern.embeddings.explorer import write
+            from polykern.neurons.explorer import write
 
             return write(found, folder / "explorer", progress=progress)
 

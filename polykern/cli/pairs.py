@@ -9,7 +9,7 @@ from polykern.cli import asked, finding, options
 from polykern.cli.talk import Talk
 
 if TYPE_CHECKING:
-    from polykern.pairs import Pairs
+    from polykern.densities import Pairs
 
 EXAMPLE = "Example: polykern pairs --model digits --out pairs"
 
@@ -59,10 +59,10 @@ def command(
     talk.settle(quiet=quiet, verbose=verbose, log=log_format)
     finding.require_free(out, overwrite=overwrite)
 
-    from polykern.pairs import pairs
+    from polykern.densities import pairs
 
     subject = asked.subject(talk, model, seed)
-    with talk.progress("networks") as progress:
+    with talk.progress("done") as progress:
         found = pairs(
             subject, data=data, stages=stage, count=count, controls=controls, seed=seed, progress=progress
         )  # fmt: skip

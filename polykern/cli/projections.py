@@ -46,10 +46,10 @@ def command(
     finding.require_free(out, overwrite=overwrite)
     inputs = asked.inputs(images, indices)
 
-    from polykern.spectrum import projections
+    from polykern.spectra import projections
 
     subject = asked.subject(talk, model, seed)
-    with talk.progress("layers") as progress:
+    with talk.progress("done") as progress:
         found = projections(
             subject, inputs, start=start, select=select or "*", places=places, repeats=repeats, seed=seed,
             progress=progress,

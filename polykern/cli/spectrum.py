@@ -9,7 +9,7 @@ from polykern.cli.talk import Talk
 from polykern.errors import UsageError
 
 if TYPE_CHECKING:
-    from polykern.spectrum import Spectra
+    from polykern.spectra import Spectra
 
 EXAMPLE = "Example: polykern spectrum --model digits --out spectrum"
 
@@ -77,11 +77,11 @@ def command(
     if dimension is not None:
         values.positive("--dimension", dimension)
 
-    from polykern.spectrum import spectrum
+    from polykern.spectra import spectrum
     from polykern.store import Store
 
     source = Store.open(store) if store is not None else asked.subject(talk, model, seed)
-    with talk.progress("sites") as progress:
+    with talk.progress("done") as progress:
         found = spectrum(
             source, site, codes=codes, first=first, last=last, centred=centred, dimension=dimension, groups=groups,
             progress=progress,

@@ -19,7 +19,7 @@ from polykern.tail import Tail
 from polykern_kernels import digest
 
 SIDE = 8  # pixels of an audited block
-MEMORY = 64 << 20  # bytes of a batch; a float64 convolution unfolds it to several times that
+MEMORY = 64 << 20  # bytes of a batch on a CPU, where a float64 convolution unfolds it to several times that
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +64,23 @@ def audit(
     right: NDArray[np.uint16],
     down: NDArray[np.uint16],
     uncertain: int,
+    *,
+    device: str = "cpu",
+    memory: int = MEMORY,
 ) -> Audit:
     """Compare a finished map with float64.
 
-    tail         float64
+    tail         the network
     blocks       from `places`
     found        int64 (k, side, side, 2) fingerprints that the engine gave there
     right, down  the maps
     uncertain    bits the engine itself could not certify
+    device       where float64 runs
+    memory       bytes that a batch may take there, on a CPU MEMORY at most
     """
-    truth = DenseEngine(tail, torch.float64, memory_budget=MEMORY, classes=False).blocks(grid, blocks)
+    budget = min(memory, MEMORY) if torch.device(device).type == "cpu" else memory
+    engine = DenseEngine(tail, torch.float64, device=device, memory_budget=budget, classes=False)
+    truth = engine.blocks(grid, blocks)
     wrong, exact, ours, theirs = 0, True, 0, 0
     keys = digest.keys(tail.layout.bits).numpy()
     for block, true, got in zip(blocks, truth, found, strict=True):

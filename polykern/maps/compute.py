@@ -188,9 +188,8 @@ def _finish(
         flush(out)
         summary = density.summary(grid, right, down)
     with _timed(timings, "audit"):
-        found = folder.array("parts/audit")
-        exact = recipe.tail.to(torch.float64)
-        audit = audits.audit(exact, grid, spots, found, right, down, uncertain)
+        compared = grid, spots, folder.array("parts/audit"), right, down, uncertain
+        audit = audits.audit(recipe.tail, *compared, device=recipe.device, memory=recipe.memory)
     flips = folder.array("layers").sum((1, 2), dtype=np.int64)
     _save_thumbnails(folder.root, recipe.about)
     folder.finish(provenance(recipe, chosen, flips.tolist(), audit, polytopes, summary, timings))

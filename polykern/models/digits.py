@@ -5,6 +5,7 @@ The data are 1797 images of 8 x 8 pixels in file order; the last 297, by other w
 """
 
 from collections import OrderedDict
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +52,7 @@ def subject(seed: int = 0) -> Subject:
         test,
         classes=tuple("0123456789"),
         default_examples=_firsts(test.labels, right),
+        training=Digits.train(),
     )
 
 
@@ -69,21 +71,43 @@ def network() -> nn.Sequential:
 def trained(seed: int, epochs: int = EPOCHS) -> State:
     """Weights of the network after `epochs` (the kept ones: 30) passes over the training images."""
     log.info("training the digits network, once (a few seconds)")
+    return checkpoints(seed, [steps(epochs)], epochs)[steps(epochs)]
+
+
+def steps(epochs: int = EPOCHS) -> int:
+    """Steps of the optimiser in a training of `epochs` passes over the training images."""
+    return epochs * -(-TRAIN // BATCH)
+
+
+def checkpoints(seed: int, after: Collection[int], epochs: int = EPOCHS) -> dict[int, State]:
+    """Weights of the network after some steps of one training: step -> weights.
+
+    seed    of initial weights, order and distortions
+    after   numbers of steps, 0 (as initialised) to `steps(epochs)`
+    epochs  of the whole training, which the rate of every step depends on
+    """
+    kept: dict[int, State] = {}
     images, labels = load()
     images, labels = images[:TRAIN], labels[:TRAIN]
     with reproducible(seed):
         model = network()
         optimiser = torch.optim.AdamW(model.parameters(), RATE / 2, weight_decay=DECAY)
-        steps = epochs * -(-TRAIN // BATCH)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps)
-        for _ in range(epochs):
-            for rows in torch.split(torch.randperm(TRAIN), BATCH):
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps(epochs))
+        _keep(kept, 0, after, model)
+        for epoch in range(epochs):
+            for k, rows in enumerate(torch.split(torch.randperm(TRAIN), BATCH), start=1):
                 optimiser.zero_grad()
                 loss = F.cross_entropy(model(_distorted(images[rows])), labels[rows], label_smoothing=SOFTENED)
                 loss.backward()
                 optimiser.step()
                 schedule.step()
-    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+                _keep(kept, epoch * steps(1) + k, after, model)
+    return kept
+
+
+def _keep(kept: dict[int, State], step: int, after: Collection[int], model: nn.Module) -> None:
+    if step in after:
+        kept[step] = {name: value.detach().clone() for name, value in model.state_dict().items()}
 
 
 def load() -> tuple[Tensor, Tensor]:
@@ -101,6 +125,7 @@ class Digits:
 
     images: Tensor
     labels: Tensor
+    part: str = "test set"
 
     @classmethod
     def test(cls) -> "Digits":
@@ -108,10 +133,16 @@ class Digits:
         images, labels = load()
         return cls(images[TRAIN:], labels[TRAIN:])
 
+    @classmethod
+    def train(cls) -> "Digits":
+        """The first 1500 images, as they are; training sees them distorted."""
+        images, labels = load()
+        return cls(images[:TRAIN], labels[:TRAIN], "training set")
+
     @property
     def noun(self) -> str:
         """One item in words."""
-        return "digit of the test set"
+        return f"digit of the {self.part}"
 
     @property
     def targets(self) -> tuple[int, ...]:

@@ -73,6 +73,7 @@ class Subject:
     classes           names of the outputs when they are class scores, else None
     default_start     module into whose input space a plane is laid by default; "" = the model's own input
     default_examples  three numbered items that make a good first plane
+    training          what it was trained on, where that is known: items apart from `examples`
     weights           sha256 of the state dict: names, dtypes, shapes and bytes, sorted by name
 
     Raises CorruptError naming the first parameter or buffer that holds NaN or infinity.
@@ -86,6 +87,7 @@ class Subject:
     classes: tuple[str, ...] | None = None
     default_start: str = ""
     default_examples: tuple[int, int, int] = (0, 1, 2)
+    training: Examples | None = None
     weights: str = field(init=False)
 
     def __post_init__(self) -> None:

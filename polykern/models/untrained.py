@@ -47,7 +47,7 @@ def untrained(
     note = f"random weights{', ' + state if norms else ''}: NOT a trained network"
     return Subject(
         model, f"{subject.name}-untrained", note, subject.sample, subject.examples, classes=subject.classes,
-        default_start=subject.default_start, default_examples=subject.default_examples,
+        default_start=subject.default_start, default_examples=subject.default_examples, training=subject.training,
     )  # fmt: skip
 
 

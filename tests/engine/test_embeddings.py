@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 import polykern as pk
 from polykern.capturing.watch import mlps
-from polykern.embeddings import TopExamples, embeddings, features
-from polykern.embeddings.clusters import METRICS, SWEEP, distances, embed, measured
-from polykern.embeddings.examples import AHEAD, BACK
-from polykern.embeddings.neurons import neurons_of
-from polykern.embeddings.similar import similar
 from polykern.errors import CorruptError, UsageError
+from polykern.neurons import TopExamples, embeddings, features
+from polykern.neurons.clusters import METRICS, SWEEP, distances, embed, measured
+from polykern.neurons.examples import AHEAD, BACK
+from polykern.neurons.neurons import neurons_of
+from polykern.neurons.similar import similar
 from tests.engine.languages import small
 
 KINDS = ("gpt2", "llama", "bert")

@@ -13,9 +13,9 @@ import pytest
 
 import polykern as pk
 from polykern.cli.app import run
-from polykern.embeddings import embeddings
-from polykern.embeddings.explorer import write
 from polykern.errors import UsageError
+from polykern.neurons import embeddings
+from polykern.neurons.explorer import write
 from tests.engine.languages import small
 from tests.engine.reported import Opened
 

@@ -87,6 +87,21 @@ def test_every_engine_gives_the_same_tile(engine: str, exact: Evaluation) -> Non
     assert ours.engine == "tiles, float64"
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("level", [0, 4, 20])
+def test_tiles_of_a_gpu_are_the_cpus(level: int, exact: Evaluation) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    there = Evaluation(exact.pyramid, replace(exact.recipe, device="cuda"))
+    middle = 2**level // 2
+    tiles = [Tile(level, middle, middle), Tile(level, middle - 1, middle)]
+    for ours, theirs in zip(values(there, tiles), values(exact, tiles), strict=True):
+        assert np.array_equal(ours.counts, theirs.counts)
+        assert ours.classes is not None
+        assert theirs.classes is not None
+        assert np.array_equal(ours.classes, theirs.classes)
+
+
 def test_a_square_that_nobody_wants_any_more_is_left_half_way() -> None:
     looks: list[bool] = []
 

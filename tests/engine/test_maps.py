@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from scipy.ndimage import gaussian_filter
 from torch import nn
 
 from polykern.block import Block
+from polykern.dense import DenseEngine
 from polykern.errors import MismatchError, UsageError
 from polykern.maps import audit, census, density
 from polykern.maps.compute import Recipe, compute
@@ -173,6 +175,37 @@ def test_the_audit_counts_the_bits_that_are_wrong() -> None:
     assert (one.wrong_bits, one.wrong_bits_are) == (2, "exact")
     found[0, 3, 3] += keys[5] - keys[9]
     assert audit.audit(tail, given.grid, spots, found, right, down, 0).wrong_bits_are == "at least"
+
+
+def test_the_audit_runs_where_the_map_was_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[tuple[str, int]] = []
+
+    def engine(tail: Tail, dtype: torch.dtype, *, device: str, memory_budget: int, classes: bool) -> DenseEngine:
+        asked.append((device, memory_budget))
+        return DenseEngine(tail, dtype, memory_budget=memory_budget, classes=classes)
+
+    monkeypatch.setattr(audit, "DenseEngine", engine)
+    compute(replace(recipe(40), memory=48 << 20), tmp_path / "map")
+    assert asked == [("cpu", 48 << 20)]
+    given, spots = recipe(40), audit.places(40, 0.05, seed=0)
+    nothing = np.zeros((len(spots), 8, 8, 2), np.int64)
+    maps = np.zeros((40, 39), np.uint16), np.zeros((39, 40), np.uint16)
+    for device in ("cuda:1", "cpu"):
+        audit.audit(given.tail, given.grid, spots, nothing, *maps, 0, device=device, memory=1 << 30)
+    assert asked[1:] == [("cuda:1", 1 << 30), ("cpu", audit.MEMORY)]
+
+
+@pytest.mark.gpu
+def test_a_map_and_its_audit_on_a_gpu_are_the_cpus(finished: HeatMap, tmp_path: Path) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    there = compute(replace(recipe(), device="cuda"), tmp_path / "map")
+    assert np.array_equal(there.right, finished.right)
+    assert np.array_equal(there.down, finished.down)
+    assert {**there.provenance["audit"], "uncertain_bits": 0} == {
+        **finished.provenance["audit"],
+        "uncertain_bits": 0,
+    }
 
 
 def test_sum_along_a_row_bounds_and_matches_the_ends(finished: HeatMap) -> None:

@@ -16,13 +16,13 @@ from torch import nn
 import polykern as pk
 from polykern.cli.app import run
 from polykern.codes import Codes
+from polykern.densities import flow, pairs, retrieval
+from polykern.densities.draw import Drawn, drawn
+from polykern.densities.flow import QUADRANTS
+from polykern.densities.result import Pairs, Stage
+from polykern.densities.stages import places
 from polykern.errors import UsageError
 from polykern.layout import Field, Layout
-from polykern.pairs import flow, pairs, retrieval
-from polykern.pairs.draw import Drawn, drawn
-from polykern.pairs.flow import QUADRANTS
-from polykern.pairs.result import Pairs, Stage
-from polykern.pairs.stages import places
 from polykern_kernels import pack
 
 

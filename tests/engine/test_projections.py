@@ -11,8 +11,8 @@ import polykern as pk
 from polykern.cli.app import run
 from polykern.errors import UsageError
 from polykern.models import Example
-from polykern.spectrum import projections
-from polykern.spectrum.variogram import circle, gaussian, power_law_code, variogram
+from polykern.spectra import projections
+from polykern.spectra.variogram import circle, gaussian, power_law_code, variogram
 from tests.worlds import random_network
 
 LAGS = np.geomspace(3e-3, 3e-2, 8)  # between the 1000th harmonic and the first

@@ -13,8 +13,8 @@ import polykern as pk
 from polykern.cli.app import run
 from polykern.errors import CorruptError, UsageError
 from polykern.models import Example
-from polykern.spectrum import ActivationMoments, CodeMoments, capacity, fit, powerlaw
-from polykern.spectrum.compute import eigenvalues, held_out, spectrum
+from polykern.spectra import ActivationMoments, CodeMoments, capacity, fit, powerlaw
+from polykern.spectra.compute import eigenvalues, held_out, spectrum
 from polykern_kernels import pack
 
 

@@ -20,7 +20,7 @@ class Build:
     multiples  run-time integers that a launch finds to be multiples of 16
     budget     instructions a pass of its longest loop may take, or all of them where there is none, before it
                waits for them and not for memory; such a kernel loads 16 bytes at a time
-    least      the least architecture that it is launched on
+    least, most  the architectures that it is launched on
     gluon      whether it is written in Gluon, for 1-bit tensor cores
     """
 
@@ -35,12 +35,13 @@ class Build:
     multiples: tuple[str, ...] = ()
     budget: int = 0
     least: int = 80
+    most: int = 100
     gluon: bool = False
 
     @property
     def architectures(self) -> tuple[int, ...]:
         """Those that it is launched on."""
-        return tuple(a for a in ARCHITECTURES if a >= self.least and (a <= 90 or not self.gluon))
+        return tuple(a for a in ARCHITECTURES if self.least <= a <= self.most and (a <= 90 or not self.gluon))
 
     @property
     def name(self) -> str:
@@ -112,15 +113,38 @@ def _blocks(kernel: str, minima: str, held: str, **constants: Any) -> Build:
     return Build("blocks", kernel, variant, types, constants, options, launched, popcount=rescan)
 
 
-def _b1(family: str, kernel: str, variant: str, **constants: Any) -> Build:
+def _tile(way: str, family: str, kernel: str, variant: str = "any", **constants: Any) -> Build:
     minima = "*i16" if constants.get("LONE") == 2**15 - 1 else "*i32"
+    b1 = way == "b1"
     types = {
-        **dict.fromkeys(("a_ptr", "b_ptr", "a_ones_ptr", "b_ones_ptr", "a_core_ptr", "b_core_ptr"), "*i32"),
+        **dict.fromkeys(("a_ptr", "b_ptr"), "*i32" if b1 else "*i8"),
+        **dict.fromkeys(("a_ones_ptr", "b_ones_ptr", "a_core_ptr", "b_core_ptr"), "*i32"),
         **dict.fromkeys(("a_component_ptr", "b_component_ptr", "b_name_ptr", "near_ptr", "radii_ptr"), "*i32"),
         **{"rows_ptr": minima, "columns_ptr": minima, "skip_ptr": "*i64", "edge_ptr": "*i64"},
-        "out_ptr": "*i64" if "within" in kernel else "*i32",
+        "out_ptr": "*i64" if kernel == "within" else "*i32",
     }
-    return Build(f"b1_{family}", kernel, variant, types, constants, {"num_warps": 8}, gluon=True)
+    name, options = f"{way}_{kernel}_kernel", {"num_warps": 8} if b1 else {}
+    return Build(f"{way}_{family}", name, variant, types, constants, options, gluon=b1)
+
+
+def _tiles(way: str) -> tuple[Build, ...]:
+    """All kernels around a tile of products."""
+    minima = (
+        ("rows", 2**15 - 1, False, False),
+        ("rows-long", 2**31 - 1, False, False),
+        ("both", 2**15 - 1, True, False),
+        ("half", 2**15 - 1, True, True),
+        ("half-long", 2**31 - 1, True, True),
+    )
+    return (
+        _tile(way, "hamming", "pairwise"),
+        *(
+            _tile(way, "neighbours", "minima", variant, LONE=lone, BOTH=both, HALF=half)
+            for variant, lone, both, half in minima
+        ),
+        _tile(way, "neighbours", "within"),
+        _tile(way, "foreign", "foreign"),
+    )
 
 
 def _foreign(jaccard: bool) -> Build:
@@ -157,17 +181,18 @@ def _profiles(kernel: str, launched: tuple[str, ...], variant: str, **ones: int)
     return Build("profiles", kernel, variant, types, ones, launched=launched)
 
 
-def _narrow_step(kinks: int, gain: bool, relu: bool, **ones: int) -> Build:
+def _narrow_step(kinks: int, gain: bool, relu: bool, apart: bool = False, **ones: int) -> Build:
     types = {
         **dict.fromkeys(("delta_ptr", "out_ptr"), "*fp16"),
         **dict.fromkeys(("gain_ptr", "constants_ptr"), "*fp32"),
         **{"anchor_ptr": "*fp64", "margin_ptr": "*i32", "nans_ptr": "*i64", "words_ptr": "*i32"},
     }
-    constants = {"KINKS": kinks, "GAIN": gain, "RELU": relu, **ones}
+    constants = {"KINKS": kinks, "GAIN": gain, "RELU": relu, "APART": apart, **ones}
     launched = ("BLOCK_P", "BLOCK_U", "CHUNK_P")
     channels = f"-of-{ones['CHANNELS']}" if ones else ""
-    variant = f"{'relu' if relu else kinks}{'-gain' if gain else ''}{channels}"
-    return Build("narrow", "narrow_step_kernel", variant, types, constants, {}, launched)
+    variant = f"{'relu' if relu else kinks}{'-gain' if gain else ''}{channels}{'-apart' if apart else ''}"
+    multiples = ("CHANNELS", "PITCH", "OUT_PITCH", "STRIDE", "UNITS") if apart else ()
+    return Build("narrow", "narrow_step_kernel", variant, types, constants, {}, launched, multiples=multiples)
 
 
 def _narrow_count(variant: str, **ones: int) -> Build:
@@ -186,6 +211,37 @@ def _narrow_pool(size: int, **known: int) -> Build:
     return Build("narrow", "narrow_pool_kernel", variant, types, {"SIZE": size, **known}, options, launched)
 
 
+def _linear_signs(kinks: int, activated: bool, multiples: tuple[str, ...] = (), **ones: int) -> Build:
+    types = {
+        **dict.fromkeys(("x_ptr", "weight_ptr", "bias_ptr", "floor_ptr", "pieces_ptr", "out_ptr"), "*fp32"),
+        **{"words_ptr": "*i32", "nans_ptr": "*i64"},
+    }
+    constants = {"KINKS": kinks, "BIAS": True, "ACTIVATED": activated, **ones}
+    variant = f"{kinks}{'-activated' if activated else ''}{'' if multiples else '-one' if ones else '-unaligned'}"
+    options, launched = {"num_warps": 8}, ("BLOCK_N", "BLOCK_U", "BLOCK_K")
+    return Build("linear", "linear_signs_kernel", variant, types, constants, options, launched, False, multiples)
+
+
+def _linear_step(
+    kinks: int, relu: bool, tile: tuple[int, int, int], multiples: tuple[str, ...] = (), **ones: int
+) -> Build:
+    types = {
+        **dict.fromkeys(("delta_ptr", "weight_ptr", "out_ptr"), "*fp16"),
+        **{"anchor_ptr": "*fp64", "constants_ptr": "*fp32", "margin_ptr": "*i32"},
+        **{"nans_ptr": "*i64", "words_ptr": "*i32"},
+    }
+    sizes = dict(zip(("BLOCK_N", "BLOCK_U", "BLOCK_K"), tile, strict=True))
+    options = {"num_warps": 4 if tile[0] == 64 else 8, "num_stages": 3, "enable_fp_fusion": False}
+    variant = (
+        f"{'relu' if relu else kinks}-{tile[0]}x{tile[1]}{'' if multiples else '-one' if ones else '-unaligned'}"
+    )
+    most = 90 if tile[1] == 128 else 100
+    constants = {"KINKS": kinks, "RELU": relu, **sizes, **ones}
+    return Build(
+        "linear", "linear_step_kernel", variant, types, constants, options, (), False, multiples, most=most
+    )
+
+
 def _covariance(element: str, large: bool, multiples: tuple[str, ...]) -> Build:
     types = {"x_ptr": f"*{element}", "products_ptr": "*fp64"}
     constants = {"BLOCK_I": 128, "BLOCK_J": 256 if large else 128, "BLOCK_R": 64 if large else 32}
@@ -201,7 +257,6 @@ _RASTER = {"words_ptr": "*i32", "right_ptr": "*i32", "down_ptr": "*i32"}
 
 BUILDS = (
     Build("hamming", "hamming_pairwise_kernel", "tile", _CODES, {}, {}, ("BLOCK_N", "BLOCK_M"), popcount=True),
-    Build("dot", "dot_pairwise_kernel", "any", _CODES, {}, {"num_warps": 8}, ("BLOCK_N", "BLOCK_M", "BLOCK_W")),
     Build("hamming", "hamming_aligned_kernel", "16x64", _CODES, {"BLOCK_N": 16, "BLOCK_W": 64}, popcount=True),
     *(
         Build(
@@ -257,19 +312,8 @@ BUILDS = (
         _blocks("blocks_choose_kernel", minima, held, WIDE=wide)
         for minima, held, wide in (("*i16", "*i32", 16), ("*i32", "*i32", 1), ("*fp64", "*fp64", 512))
     ),
-    _b1("hamming", "b1_pairwise_kernel", "any"),
-    *(
-        _b1("neighbours", "b1_minima_kernel", variant, LONE=lone, BOTH=both, HALF=half)
-        for variant, lone, both, half in (
-            ("rows", 2**15 - 1, False, False),
-            ("rows-long", 2**31 - 1, False, False),
-            ("both", 2**15 - 1, True, False),
-            ("half", 2**15 - 1, True, True),
-            ("half-long", 2**31 - 1, True, True),
-        )
-    ),
-    _b1("neighbours", "b1_within_kernel", "any"),
-    _b1("foreign", "b1_foreign_kernel", "any"),
+    *_tiles("b1"),
+    *_tiles("dot"),
     *(
         _profiles(kernel, launched, variant, **ones)
         for kernel, launched in (
@@ -288,10 +332,22 @@ BUILDS = (
     ),
     *(_narrow_step(*case) for case in ((1, False, True), (1, True, True), (1, True, False), (2, True, False))),
     *(_narrow_step(1, True, True, CHANNELS=c, UNITS=49 * c) for c in (1, 384)),
+    *(_narrow_step(*case, apart=True) for case in ((1, True, True), (2, True, False))),
+    _narrow_step(1, True, True, apart=True, CHANNELS=1, PITCH=1),
     _narrow_count("near"),
     _narrow_count("far", WIDTH=1),
     *(_narrow_pool(size) for size in (4, 9)),
     _narrow_pool(9, CHANNELS=832),
+    _linear_signs(1, False, ("INPUTS", "UNITS")),
+    _linear_signs(1, True, ("INPUTS", "UNITS")),
+    _linear_signs(2, True),
+    _linear_signs(1, True, (), **dict.fromkeys(("ROWS", "UNITS", "INPUTS", "WORDS"), 1)),
+    _linear_step(1, True, (128, 128, 64), ("INPUTS", "UNITS", "STRIDE")),
+    _linear_step(1, True, (128, 64, 64), ("INPUTS", "STRIDE")),
+    _linear_step(1, True, (64, 64, 32)),
+    _linear_step(1, True, (64, 64, 32), (), **dict.fromkeys(("POINTS", "UNITS", "INPUTS", "WORDS", "STRIDE"), 1)),
+    _linear_step(2, False, (64, 64, 32), ("INPUTS", "STRIDE")),
+    _linear_step(2, False, (64, 64, 32)),
     _covariance("bf16", True, ("COLUMNS", "D")),
     _covariance("fp16", False, ("COLUMNS",)),
     *(_program(*kernel) for kernel in (("program_run_kernel", 64, 1), ("program_count_kernel", 256, 4))),

@@ -55,10 +55,15 @@ def codes(*shape: int, rng: torch.Generator) -> Tensor:
 
 
 # one element, a tile, a ragged one on each side, several lines, more steps than stages, no bits, no rows
-@pytest.mark.parametrize(
-    ("n", "m", "words"),
-    [(1, 1, 1), (128, 256, 16), (129, 255, 17), (260, 257, 3), (3, 5, 120), (2, 3, 0), (0, 5, 2)],
-)
+PAIRS = [(1, 1, 1), (128, 256, 16), (129, 255, 17), (260, 257, 3), (3, 5, 120), (2, 3, 0), (0, 5, 2)]
+NEAREST = [(0, 5, 40, 3), (3, 9, 0, 4), (1, 1, 1, 1), (40, 300, 65, 9), (130, 40, 600, 33)]
+# even and odd numbers of squares on the diagonal, ties everywhere at 5 bits, all others as neighbours
+AMONG = [(0, 40, 0), (1, 40, 0), (2, 1, 1), (34, 9, 33), (270, 5, 2), (530, 90, 1)]
+# rows, words, components: one row, one component, all apart, several tiles with mixed and with pure ones, no bits
+FOREIGN = [(1, 1, 1), (9, 2, 1), (65, 1, 65), (300, 17, 3), (600, 2, 2), (5, 0, 3), (0, 2, 1)]
+
+
+@pytest.mark.parametrize(("n", "m", "words"), PAIRS)
 def test_pairwise_equals_reference(cores: Way, n: int, m: int, words: int, rng: torch.Generator) -> None:
     cores.equals_reference(hamming.pairwise, codes(n, words, rng=rng), codes(m, words, rng=rng))
 
@@ -70,9 +75,7 @@ def test_takes_views(cores: Way, rng: torch.Generator) -> None:
     cores.equals_reference(hamming.pairwise, flat[1:321].view(20, 16), flat[:320].view(20, 16))
 
 
-@pytest.mark.parametrize(
-    ("n", "m", "bits", "k"), [(0, 5, 40, 3), (3, 9, 0, 4), (1, 1, 1, 1), (40, 300, 65, 9), (130, 40, 600, 33)]
-)
+@pytest.mark.parametrize(("n", "m", "bits", "k"), NEAREST)
 def test_nearest_equals_reference(cores: Way, n: int, m: int, bits: int, k: int, rng: torch.Generator) -> None:
     a, b = packed(n, bits, 0.4, rng), packed(m, bits, 0.4, rng)
     cores.equals_reference(neighbours.nearest, a, b, k)
@@ -81,10 +84,7 @@ def test_nearest_equals_reference(cores: Way, n: int, m: int, bits: int, k: int,
     cores.equals_reference(neighbours.within, a, b, (-1, 0, 0.45 * bits, bits, float("inf")))
 
 
-# even and odd numbers of squares on the diagonal, ties everywhere at 5 bits, all others as neighbours
-@pytest.mark.parametrize(
-    ("n", "bits", "k"), [(0, 40, 0), (1, 40, 0), (2, 1, 1), (34, 9, 33), (270, 5, 2), (530, 90, 1)]
-)
+@pytest.mark.parametrize(("n", "bits", "k"), AMONG)
 def test_self_nearest_equals_reference(cores: Way, n: int, bits: int, k: int, rng: torch.Generator) -> None:
     cores.equals_reference(neighbours.self_nearest, packed(n, bits, 0.5, rng), k)
 
@@ -101,9 +101,9 @@ def test_chunks_meet_in_pairs(cores: Way, monkeypatch: pytest.MonkeyPatch, rng: 
 def test_half_of_the_tiles_are_left_out(cores: Way, rng: torch.Generator) -> None:
     if cores.device != "cpu":
         pytest.skip("programs are counted where they are emulated")
-    kernel: Any = module("b1_neighbours")
+    kernel, blocks = module("b1_neighbours"), module("blocks")
     words = module("b1").codes(packed(1000, 9, 0.5, rng))
-    kernel._among(words, words, same=True)
+    blocks.among(kernel._launch, words, words, torch.int16)
     assert kernel.b1_minima_kernel.programs == 2 * (4 * 5 // 2)  # of 8 x 4 tiles
 
 
@@ -114,11 +114,7 @@ def test_minima_are_as_wide_as_distances(cores: Way, words: int, rng: torch.Gene
     cores.equals_reference(neighbours.nearest, x[6:9], x, 39)
 
 
-# rows, words, components: one row, one component, all apart, several tiles with mixed and with pure ones, no bits
-@pytest.mark.parametrize(
-    ("n", "words", "components"),
-    [(1, 1, 1), (9, 2, 1), (65, 1, 65), (300, 17, 3), (600, 2, 2), (5, 0, 3), (0, 2, 1)],
-)
+@pytest.mark.parametrize(("n", "words", "components"), FOREIGN)
 def test_foreign_equals_reference(cores: Way, n: int, words: int, components: int, rng: torch.Generator) -> None:
     asked = question(n, words, components, "hamming", rng)
     cores.equals_reference(foreign.nearest, *asked)

@@ -50,7 +50,7 @@ def test_chunks_and_blocks_change_nothing(
     backend: str, device: str, rows: int, rng: torch.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     need(backend, device)
-    words, bits = codes(100, 70, rng), 70
+    words, bits = codes(min(100, 9 * rows), 70, rng), 70
     want = cooccurrence.counts(words, bits, backend="reference")
     monkeypatch.setattr(cooccurrence, "_ROWS", rows)
     monkeypatch.setattr(cooccurrence, "_NEAR", rows)

@@ -178,7 +178,7 @@ def test_every_block_meets_every_block_once(blocks: int) -> None:
 
 def test_the_refusal_names_what_is_wrong() -> None:
     a = torch.zeros((2, 3), dtype=torch.int32)
-    with pytest.raises(BackendError, match="no backend 'cuda'; it has b1, triton, cpu, reference"):
+    with pytest.raises(BackendError, match="no backend 'cuda'; it has b1, dot, triton, cpu, reference"):
         neighbours.nearest(a, a, 1, backend="cuda")
     with pytest.raises(ValueError, match=r"nearest: a must be int32 \(rows, words\), got int64\[2, 3\]@cpu"):
         neighbours.nearest(a.long(), a, 1)

@@ -3,6 +3,7 @@
     pairwise   distances of all pairs of codes
     nearest    the nearest codes of each
     clusters   HDBSCAN
+    products   covariances and co-occurrences in float64
     regions    the exact partition of a plane
     dense      the pixels of a map through the network as it is, in float32, TF32 and float16
 

@@ -7,7 +7,7 @@ import os
 import torch
 from torch import Tensor
 
-B1_WORDS = 1 << 21  # of a code, so that 2**28 is above every distance
+TILE_WORDS = 1 << 21  # of a code, so that 2**28 is above every distance
 
 
 def objection(*args: Tensor, **kind: str) -> str | None:
@@ -22,11 +22,17 @@ def objection(*args: Tensor, **kind: str) -> str | None:
     return None
 
 
-def dot_objection(*args: Tensor, **kind: str) -> str | None:
+def dot_objection(*args: Tensor, metric: str = "hamming") -> str | None:
     """Why products of bytes should not count these codes, or None."""
+    if metric != "hamming":
+        return f"it orders whole distances, {metric} distances are fractions"
     reason = objection(*args)
-    if reason is not None or args[0].device.type == "cpu":
+    if reason is not None:
         return reason
+    if args[0].shape[1] > TILE_WORDS:
+        return f"needs codes of at most {32 * TILE_WORDS} bits, got {32 * args[0].shape[1]}"
+    if args[0].device.type == "cpu":
+        return None
     if torch.version.hip is not None:
         return "needs an NVIDIA device"
     major, _ = torch.cuda.get_device_capability(args[0].device)
@@ -50,8 +56,8 @@ def b1_objection(*args: Tensor, metric: str = "hamming") -> str | None:
     major, minor = torch.cuda.get_device_capability(device)
     if not (8, 0) <= (major, minor) <= (9, 0):
         return f"needs 1-bit tensor cores (compute capability 8.0 to 9.0), {device} has {major}.{minor}"
-    if args[0].shape[1] > B1_WORDS:
-        return f"needs codes of at most {32 * B1_WORDS} bits, got {32 * args[0].shape[1]}"
+    if args[0].shape[1] > TILE_WORDS:
+        return f"needs codes of at most {32 * TILE_WORDS} bits, got {32 * args[0].shape[1]}"
     if importlib.util.find_spec("triton.experimental.gluon") is None:
         return "this Triton has no Gluon (pip install 'polykern[gpu]')"
     failure: str | None = importlib.import_module("polykern_kernels.device.b1_hamming").failure(device)

@@ -5,8 +5,6 @@ Among the codes themselves a tile gives the minima of its rows and of its column
 """
 
 from collections.abc import Callable
-from itertools import combinations_with_replacement
-from math import isqrt
 
 import torch
 import triton
@@ -117,26 +115,24 @@ def nearest(
 ) -> tuple[Tensor, Tensor]:
     skipped = torch.full((len(a),), -1, device=a.device) if skip is None else skip
     search, rows, columns = Search(a, b, k, skipped, metric), b1.codes(a), b1.codes(b)
+    kind = blocks.kind(a.shape[1])
 
     def minima(part: slice) -> Tensor:
-        return _against(rows.part(part), columns, search.skip[part])
+        return blocks.against(_launch, rows.part(part), columns, search.skip[part], kind)
 
-    return search.run(minima, _kind(columns).itemsize, progress)
+    return search.run(minima, kind.itemsize, progress)
 
 
 def self_nearest(words: Tensor, k: int, metric: str, progress: Callable[[int, int], None]) -> tuple[Tensor, Tensor]:
-    """Of minima only the k least blocks of a row are kept, so parts of the rows meet in pairs, within a budget."""
     everyone = torch.arange(len(words), device=words.device)
     search, given = Search(words, words, k, everyone, metric), b1.codes(words)
-    pairs = list(combinations_with_replacement(_squares(len(words) if k else 0, _kind(given).itemsize), 2))
-    for done, (x, y) in enumerate(pairs):  # blocks ascend, for the rows of x and for those of y
-        minima = _among(given.part(x), given.part(y), same=x == y)
-        for rows, others, some in zip((x, y), (y, x), minima, strict=False):
-            search.take(rows, some, others.start // BLOCK.value)
-        progress(done + 1, len(pairs))
-    for rows in blocks.chunks(len(words) if k else 0, search.bytes_settled):
-        search.settle(rows)
-    return search.distances, search.indices
+    kind = blocks.kind(words.shape[1])
+
+    def minima(x: slice, y: slice) -> tuple[Tensor, ...]:
+        rows = given.part(x)
+        return blocks.among(_launch, rows, rows if x == y else given.part(y), kind)
+
+    return search.among(_squares(len(words) if k else 0, kind.itemsize), minima, progress)
 
 
 def within(a: Tensor, b: Tensor, radii: Tensor, metric: str) -> Tensor:
@@ -153,58 +149,19 @@ def within(a: Tensor, b: Tensor, radii: Tensor, metric: str) -> Tensor:
     return out
 
 
-def _kind(given: Codes) -> torch.dtype:
-    """What a minimum fits in beside a larger number for none."""
-    return torch.int16 if 32 * given.words.shape[1] < 2**15 - 1 else torch.int32
-
-
 def _squares(n: int, minimum_bytes: int) -> list[slice]:
     """Rows in parts of whole tiles; the minima of two parts, both ways, keep to the budget."""
-    most = isqrt(blocks.BUDGET_BYTES * BLOCK.value // (2 * minimum_bytes))
-    size = max(most // COLUMNS.value, 1) * COLUMNS.value
+    size = max(blocks.square(minimum_bytes) // COLUMNS.value, 1) * COLUMNS.value
     return [slice(first, min(n, first + size)) for first in range(0, n, size)]
 
 
-def _against(rows: Codes, columns: Codes, skip: Tensor) -> Tensor:
-    """Minima of rows over the blocks of columns."""
-    out = _empty(rows, columns)
-    _launch(b1.tiles(len(rows.ones), len(columns.ones)), rows, columns, skip, out, out, both=False, half=False)
-    return out
-
-
-def _among(rows: Codes, columns: Codes, *, same: bool) -> tuple[Tensor, ...]:
-    """Minima of rows over the blocks of columns and, where these are others, of columns over the blocks of rows."""
-    n, m = len(rows.ones), len(columns.ones)
-    ours = _empty(rows, columns)
-    if same:
-        side = triton.cdiv(n, COLUMNS.value)
-        skip = torch.arange(n, device=ours.device)
-        _launch(side * (side + 1), rows, columns, skip, ours, ours, both=True, half=True)
-        return (ours,)
-    theirs, skip = _empty(columns, rows), torch.full((n,), -1, device=ours.device)
-    _launch(b1.tiles(n, m), rows, columns, skip, ours, theirs, both=True, half=False)
-    return ours, theirs
-
-
-def _empty(rows: Codes, columns: Codes) -> Tensor:
-    shape = len(rows.ones), triton.cdiv(len(columns.ones), BLOCK.value)
-    return torch.empty(shape, dtype=_kind(rows), device=rows.words.device)
-
-
 def _launch(
-    programs: int,
-    rows: Codes,
-    columns: Codes,
-    skip: Tensor,
-    ours: Tensor,
-    theirs: Tensor,
-    *,
-    both: bool,
-    half: bool,
+    rows: Codes, columns: Codes, skip: Tensor, ours: Tensor, theirs: Tensor, both: bool, half: bool
 ) -> None:
-    b1_minima_kernel[(programs,)](
-        *(rows.words, columns.words, rows.ones, columns.ones, skip, ours, theirs),
-        *(len(rows.ones), len(columns.ones), rows.steps),
+    n, m = len(rows.ones), len(columns.ones)
+    side = triton.cdiv(n, COLUMNS.value)
+    b1_minima_kernel[(side * (side + 1) if half else b1.tiles(n, m),)](
+        *(rows.words, columns.words, rows.ones, columns.ones, skip, ours, theirs, n, m, rows.steps),
         LONE=torch.iinfo(ours.dtype).max,
         BOTH=both,
         HALF=half,

@@ -8,12 +8,16 @@ order of arrival.
 """
 
 from collections.abc import Callable
+from itertools import combinations_with_replacement
+from math import isqrt
+from typing import Protocol, TypeVar
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from polykern_kernels._bits import WORD_BITS
 from polykern_kernels.device import hamming
 from polykern_kernels.device.hamming import BLOCK_M, WARPS, popcount
 
@@ -158,15 +162,89 @@ class Search:
         self.indices[rows] = chosen.gather(1, order // BLOCK).long() * BLOCK + order % BLOCK
 
     def run(
-        self, minima: Callable[[slice], Tensor], minimum_bytes: int, progress: Callable[[int, int], None]
+        self,
+        minima: Callable[[slice], Tensor],
+        minimum_bytes: int,
+        progress: Callable[[int, int], None],
+        *,
+        row_bytes: int = 0,
     ) -> tuple[Tensor, Tensor]:
-        """The lists of all rows: distances, indices. `minima` gives those of some rows over all blocks."""
+        """The lists of all rows: distances, indices. `minima` gives those of some rows over all blocks.
+
+        A row takes `minimum_bytes` a block, and `row_bytes`, while they are made.
+        """
         n, blocks = len(self.a), triton.cdiv(len(self.b), BLOCK)
-        for rows in chunks(n if self.k else 0, minimum_bytes * blocks + self.bytes_settled):
+        for rows in chunks(n if self.k else 0, minimum_bytes * blocks + row_bytes + self.bytes_settled):
             self.take(rows, minima(rows))
             self.settle(rows)
             progress(rows.stop, n)
         return self.distances, self.indices
+
+    def among(
+        self,
+        parts: list[slice],
+        minima: Callable[[slice, slice], tuple[Tensor, ...]],
+        progress: Callable[[int, int], None],
+    ) -> tuple[Tensor, Tensor]:
+        """The lists of all rows of one set: distances, indices. Its parts, whole blocks, meet in pairs.
+
+        `minima` gives those of a part over the blocks of another and, where it is another, the other way round.
+        Only the k least blocks of a row are kept meanwhile.
+        """
+        pairs = list(combinations_with_replacement(parts, 2))
+        for done, (x, y) in enumerate(pairs):  # blocks ascend, for the rows of x and for those of y
+            for rows, others, some in zip((x, y), (y, x), minima(x, y), strict=False):
+                self.take(rows, some, others.start // BLOCK)
+            progress(done + 1, len(pairs))
+        for rows in chunks(len(self.a) if parts else 0, self.bytes_settled):
+            self.settle(rows)
+        return self.distances, self.indices
+
+
+class Side(Protocol):
+    """Codes as the tiles of a backend read them."""
+
+    @property
+    def ones(self) -> Tensor:
+        """int32 (n)."""
+
+
+S = TypeVar("S", bound=Side)
+# rows, columns, skip of the rows, minima of rows and of columns; whether both, whether no tile below the diagonal
+Launch = Callable[[S, S, Tensor, Tensor, Tensor, bool, bool], None]
+
+
+def against(launch: Launch[S], rows: S, columns: S, skip: Tensor, kind: torch.dtype) -> Tensor:
+    """Minima of rows over the blocks of columns."""
+    ours = _empty(rows, columns, kind)
+    launch(rows, columns, skip, ours, ours, False, False)
+    return ours
+
+
+def among(launch: Launch[S], rows: S, columns: S, kind: torch.dtype) -> tuple[Tensor, ...]:
+    """Minima of rows over the blocks of columns and, where these are others, of columns over the blocks of rows."""
+    ours, own = _empty(rows, columns, kind), torch.arange(len(rows.ones), device=rows.ones.device)
+    if rows is columns:
+        launch(rows, columns, own, ours, ours, True, True)
+        return (ours,)
+    theirs = _empty(columns, rows, kind)
+    launch(rows, columns, torch.full_like(own, -1), ours, theirs, True, False)
+    return ours, theirs
+
+
+def _empty(rows: Side, columns: Side, kind: torch.dtype) -> Tensor:
+    shape = len(rows.ones), triton.cdiv(len(columns.ones), BLOCK)
+    return torch.empty(shape, dtype=kind, device=rows.ones.device)
+
+
+def kind(words: int) -> torch.dtype:
+    """What a minimum of distances fits in beside a larger number for none."""
+    return torch.int16 if WORD_BITS * words < 2**15 - 1 else torch.int32
+
+
+def square(minimum_bytes: int) -> int:
+    """Rows of two parts whose minima, both ways, keep to the budget."""
+    return isqrt(BUDGET_BYTES * BLOCK // (2 * minimum_bytes))
 
 
 def chunks(n: int, row_bytes: int) -> list[slice]:

@@ -1,79 +1,106 @@
 # pyright: reportArgumentType=false
-"""Triton: distances as products of zeros and ones, for GPUs without 1-bit tensor cores; d = |a| + |b| - 2 a.b.
+"""Triton: the ones that two codes share, c = a . b, as products of zeros and ones, a byte a bit.
 
-Compute capability 10 and above emulates products of bits by eight of bytes. Here words are unpacked in registers, a
-byte a bit, and multiplied as int8 into int32: exact for every length of code.
+    distance(a, b) = |a| + |b| - 2 c(a, b)
+
+Compute capability 10 and above emulates products of bits by eight of bytes. So codes are spread out once, before
+they are read many times, and a program gives a tile of ROWS x COLUMNS counts by int8 products into int32: exact for
+every length of code.
 """
+
+from typing import NamedTuple
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from polykern_kernels.device.hamming import popcount
+from polykern_kernels._bits import WORD_BITS
+from polykern_kernels.device import blocks, hamming
 
-WARPS = 8
-BLOCK_N, BLOCK_M = 128, 128
-BLOCK_W = 2  # words a step: 64 bytes a row; more would not leave registers enough
+ROWS = tl.constexpr(128)
+COLUMNS = tl.constexpr(256)
+STEP = tl.constexpr(64)  # bytes of a code that are multiplied at once
+GROUP = tl.constexpr(16)  # lines of tiles that go through the columns together, which are then read once from afar
+LONGEST = tl.constexpr(1 << 28)  # no distance is longer; and the ones that a pair which is none lacks to be counted
+NONE = tl.constexpr(1 << 29)  # ones of a code that is none: it is farther than LONGEST from every other
+OPTIONS = {"num_warps": 8, "num_stages": 4}  # 72 KiB of shared memory
 
-
-@triton.jit
-def dot_unpack(words, ROWS: tl.constexpr, WORDS: tl.constexpr):
-    """int32 (ROWS, WORDS) -> int8 (ROWS, 32 WORDS), a byte a bit, in one order for every row."""
-    on = (words[:, :, None] >> tl.arange(0, 32)[None, None, :]) & 1
-    return tl.reshape(on.to(tl.int8), (ROWS, WORDS * 32))
-
-
-@triton.jit
-def dot_distances(
-    a_ptr, b_ptr, first_n, first_m, N, M, WORDS, BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_W: tl.constexpr
-):
-    """int32 (BLOCK_N, BLOCK_M): rows beyond N and M count as codes of zeros."""
-    n, m, w = first_n + tl.arange(0, BLOCK_N), first_m + tl.arange(0, BLOCK_M), tl.arange(0, BLOCK_W)
-    both = tl.zeros((BLOCK_N, BLOCK_M), tl.int32)
-    a_ones = tl.zeros((BLOCK_N, BLOCK_W), tl.int32)
-    b_ones = tl.zeros((BLOCK_M, BLOCK_W), tl.int32)
-    a_at = a_ptr + n[:, None] * WORDS + w[None, :]
-    b_at = b_ptr + m[:, None] * WORDS + w[None, :]
-    for first in range(0, WORDS, BLOCK_W):
-        held = (first + w < WORDS)[None, :]
-        a = tl.load(a_at + first, mask=(n < N)[:, None] & held, other=0)
-        b = tl.load(b_at + first, mask=(m < M)[:, None] & held, other=0)
-        a_ones += popcount(a)
-        b_ones += popcount(b)
-        left, right = dot_unpack(a, BLOCK_N, BLOCK_W), dot_unpack(b, BLOCK_M, BLOCK_W)
-        both = tl.dot(left, tl.trans(right), both, out_dtype=tl.int32)
-    return tl.sum(a_ones, 1)[:, None] + tl.sum(b_ones, 1)[None, :] - 2 * both
+MOST_ROWS = 1 << 22  # of a part: a grid has programs for the tiles of two
+LOWEST_BITS = 0x01010101  # of the bytes of a word
 
 
 @triton.jit
-def dot_pairwise_kernel(
-    a_ptr,  # int32 [N, WORDS]
-    b_ptr,  # int32 [M, WORDS]
-    out_ptr,  # int32 [N, M]
+def place(LINES, LANES):
+    """Line and column of tiles of this program: GROUP lines together, column by column."""
+    program = tl.program_id(0)
+    across = GROUP * LANES
+    first = program // across * GROUP
+    lines = tl.minimum(LINES - first, GROUP)
+    at = program % across
+    return first + at % lines, at // lines
+
+
+@triton.jit
+def shared_ones(
+    a_ptr,  # int8 [N, STEP * STEPS], 16-byte aligned
+    b_ptr,  # int8 [M, STEP * STEPS], 16-byte aligned
+    line,
+    lane,
     N,
     M,
-    WORDS,
-    BLOCK_N: tl.constexpr,
-    BLOCK_M: tl.constexpr,
-    BLOCK_W: tl.constexpr,
+    STEPS,
 ):
-    first_n, first_m = tl.program_id(0).to(tl.int64) * BLOCK_N, tl.program_id(1).to(tl.int64) * BLOCK_M
-    d = dot_distances(a_ptr, b_ptr, first_n, first_m, N, M, WORDS, BLOCK_N, BLOCK_M, BLOCK_W)
-    # half a tile at a time: half the addresses
-    n, m = first_n + tl.arange(0, BLOCK_N), first_m + tl.arange(0, BLOCK_M // 2)
-    near, far = tl.split(tl.permute(tl.reshape(d, (BLOCK_N, 2, BLOCK_M // 2)), (0, 2, 1)))
-    at = out_ptr + n[:, None] * M + m[None, :]
-    tl.store(at, near, mask=(n < N)[:, None] & (m < M)[None, :])
-    tl.store(at + BLOCK_M // 2, far, mask=(n < N)[:, None] & (m + BLOCK_M // 2 < M)[None, :])
+    """c of a tile: int32 [ROWS, COLUMNS]. Beyond the last row and column it is that of the last."""
+    n = tl.minimum(line * ROWS + tl.arange(0, ROWS), N - 1).to(tl.int64)
+    m = tl.minimum(lane * COLUMNS + tl.arange(0, COLUMNS), M - 1).to(tl.int64)
+    at = tl.arange(0, STEP)
+    a_at = a_ptr + n[:, None] * (STEPS * STEP) + at[None, :]
+    b_at = b_ptr + m[None, :] * (STEPS * STEP) + at[:, None]
+    count = tl.zeros((ROWS, COLUMNS), tl.int32)
+    for _ in range(STEPS):
+        count = tl.dot(tl.load(a_at), tl.load(b_at), count, out_dtype=tl.int32)
+        a_at += STEP
+        b_at += STEP
+    return count
 
 
-def pairwise(a: Tensor, b: Tensor) -> Tensor:
-    (n, words), m = a.shape, len(b)
-    out = torch.empty((n, m), dtype=torch.int32, device=a.device)
-    if out.numel():
-        dot_pairwise_kernel[(triton.cdiv(n, BLOCK_N), triton.cdiv(m, BLOCK_M))](
-            a.contiguous(), b.contiguous(), out, n, m, words,
-            BLOCK_N=BLOCK_N, BLOCK_M=BLOCK_M, BLOCK_W=BLOCK_W, num_warps=WARPS,
-        )  # fmt: skip
-    return out
+class Codes(NamedTuple):
+    """Codes as a tile reads them: a byte a bit, int8 (n, STEP * steps); their ones, int32 (n)."""
+
+    bits: Tensor
+    ones: Tensor
+
+    @property
+    def steps(self) -> int:
+        return self.bits.shape[1] // STEP.value
+
+
+def codes(words: Tensor) -> Codes:
+    """Codes spread out, with zeros behind each up to a whole step.
+
+    Byte 4 j + i of a word's 32 is bit j + 8 i: the order of the bits is free, as long as all codes have the same.
+    """
+    ones = hamming.ones(words)
+    size = STEP.value // WORD_BITS
+    words = torch.nn.functional.pad(words, (0, max(size, -(-words.shape[1] // size) * size) - words.shape[1]))
+    shifts = torch.arange(8, dtype=torch.int32, device=words.device)
+    spread = (words.contiguous()[:, :, None] >> shifts).bitwise_and_(LOWEST_BITS)
+    return Codes(spread.view(torch.int8).flatten(1), ones)
+
+
+def parts(n: int, words: int, most: int = MOST_ROWS) -> list[slice]:
+    """Rows in parts of whole tiles, `most` rows at most, that keep to the budget when they are spread out."""
+    most = min(most, MOST_ROWS, blocks.BUDGET_BYTES // (2 * code_bytes(words)))
+    size = max(most // COLUMNS.value, 1) * COLUMNS.value
+    return [slice(first, min(n, first + size)) for first in range(0, n, size)]
+
+
+def code_bytes(words: int) -> int:
+    """Bytes of a code that is spread out."""
+    return max(words, 1) * WORD_BITS
+
+
+def tiles(n: int, m: int) -> int:
+    """Programs of a launch over n rows and m columns."""
+    return triton.cdiv(n, ROWS.value) * triton.cdiv(m, COLUMNS.value)
