@@ -59,7 +59,7 @@ class Along:
     @property
     def changing(self) -> NDArray[np.bool_]:
         """bool (n - 1): whether the class changes in a step."""
-        return np.histogram(self.change, self.t)[0] > 0
+        return np.histogram(np.clip(self.change, self.t[0], self.t[-1]), self.t)[0] > 0
 
 
 def along(
@@ -139,7 +139,7 @@ def _scaled(x: Tensor, s: Tensor) -> Tensor:
 def _binned(tail: Tail, x: Tensor, line: Crossings, s: NDArray[np.float64], wanted: bool) -> Along:
     """The crossings of a ray between its scales."""
     codes, outputs = evaluated(tail, _scaled(x, torch.from_numpy(s).to(tail.device)), outputs=wanted)
-    at = s[0] + line.t * (s[-1] - s[0])
+    at = np.clip(s[0] + line.t * (s[-1] - s[0]), s[0], s[-1])
     fields = len(tail.layout.fields)
     return Along(
         t=s,

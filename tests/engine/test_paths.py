@@ -266,6 +266,21 @@ def _scaled(x: Tensor, s: Tensor) -> Tensor:
     return s[:, None] * x
 
 
+@pytest.mark.gpu
+def test_a_device_gives_the_same_path() -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    subject = pk.load("digits")
+    here, there = (
+        pk.path(subject, positions=12, ball=20, pairs=2, layers=["conv3"], device=d) for d in ("cpu", "cuda")
+    )
+    assert np.array_equal(here.along.flips, there.along.flips)
+    assert np.array_equal(here.balls.flips, there.balls.flips)
+    assert here.means is not None
+    assert there.means is not None
+    assert np.allclose(here.means.density, there.means.density)
+
+
 # --- many pairs ---------------------------------------------------------------------------------------
 
 
