@@ -50,6 +50,12 @@ if TYPE_CHECKING:
     from polykern.models import load as load
     from polykern.neurons import Embeddings as Embeddings
     from polykern.neurons import embeddings as embeddings
+    from polykern.paths import Adversarial as Adversarial
+    from polykern.paths import Path as Path
+    from polykern.paths import Ray as Ray
+    from polykern.paths import adversarial as adversarial
+    from polykern.paths import path as path
+    from polykern.paths import ray as ray
     from polykern.plane import Plane as Plane
     from polykern.plane import Window as Window
     from polykern.soft import SoftCodes as SoftCodes
@@ -67,6 +73,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _PLACES = {
+    "Adversarial": "polykern.paths",
     "AffineMap": "polykern.affine",
     "Boundaries": "polykern.affine",
     "Clusters": "polykern.clustering.result",
@@ -80,8 +87,10 @@ _PLACES = {
     "Layout": "polykern.layout",
     "Pairs": "polykern.densities",
     "Partition": "polykern.subdivision",
+    "Path": "polykern.paths",
     "Plane": "polykern.plane",
     "Projections": "polykern.spectra",
+    "Ray": "polykern.paths",
     "SoftCodes": "polykern.soft",
     "SparseAutoencoder": "polykern.autoencoders",
     "Spectra": "polykern.spectra",
@@ -89,6 +98,7 @@ _PLACES = {
     "Subject": "polykern.models",
     "Tail": "polykern.tail",
     "Window": "polykern.plane",
+    "adversarial": "polykern.paths",
     "affine_map": "polykern.affine",
     "affine_maps": "polykern.affine",
     "boundary_distances": "polykern.affine",
@@ -107,7 +117,9 @@ _PLACES = {
     "load": "polykern.models",
     "pairs": "polykern.densities",
     "partition": "polykern.subdivision",
+    "path": "polykern.paths",
     "projections": "polykern.spectra",
+    "ray": "polykern.paths",
     "sampled_crossings": "polykern.lines",
     "soft_codes": "polykern.soft",
     "space_folding": "polykern.lines",
@@ -118,6 +130,7 @@ _PLACES = {
 }
 __all__ = [
     "HDBSCAN",
+    "Adversarial",
     "AffineMap",
     "Boundaries",
     "Clusters",
@@ -130,8 +143,10 @@ __all__ = [
     "Layout",
     "Pairs",
     "Partition",
+    "Path",
     "Plane",
     "Projections",
+    "Ray",
     "SoftCodes",
     "SparseAutoencoder",
     "Spectra",
@@ -140,6 +155,7 @@ __all__ = [
     "Tail",
     "Window",
     "__version__",
+    "adversarial",
     "affine_map",
     "affine_maps",
     "boundary_distances",
@@ -159,7 +175,9 @@ __all__ = [
     "load",
     "pairs",
     "partition",
+    "path",
     "projections",
+    "ray",
     "sampled_crossings",
     "soft_codes",
     "space_folding",

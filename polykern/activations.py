@@ -37,6 +37,14 @@ class Activation:
         """Whether it has slopes, so that a network of it has polytopes."""
         return self.slopes is not None
 
+    @property
+    def numbers(self) -> list[float] | None:
+        """Its slopes, or None when it is smooth or they differ from unit to unit."""
+        slopes = self.slopes
+        if slopes is None or any(isinstance(s, Tensor) and s.numel() > 1 for s in slopes):
+            return None
+        return [float(s) for s in slopes]
+
     def piece(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """The piece that each z lies on, of a piecewise-linear one: slope and shift with f(z) = slope z + shift.
 

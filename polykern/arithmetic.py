@@ -6,7 +6,7 @@ low precision is meant for differences of neighbouring points (`polykern.anchore
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -17,6 +17,7 @@ from polykern.carrier import Linear
 from polykern.errors import UsageError
 
 OPERANDS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+Key = tuple[Any, ...]
 LARGEST = 2.0**15  # bound on outputs in float16, whose largest number is 65504
 
 _CUDNN: Any = torch.backends.cudnn
@@ -85,15 +86,18 @@ class Units:
 
     def __init__(self) -> None:
         self._found: list[float] = []
-        self._at = 0
+        self.forget()
 
     def forget(self) -> None:
         """The next pass is the first."""
         self._found, self._at = [], 0
+        self._joins: dict[int, tuple[int, int, int]] = {}  # place -> first place of its image, first channel, all
+        self._images: dict[int, Tensor] = {}  # of this pass
 
     def begin(self) -> None:
         """A pass begins."""
         self._at = 0
+        self._images = {}
 
     def next(self, largest: Callable[[], float]) -> float:
         """The unit of the next place: entries up to largest(), called in a first pass, lie below 2**STEP in it."""
@@ -103,6 +107,46 @@ class Units:
             self._found.append(2.0 ** (self.STEP * (max(-96, min(96, exponent)) // self.STEP)))
         self._at += 1
         return self._found[self._at - 1]
+
+    @property
+    def place(self) -> int:
+        """The last place that was given a unit."""
+        return self._at - 1
+
+    def join(self, places: Sequence[int], channels: Sequence[int]) -> None:
+        """Images of these places are joined along their channels: later passes write them where they will lie.
+
+        From now on they have one unit. A place is known to be joined once.
+        """
+        if len(set(places)) < len(places) or any(k in self._joins for k in places):
+            return
+        unit, offset = max(self._found[k] for k in places), 0
+        for place, count in zip(places, channels, strict=True):
+            self._joins[place] = places[0], offset, sum(channels)
+            self._found[place], offset = unit, offset + count
+
+    def room(self, shape: Sequence[int], device: torch.device) -> Tensor | None:
+        """Where the images of the last place go, or None where they are not known to be joined.
+
+        shape    (groups, points, height, width, channels)
+        returns  float16, shaped so: some of the channels of a wider image
+        """
+        if self.place not in self._joins:
+            return None
+        first, offset, channels = self._joins[self.place]
+        if first not in self._images:
+            wide = (*shape[:4], channels)
+            self._images[first] = torch.empty(wide, dtype=torch.float16, device=device)
+        return self._images[first][..., offset : offset + shape[4]]
+
+    def joined(self, places: Sequence[int]) -> Tensor | None:
+        """The image that holds all of these places side by side, in this order, or None."""
+        image = self._images.get(places[0])
+        if image is None or [self._joins.get(k, (-1,))[0] for k in places] != [places[0]] * len(places):
+            return None
+        offsets = [self._joins[k][1] for k in places]
+        whole = len(places) == sum(1 for first, _, _ in self._joins.values() if first == places[0])
+        return image if whole and offsets == sorted(offsets) else None
 
 
 class Arithmetic:
@@ -130,7 +174,9 @@ class Arithmetic:
         self._model = model  # held, so that the addresses below stay taken
         tensors = [] if model is None else [*model.parameters(), *model.buffers()]
         self._owned = {t.untyped_storage().data_ptr() for t in tensors}
-        self._casts: dict[tuple[Any, ...], tuple[Tensor, float]] = {}
+        self._casts: dict[tuple[Key, torch.dtype], tuple[Tensor, float]] = {}
+        self._readers: dict[Key, tuple[Tensor, ...]] = {}  # weight -> all that read the same image
+        self._beside: dict[tuple[Key, ...], Tensor] = {}
 
     def product(self, linear: Linear, rows: Tensor, groups: int) -> Tensor:
         """op(rows, weight) without the bias.
@@ -162,11 +208,41 @@ class Arithmetic:
         weight, unit = self._cast(linear.weight, torch.float16)
         return linear.op(self._rounded(rows), weight).half(), unit
 
+    def narrow_products(self, linear: Linear, rows: Tensor) -> dict[Key, tuple[Tensor, float]]:
+        """`narrow_product` of a convolution and of all that are known to read the same image, in one product.
+
+        linear  a convolution of one pixel, with a weight of the model
+        rows    float16 (n, channels, height, width)
+        returns by `weight_key`: float16 (n, outputs, height, width), beside those of the others, and the unit
+        """
+        assert linear.weight is not None
+        weights = self._readers.get(weight_key(linear.weight), (linear.weight,))
+        keys, casts = [weight_key(w) for w in weights], [self._cast(w, torch.float16) for w in weights]
+        if tuple(keys) not in self._beside:
+            together = torch.cat([w for w, _ in casts])
+            self._beside[tuple(keys)] = together.contiguous(memory_format=torch.channels_last)
+        out = linear.op(self._rounded(rows), self._beside[tuple(keys)]).half()
+        parts = out.split([len(w) for w in weights], 1)
+        return {key: (part, unit) for key, part, (_, unit) in zip(keys, parts, casts, strict=True)}
+
+    def read_together(self, weights: Sequence[Tensor]) -> None:
+        """These weights of the model are multiplied with the same image; later passes do so in one product."""
+        self._readers.update(dict.fromkeys(map(weight_key, weights), tuple(weights)))
+
+    def owns(self, weight: Tensor) -> bool:
+        """Whether it belongs to the model, and stays where it is."""
+        return weight.untyped_storage().data_ptr() in self._owned
+
+    def narrow_weight(self, weight: Tensor) -> tuple[Tensor, float]:
+        """A weight in float16, and the unit to multiply by."""
+        narrow, unit = self._cast(weight, torch.float16)
+        return narrow.half(), unit
+
     def _cast(self, weight: Tensor, dtype: torch.dtype) -> tuple[Tensor, float]:
         """The weight in `dtype`, its largest entry in [1/2, 1) for float16, and the unit to multiply by."""
-        if weight.untyped_storage().data_ptr() not in self._owned:
+        if not self.owns(weight):
             return self._made(weight, dtype)
-        key = (weight.data_ptr(), tuple(weight.shape), weight.stride(), weight.dtype, weight._version, dtype)
+        key = (weight_key(weight), dtype)
         if key not in self._casts:
             self._casts[key] = self._made(weight, dtype)
         return self._casts[key]
@@ -186,6 +262,11 @@ class Arithmetic:
     def _rounded(self, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         narrow = x.to(dtype or self.dtype)
         return narrow if x.is_cuda else narrow.float()
+
+
+def weight_key(weight: Tensor) -> Key:
+    """What tells weights of a model apart, and from what they were before they were changed."""
+    return (weight.data_ptr(), tuple(weight.shape), weight.stride(), weight.dtype, weight._version)
 
 
 def _power(rows: Tensor, groups: int, largest: float) -> Tensor:

@@ -11,7 +11,7 @@ from polykern.block import Block, BlockMaps
 from polykern.errors import CorruptError, ResourceError, UsageError
 from polykern.layout import Field, Layout
 from polykern.tail import Tail
-from polykern_kernels import digest, grid, narrow, pack
+from polykern_kernels import digest, grid, linear, narrow, pack
 
 
 class Counts:
@@ -71,6 +71,7 @@ class Counts:
         unit: float,
         unit_out: float,
         gain: Tensor | None,
+        out: Tensor | None = None,
     ) -> Tensor:
         """The same for float16 differences, images channels-last; what is not finite is told by `maps`.
 
@@ -78,15 +79,18 @@ class Counts:
         anchor                     float64 (groups, *units)
         delta                      float16 (groups, points, *units); may be expanded over the groups
         unit, unit_out, gain       as for `polykern_kernels.narrow.step`
+        out                        of images: float16 (groups, points, height, width, channels), where they are
+                                   written, perhaps some of the channels of a wider image
         returns                    float16 (groups, points, *units)
         """
         images = delta.ndim == 5
         if images:
             anchor, delta = anchor.permute(0, 2, 3, 1), delta.permute(0, 1, 3, 4, 2)
+        shape = delta.shape
         with self._counted(field, anchor.device) as total:
-            out = narrow.step(
+            rows = narrow.step(
                 anchor.flatten(1),
-                delta.flatten(2),
+                delta.flatten(2, 3) if images else delta.flatten(2),
                 height=self.height,
                 width=self.width,
                 thresholds=thresholds,
@@ -97,8 +101,45 @@ class Counts:
                 unit=unit,
                 unit_out=unit_out,
                 gain=gain,
-            ).view(delta.shape)
-        return out.permute(0, 1, 4, 2, 3) if images else out
+                out=None if out is None else out.flatten(2, 3),
+            )
+        return rows.unflatten(2, shape[2:4]).permute(0, 1, 4, 2, 3) if images else rows.view(shape)
+
+    def linear_step(
+        self,
+        field: Field | None,
+        thresholds: Sequence[float],
+        slopes: Sequence[float],
+        anchor: Tensor,
+        delta: Tensor,
+        weight: Tensor,
+        *,
+        unit: float,
+        unit_out: float,
+    ) -> Tensor:
+        """The same behind a linear layer of vectors, whose product is part of the pass.
+
+        field, thresholds, slopes  as for `step`
+        anchor                     float64 (groups, units)   behind the layer
+        delta                      float16 (groups, points, inputs) in front of it; may be expanded over the groups
+        weight                     float16 (units, inputs)
+        unit, unit_out             as for `polykern_kernels.linear.step`
+        returns                    float16 (groups, points, units)
+        """
+        with self._counted(field, anchor.device) as total:
+            return linear.step(
+                anchor,
+                delta,
+                weight,
+                height=self.height,
+                width=self.width,
+                thresholds=thresholds,
+                slopes=slopes,
+                bit_offset=0 if field is None else field.offset,
+                total=total,
+                unit=unit,
+                unit_out=unit_out,
+            )
 
     def require_finite(self, scores: Tensor) -> None:
         """What is not finite in the output is told by `maps` too: no activation behind it would."""
@@ -232,6 +273,10 @@ class Footprint:
             if id(t) not in known:
                 self._alive.append((weakref.ref(t), t.numel() * t.itemsize))
         self.live = max(self.live, sum(n for _, n in self._alive))
+
+    def span(self, numbers: int) -> None:
+        """A tensor of so many numbers is an operand somewhere between the nonlinearities."""
+        self._most = max(self._most, numbers)
 
     def bytes(self, points: int) -> int:
         """Bytes a point of a run of `points` points."""

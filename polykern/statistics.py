@@ -170,13 +170,43 @@ def spearman(x: ArrayLike, y: ArrayLike, *, level: float = 0.95, resamples: int 
     return bootstrap(_rank_correlation, x, y, level=level, resamples=resamples, **how)
 
 
+def pearson(x: ArrayLike, y: ArrayLike, *, level: float = 0.95, resamples: int = 2000, **how: Any) -> Estimate:
+    """Pearson's correlation of x (n) and y (n) with its bootstrap interval; point-biserial where a side is 0 or 1.
+
+    Rows in order along a path are drawn in blocks: give `groups`. A side that is constant has no correlation:
+    value, low and high are then nan.
+    """
+    return bootstrap(_correlation, x, y, level=level, resamples=resamples, **how)
+
+
+def wilcoxon(a: ArrayLike, b: ArrayLike) -> tuple[float, float]:
+    """Wilcoxon's signed-rank test of paired values a (n) and b (n), two-sided: the statistic and p.
+
+    Equals `scipy.stats.wilcoxon(a, b)`; 0 and 1 where all pairs are equal. Errors: UsageError for fewer than two
+    pairs. Wilcoxon 1945.
+    """
+    from scipy.stats import wilcoxon as signed_ranks
+
+    x, y = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    _require_rows(len(x), "pairs")
+    if not (x != y).any():
+        return 0.0, 1.0
+    found = signed_ranks(x, y)
+    return float(found.statistic), float(found.pvalue)
+
+
 def _rank_correlation(x: Reals, y: Reals) -> Reals:
     from scipy.stats import rankdata
 
-    a, b = (r - r.mean(-1, keepdims=True) for r in (rankdata(x, axis=-1), rankdata(y, axis=-1)))
+    return _correlation(rankdata(x, axis=-1), rankdata(y, axis=-1))
+
+
+def _correlation(x: Reals, y: Reals) -> Reals:
+    a, b = (r - r.mean(-1, keepdims=True) for r in (x, y))
     with np.errstate(invalid="ignore"):
         found: Reals = (a * b).sum(-1) / np.sqrt((a * a).sum(-1) * (b * b).sum(-1))
-    return found
+    constant = (np.ptp(x, axis=-1) == 0) | (np.ptp(y, axis=-1) == 0)  # whose mean may be rounded
+    return np.where(constant, np.nan, found)
 
 
 def _require_rows(n: int, what: str) -> None:

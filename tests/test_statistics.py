@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from polykern.errors import UsageError
-from polykern.statistics import auroc, bootstrap, mean, spearman, welch
+from polykern.statistics import auroc, bootstrap, mean, pearson, spearman, welch, wilcoxon
 
 
 def test_an_interval_holds_the_truth_as_often_as_it_says() -> None:
@@ -78,3 +78,16 @@ def test_the_area_is_the_share_of_pairs_in_order() -> None:
         "high": 1.0,
         "level": 0.95,
     }
+
+
+def test_correlations_and_signed_ranks_equal_scipys() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(2, 40))
+    flags = y > 0.3
+    assert pearson(x, flags).value == pytest.approx(stats.pointbiserialr(flags, x).statistic)
+    assert pearson(x, y).value == pytest.approx(stats.pearsonr(x, y).statistic)
+    assert wilcoxon(x, y) == pytest.approx(tuple(stats.wilcoxon(x, y)))
+    assert wilcoxon(x, x) == (0.0, 1.0)
+    assert np.isnan(pearson(np.full(9, 0.1), np.arange(9)).value)
+    with pytest.raises(UsageError, match="pairs"):
+        wilcoxon([1.0], [2.0])

@@ -55,22 +55,22 @@ def done(job: Job, setting: Setting, ceiling: str = "") -> Found:
     Raises Wrong where the result is not right, LookupError where the way cannot run.
     """
     case = job.case(setting)
+    runs = setting.pick(min(RUNS, case.samples), 1)
     trial = case.setup()
     try:
         way = _way(case, trial, job.way)
         first = trial.run(way)
         if not trial.holds(first.result if isinstance(first, Measured) else first):
             raise Wrong("wrong answer, so no time")
-        found = _told(first, trial, way, case.samples, job.stage) if isinstance(first, Measured) else None
+        found = _told(first, trial, way, runs, job.stage) if isinstance(first, Measured) else None
         del first  # the memory of a result
-        found = found or _timed(lambda: trial.run(way), setting.device, min(RUNS, case.samples), job.kernel)
+        found = found or _timed(lambda: trial.run(way), setting.device, runs, job.kernel)
         if ceiling and case.cost is not None:
             unit = next(unit for unit, names in UNITS.items() if ceiling in names)
             found.work = job.charged * amounts(case.cost, way, case.precision).get(unit, 0)
         return found
     finally:
         trial.close()
-        del trial
         _memory.release(setting.device)
 
 
@@ -83,9 +83,9 @@ def _way(case: Case, trial: Trial, wanted: str) -> str:
     return can
 
 
-def _told(first: Measured, trial: Trial, way: str, samples: int, stage: str) -> Found:
+def _told(first: Measured, trial: Trial, way: str, number: int, stage: str) -> Found:
     """The best of runs that measure themselves; each of them warmed up."""
-    runs = [first, *(trial.run(way) for _ in range(min(RUNS, samples) - 1))]
+    runs = [first, *(trial.run(way) for _ in range(number - 1))]
     seconds = [run.told["stages_s"][stage] if stage else run.seconds for run in runs]
     best = min(range(len(runs)), key=seconds.__getitem__)
     return Found(seconds[best], told={**runs[best].told, "whole_s": runs[best].seconds})

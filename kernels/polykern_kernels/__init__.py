@@ -14,8 +14,10 @@ from polykern_kernels import forms as forms
 from polykern_kernels import grid as grid
 from polykern_kernels import hamming as hamming
 from polykern_kernels import hierarchy as hierarchy
+from polykern_kernels import linear as linear
 from polykern_kernels import narrow as narrow
 from polykern_kernels import neighbours as neighbours
+from polykern_kernels import outlines as outlines
 from polykern_kernels import pack as pack
 from polykern_kernels import profiles as profiles
 from polykern_kernels import program as program
@@ -39,8 +41,10 @@ __all__ = [
     "grid",
     "hamming",
     "hierarchy",
+    "linear",
     "narrow",
     "neighbours",
+    "outlines",
     "pack",
     "profiles",
     "program",

@@ -48,7 +48,7 @@ def backends(
     family: str,
     name: str,
     *,
-    cpu: Callable[..., Any],
+    cpu: Callable[..., Any] | None = None,
     reference: Callable[..., Any],
     b1: bool = False,
     dot: bool = False,
@@ -57,7 +57,7 @@ def backends(
 
     family     stem of the family; its Triton code is `device.FAMILY`, imported on first use
     name       name of the operation, here and there
-    cpu        runs it on CPU tensors
+    cpu        runs it on CPU tensors; None where the reference does
     reference  runs it anywhere
     b1         whether `device.b1_FAMILY` has it for 1-bit tensor cores
     dot        whether `device.dot_FAMILY` has it, with products of bytes, for devices that emulate those of bits
@@ -68,7 +68,7 @@ def backends(
         *((tensor_cores,) if b1 else ()),
         *((stand_in,) if dot else ()),
         Impl("triton", _launcher(family, name), _objection("objection")),
-        Impl("cpu", cpu, cpu_objection),
+        *((Impl("cpu", cpu, cpu_objection),) if cpu is not None else ()),
         Impl("reference", reference, lambda *args, **kind: None),
     )
 

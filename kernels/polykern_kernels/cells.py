@@ -6,10 +6,10 @@ What is left in the end are the cells of the arrangement, one affine map each. R
 maximum so far,  and so do rivals that are overtaken later: cells of one region have one `region`.
 
 In float64: a corner is where two computed lines meet. A unit that stays within its instruction's tolerance on one
-side of a cell does not cut it, nor does a difference of two forms within 1e-13 of what was added up. So a part that
-is cut off has a point that is certain to be in it, and a sliver thinner than the tolerance may be missed. The areas
-of a tile's cells sum to the tile's. Balestriero, Baraniuk 2018, "A Spline Theory of Deep Networks"; Hanin, Rolnick
-2019, "Complexity of Linear Regions in Deep Networks".
+side of a cell does not cut it, nor does a difference of two forms within 1e-13 of what was added up: then the
+earlier one stays the maximum. So a part that is cut off has a point that is certain to be in it, and a sliver
+thinner than the tolerance may be missed. The areas of a tile's cells sum to the tile's. Balestriero, Baraniuk 2018,
+"A Spline Theory of Deep Networks"; Hanin, Rolnick 2019, "Complexity of Linear Regions in Deep Networks".
 """
 
 from dataclasses import dataclass
@@ -122,14 +122,14 @@ def _parts(p: Programs, i: int, name: int, cell: _Cell) -> list[_Cell]:
     best = cell.forms.get(against, ZERO) if against is not None else ZERO
     d = tuple(a - b for a, b in zip(z, best, strict=True))
     values = [d[0] + d[1] * u + d[2] * v for u, v in cell.corners]
-    slack = float(p.tolerance[i])
+    slack, above = float(p.tolerance[i]), 0.0
     if against is not None:
-        u, v = cell.corners[0]
+        u, v = (max(abs(corner[k]) for corner in cell.corners) for k in (0, 1))
         size = _combined([abs(x) for x in coefficients], [(abs(a), abs(b * u), abs(c * v)) for a, b, c in forms])
-        slack = NEAR * sum(size)
+        slack = above = NEAR * sum(size)
     if min(values) < -slack and max(values) > slack:
         return [_entered(p, i, _half(cell, values, name, slack, on), z, on) for on in (False, True)]
-    return [_entered(p, i, cell, z, min(values) >= -slack and max(values) > 0)]
+    return [_entered(p, i, cell, z, min(values) >= -slack and max(values) > above)]
 
 
 def _combined(coefficients: list[float], forms: list[tuple[float, float, float]]) -> tuple[float, float, float]:
@@ -214,7 +214,7 @@ def _cpu(p: Programs, height: float, width: float) -> Cells:
     run: Any = loops.cut
     lists = "first", "kind", "target", "key", "tolerance", "start", "term", "coefficient"
     given = [getattr(p, name).numpy() for name in (*lists, "symbols", "digest", "winner")]
-    first, made, tile, room = np.zeros(p.tiles + 1, np.int64), np.zeros(2, np.int64), 0, ROOM
+    first, made, tile, room = np.zeros(p.tiles + 1, np.int64), np.zeros(1, np.int64), 0, ROOM
     columns = _room(room)
     while True:
         tile = run(*given, height, width, tile, *columns, made, first)

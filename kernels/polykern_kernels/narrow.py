@@ -23,9 +23,7 @@ Black et al. 2022, "Interpreting Neural Networks through the Polytope Lens" (the
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,7 +31,7 @@ from torch import Tensor
 from polykern_kernels import _check, grid
 from polykern_kernels._bits import words_for
 from polykern_kernels._cost import Cost
-from polykern_kernels._dispatch import Impl, choose
+from polykern_kernels._dispatch import backends, choose
 from polykern_kernels.grid import GridTotals
 
 LARGEST_WINDOW = 9  # elements of a max-pool's window: they stay in registers
@@ -78,13 +76,15 @@ def step(
     unit: float = 1.0,
     unit_out: float = 1.0,
     gain: Tensor | None = None,
+    out: Tensor | None = None,
     backend: str | None = None,
 ) -> Tensor:
     """Deltas behind one layer, its bits added to `total`.
 
     anchor          float64 (groups, units)                     pre-activations at the anchors
-    delta           float16 (groups, height * width, units)     pre-activations less the anchor's, in `unit`; may be
-                    expanded over the groups
+    delta           float16 (groups, height * width, units) or (groups, height * width, positions, channels)
+                    pre-activations less the anchor's, in `unit`; may be expanded over the groups, and be some of
+                    the channels of a wider layer
     height, width   the raster of points of a group, row by row
     thresholds      K >= 1 ascending kinks of the activation    (ReLU: [0])
     slopes          K + 1 slopes left to right                  (ReLU: [0, 1])
@@ -93,8 +93,10 @@ def step(
     positions       units lie position by position, `units / positions` channels each
     unit, unit_out  powers of two: of delta, and of what is returned
     gain            float32 (channels), or None for ones
+    out             float16 (groups, height * width, positions, channels): where they are written, perhaps some of
+                    the channels of a wider layer; None makes room
     backend         "triton" | "reference"; None takes the first that can run
-    returns         float16 (groups, height * width, units), in `unit_out`
+    returns         float16, in `unit_out`, shaped like delta
 
     Exact as said above. Raises ValueError when the arguments do not fit; what is not finite is counted only, and
     `total.require_numbers()` reports it.
@@ -102,21 +104,23 @@ def step(
     op = "narrow.step"
     _check.tensor(op, "anchor", anchor, (torch.float64,), "groups", "units")
     groups, units = anchor.shape
-    _check.sized(op, "delta", delta, torch.float16, groups, height * width, units)
-    grid.check_total(op, total, anchor, height, width, bit_offset)
     if positions < 1 or units % positions:
         raise ValueError(f"{op}: {units} units do not lie on {positions} positions")
-    if len(slopes) != len(thresholds) + 1:
-        raise ValueError(f"{op}: slopes must be one more than thresholds, got {len(slopes)} and {len(thresholds)}")
+    shape = groups, height * width, positions, units // positions
+    _check.sized(op, "delta", delta, torch.float16, *(shape if delta.ndim == 4 else (*shape[:2], units)))
+    grid.check_total(op, total, anchor, height, width, bit_offset)
+    if out is None:
+        out = torch.empty(shape, dtype=torch.float16, device=delta.device)
+    _check.sized(op, "out", out, torch.float16, *shape)
     if gain is not None:
         _check.sized(op, "gain", gain, torch.float32, units // positions)
         _check.same_device(op, anchor=anchor, gain=gain)
-    _check.same_device(op, anchor=anchor, delta=delta)
-    kinks = tuple(zip(*_split(torch.tensor(list(thresholds), dtype=torch.float64)), strict=True))
-    tilts = (slopes[0], *(after - before for before, after in pairwise(slopes)))
-    layer = Layer(height, width, positions, bit_offset, unit, 1 / unit_out, _numbers(kinks), tilts)
+    _check.same_device(op, anchor=anchor, delta=delta, out=out)
+    kinks, tilts = bends(op, thresholds, slopes)
+    layer = Layer(height, width, positions, bit_offset, unit, 1 / unit_out, kinks, tilts)
     chosen = choose(op, IMPLS["step"], backend, anchor, delta)
-    return chosen.run(anchor.detach(), delta.detach(), layer, gain, total)  # type: ignore[no-any-return]
+    chosen.run(anchor.detach(), delta.detach().reshape(shape), layer, gain, total, out)
+    return out.reshape(delta.shape)
 
 
 def pool(
@@ -170,29 +174,34 @@ def cost_pool(groups: int, points: int, places: int, windows: int, size: int, ch
     )
 
 
-def _split(values: Tensor) -> tuple[list[float], list[float]]:
-    """float64 values as two float32 each."""
-    high, low = _halves(values)
-    return high.tolist(), low.tolist()
+def bends(
+    op: str, thresholds: Sequence[float], slopes: Sequence[float]
+) -> tuple[tuple[tuple[float, float], ...], tuple[float, ...]]:
+    """The kinks and tilts of a `Layer`; ValueError where thresholds and slopes are none."""
+    if len(slopes) != len(thresholds) + 1:
+        raise ValueError(f"{op}: slopes must be one more than thresholds, got {len(slopes)} and {len(thresholds)}")
+    high, low = _halves(torch.tensor(list(thresholds), dtype=torch.float64))
+    ascending = all(a < b for a, b in pairwise(high.tolist()))
+    if not len(high) or not ascending or not bool(high.isfinite().all()):
+        raise ValueError(f"{op}: thresholds must be finite and ascending, got {high.tolist()}")
+    tilts = (slopes[0], *(after - before for before, after in pairwise(slopes)))
+    return tuple(zip(high.tolist(), low.tolist(), strict=True)), tilts
 
 
 def _halves(values: Tensor) -> tuple[Tensor, Tensor]:
+    """float64 values as two float32 each."""
     high = values.float()
     return high, (values - high.double()).float()
-
-
-def _numbers(kinks: Any) -> tuple[tuple[float, float], ...]:
-    ascending = all(a < b for a, b in pairwise(kinks))
-    if not kinks or not ascending or not all(abs(k) < float("inf") for k, _ in kinks):
-        raise ValueError(f"narrow.step: thresholds must be finite and ascending, got {[k for k, _ in kinks]}")
-    return tuple(kinks)
 
 
 # --- reference: the same sums, every bit as a boolean -------------------------------------------------
 
 
-def _step_reference(anchor: Tensor, delta: Tensor, layer: Layer, gain: Tensor | None, total: GridTotals) -> Tensor:
-    units = delta.shape[2]
+def step_reference(
+    anchor: Tensor, delta: Tensor, layer: Layer, gain: Tensor | None, total: GridTotals, out: Tensor
+) -> None:
+    """Of float16 differences, or of float32 ones that have not been rounded yet."""
+    delta, units = delta.flatten(2), anchor.shape[1]
     high, low = (half[:, None] for half in _halves(anchor))
     factor = torch.full((units // layer.positions,), layer.unit, device=delta.device)
     factor = (factor if gain is None else factor * gain).repeat(layer.positions)
@@ -215,7 +224,7 @@ def _step_reference(anchor: Tensor, delta: Tensor, layer: Layer, gain: Tensor | 
     bits = bits.transpose(3, 4).flatten(2)
     grid.add_bits(bits, layer.height, layer.width, layer.bit_offset, total)
     total.nans += (~s.isfinite()).sum()
-    return (change * layer.inverse).half()
+    out.copy_((change * layer.inverse).view(out.shape))
 
 
 def _pool_reference(anchor: Tensor, pooled: Tensor, delta: Tensor, rivals: Tensor, inverse: float) -> Tensor:
@@ -225,21 +234,7 @@ def _pool_reference(anchor: Tensor, pooled: Tensor, delta: Tensor, rivals: Tenso
     return (gap[:, None] + delta[:, :, place].float()).amax(3).half()
 
 
-# --- triton: `device.narrow` ------------------------------------------------------------------------------
-
-
-def _implementations(name: str, reference: Any) -> tuple[Impl, ...]:
-    def triton(*args: Any) -> Any:
-        return getattr(import_module("polykern_kernels.device.narrow"), name)(*args)
-
-    def objection(*args: Tensor) -> str | None:
-        said: str | None = import_module("polykern_kernels.device").objection(*args)
-        return said
-
-    return Impl("triton", triton, objection), Impl("reference", reference, lambda *args: None)
-
-
 IMPLS = {
-    "step": _implementations("step", _step_reference),
-    "pool": _implementations("pool", _pool_reference),
+    "step": backends("narrow", "step", reference=step_reference),
+    "pool": backends("narrow", "pool", reference=_pool_reference),
 }

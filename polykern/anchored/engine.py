@@ -1,6 +1,7 @@
 """Maps by anchored evaluation: dense and smooth networks at low-precision speed with float32 accuracy."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from polykern.block import Block, BlockMaps, blank, paste
 from polykern.carrier import NotCarried
 from polykern.counting import Counts, Footprint, has_classes, memory_for, placed, points_within
 from polykern.errors import CorruptError, UsageError
-from polykern.plane import Grid
+from polykern.plane import Grid, Plane
 from polykern.tail import Meeting, Tail
 
 MEMORY = 2 << 30
@@ -68,6 +69,7 @@ class AnchoredEngine:
         self.dtype = f"{chosen} differences about float64 anchors"
         self.classes = has_classes(tail) if classes is None else classes
         self._each: int | None = None
+        self._plane: tuple[Plane, Plane] | None = None  # of the grid, and the same on the device
         self._measured: Grid | None = None  # the grid that the units of narrow differences belong to
 
     def blocks(self, grid: Grid, blocks: Sequence[Block]) -> list[BlockMaps]:
@@ -131,9 +133,13 @@ class AnchoredEngine:
                 seen.see(*(x.held if isinstance(x, Anchored) else x for x in (meeting.z, out)))
             return out
 
+        def called(func: Any, module: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+            if seen is not None:
+                seen.span(max((x.numel() for x in args if isinstance(x, Anchored)), default=0))
+
         try:
             with ieee():
-                out = self.tail.run(points, reach, output=self.classes)
+                out = self.tail.run(points, reach, output=self.classes, called=called)
         except NotCarried as reason:
             raise UsageError(
                 f"anchored evaluation cannot follow this network: {reason}", fix="--engine float32 follows any"
@@ -156,12 +162,18 @@ class AnchoredEngine:
 
     def _points(self, arithmetic: Arithmetic, grid: Grid, tiles: Sequence[Block], side: int) -> Anchored:
         corner = torch.tensor([[t.row, t.column] for t in tiles], dtype=torch.float64)
-        centres = grid.points(corner[:, 0] + side / 2, corner[:, 1] + side / 2)
-        axes = torch.stack([grid.plane.e1, grid.plane.e2])
+        uv = grid.uv(corner[:, 0] + side / 2, corner[:, 1] + side / 2)
         reach = (torch.arange(side + 1, dtype=torch.float64) - side / 2) * grid.step
         at = torch.stack([reach.repeat(side + 1), reach.repeat_interleave(side + 1)], 1)
-        centres, axes, at = (t.to(self._device) for t in (centres, axes, at))
-        return Anchored.along(centres, axes, at, arithmetic)
+        if self._plane is None or self._plane[0] is not grid.plane:
+            self._plane = grid.plane, grid.plane.to(self._device)
+        plane = self._plane[1]
+        axes = torch.stack([plane.e1, plane.e2])
+        return Anchored.along(plane.points(self._sent(uv)), axes, self._sent(at), arithmetic)
+
+    def _sent(self, x: Tensor) -> Tensor:
+        """A small tensor on its way to the device, which may be busy with the batch before."""
+        return x.pin_memory().to(self._device, non_blocking=True) if self._device.type == "cuda" else x
 
 
 def met(meeting: Meeting, counts: Counts) -> Anchored | Tensor:
@@ -171,7 +183,7 @@ def met(meeting: Meeting, counts: Counts) -> Anchored | Tensor:
     go through their own function.
     """
     field, activation, z = meeting.field, meeting.activation, meeting.z
-    slopes = _numbers(activation)
+    slopes = activation.numbers
     if isinstance(z, Anchored) and slopes is not None:
         if z.arithmetic.units is not None:
             return z.beside_narrow(_at(activation, slopes, z.anchor), _narrow(meeting, slopes, z, counts))
@@ -185,24 +197,20 @@ def met(meeting: Meeting, counts: Counts) -> Anchored | Tensor:
 
 def _narrow(meeting: Meeting, slopes: Sequence[float], z: Anchored, counts: Counts) -> Narrow:
     """Differences in float16 behind a piecewise-linear activation, its bits counted."""
-    units, x = z.arithmetic.units, z.narrow
+    units = z.arithmetic.units
     assert units is not None
     steepest = max(abs(s) for s in slopes)
-    unit = units.next(lambda: x.largest() * steepest)
-    x = x if x.rows.ndim in (3, 5) else x.plain()
-    thresholds = meeting.activation.thresholds
-    rows = counts.narrow_step(
-        meeting.field, thresholds, slopes, z.anchor, x.rows, unit=x.unit, unit_out=unit, gain=x.gain
-    )
-    return Narrow(rows, unit)
-
-
-def _numbers(activation: Activation) -> list[float] | None:
-    """Its slopes, or None when it is smooth or they differ from unit to unit."""
-    slopes = activation.slopes
-    if slopes is None or any(isinstance(s, Tensor) and s.numel() > 1 for s in slopes):
-        return None
-    return [float(s) for s in slopes]
+    unit = units.next(lambda: z.narrow.largest() * steepest)
+    bends = meeting.field, meeting.activation.thresholds, slopes
+    if z.product is not None:
+        x, (weight, scale) = z.product.x, z.arithmetic.narrow_weight(z.product.weight)
+        rows = counts.linear_step(*bends, z.anchor, x.rows, weight, unit=x.unit * scale, unit_out=unit)
+        return Narrow(rows, unit, place=units.place)
+    x = z.narrow if z.narrow.rows.ndim in (3, 5) else z.narrow.plain()
+    image = x.rows.ndim == 5
+    out = units.room(x.rows.permute(0, 1, 3, 4, 2).shape, x.rows.device) if image else None
+    rows = counts.narrow_step(*bends, z.anchor, x.rows, unit=x.unit, unit_out=unit, gain=x.gain, out=out)
+    return Narrow(rows, unit, place=units.place)
 
 
 def _at(activation: Activation, slopes: Sequence[float], z: Tensor) -> Tensor:

@@ -8,14 +8,16 @@ infinite, is counted by the next activation (`polykern_kernels.narrow`), and its
 for every group.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from polykern.arithmetic import Units
+from polykern.arithmetic import Arithmetic, Units
+from polykern.carrier import Linear
 
+WIDEST = 512  # inputs of a layer; one wider gains more from a library's product than it loses by its traffic
 SUMMED = 1 << 10  # entries of a mean or sum that float16 holds whatever they are
 
 
@@ -27,12 +29,14 @@ class Narrow:
     unit     a power of two
     gain     float32 (channels), of a BatchNorm that has not been multiplied in; None for ones
     settled  entries are small enough to be operands of a product
+    place    of the pass where an activation wrote rows (`polykern.arithmetic.Units`), None elsewhere
     """
 
     rows: Tensor
     unit: float
     gain: Tensor | None = None
     settled: bool = True
+    place: int | None = None
 
     @classmethod
     def of(cls, values: Tensor, units: Units, largest: Callable[[], float] | None = None) -> "Narrow":
@@ -81,6 +85,48 @@ class Narrow:
         axes = [k for k in range(each.ndim) if k != 2]
         peak = each.abs().amax(axes).float() * self.unit  # by channel
         return float((peak if self.gain is None else peak * self.gain.abs()).amax())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Product:
+    """A linear layer of vectors that waits for the activation behind it, so that both are one pass.
+
+    x       what is multiplied: float16 rows (groups, points, inputs), fit for it
+    linear  the layer
+    """
+
+    x: Narrow
+    linear: Linear
+
+    @property
+    def weight(self) -> Tensor:
+        """(units, inputs)."""
+        assert self.linear.weight is not None
+        return self.linear.weight
+
+    def done(self, arithmetic: Arithmetic) -> Narrow:
+        """The product, rounded to float16."""
+        flat, unit = arithmetic.narrow_product(self.linear, self.x.flat)
+        return Narrow(flat.unflatten(0, self.x.rows.shape[:2]), self.x.unit * unit, settled=False)
+
+
+def joined(parts: Sequence[Narrow], op: Callable[[list[Tensor]], Tensor], units: Units) -> Narrow:
+    """Rows that are put together without arithmetic; images that lie in their place already are not copied.
+
+    parts  without gains
+    op     puts (groups * points, *units) together
+    units  knows the places; it is told of images that are joined along their channels
+    """
+    unit, settled = max(x.unit for x in parts), all(x.settled for x in parts)
+    places = [x.place for x in parts if x.place is not None]
+    image = units.joined(places) if len(places) == len(parts) else None
+    if image is not None:
+        return Narrow(image.permute(0, 1, 4, 2, 3), unit)
+    flat = op([x.flat if x.unit == unit else x.flat * (x.unit / unit) for x in parts])
+    channels = [x.rows.shape[2] for x in parts]
+    if len(places) == len(parts) and flat.ndim == 4 and flat.shape[1] == sum(channels):
+        units.join(places, channels)
+    return Narrow(flat.unflatten(0, parts[0].rows.shape[:2]), unit, settled=settled)
 
 
 def _shaped(gain: Tensor, ndim: int) -> Tensor:

@@ -15,14 +15,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from polykern.anchored.alone import require
-from polykern.anchored.narrow import SUMMED, Narrow
+from polykern.anchored.narrow import SUMMED, WIDEST, Narrow, Product, joined
 from polykern.anchored.pools import PLANES, max_pool2d, narrow_pool2d
-from polykern.arithmetic import Arithmetic
+from polykern.arithmetic import Arithmetic, Key, weight_key
 from polykern.carrier import Carrier, Linear, NotCarried
+
+PIXEL = ((1, 1), (0, 0), (1, 1))  # stride, padding, dilation of a convolution that mixes channels alone
 
 
 class Anchored(Carrier):
@@ -48,6 +51,9 @@ class Anchored(Carrier):
         self._axes: Tensor | None = None
         self._at: Tensor | None = None
         self._narrow: Narrow | None = None
+        self.product: Product | None = None  # what `narrow` is made from when it is asked for
+        self._read: dict[Key, Tensor] = {}  # weights of the convolutions of one pixel that were met
+        self._products: dict[Key, tuple[Tensor, float]] = {}  # their products, perhaps ahead of them
         self.points = len(delta) // len(anchor)
 
     @classmethod
@@ -75,8 +81,8 @@ class Anchored(Carrier):
     def delta(self) -> Tensor:
         """float32 (groups * points, *units): the differences, cast once from float64 axes."""
         if self._delta is None:
-            if self._narrow is not None:
-                self._delta = self._narrow.wide()
+            if self.is_narrow:
+                self._delta = self.narrow.wide()
             else:
                 one = self._along().float()
                 self._delta = one.repeat(len(self.anchor), *(1,) * (one.ndim - 1))
@@ -88,12 +94,19 @@ class Anchored(Carrier):
         if self._narrow is None:
             units = self.arithmetic.units
             assert units is not None
-            if self._axes is None:
+            if self.product is not None:
+                self._narrow = self.product.done(self.arithmetic)
+            elif self._axes is None:
                 self._narrow = Narrow.of(self.grouped(self.delta), units)
             else:
                 one = Narrow.of(self._along()[None], units)
                 self._narrow = Narrow(one.rows.expand(len(self.anchor), *one.rows.shape[1:]), one.unit)
         return self._narrow
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether the differences are float16 already, or will be."""
+        return self._narrow is not None or self.product is not None
 
     def _along(self) -> Tensor:
         """float64 (points, *units): the differences of points along axes, the same in every group."""
@@ -104,6 +117,8 @@ class Anchored(Carrier):
     @property
     def held(self) -> Tensor:
         """The differences as they are held."""
+        if self.product is not None and self._narrow is None:
+            return self.product.x.rows
         return self.delta if self.arithmetic.units is None else self.narrow.rows
 
     @property
@@ -133,10 +148,14 @@ class Anchored(Carrier):
         """Other values of the same points."""
         return Anchored(anchor, delta, self.arithmetic, wide=self.wide)
 
-    def beside_narrow(self, anchor: Tensor, narrow: Narrow) -> "Anchored":
+    def beside_narrow(self, anchor: Tensor, narrow: Narrow | Product) -> "Anchored":
         """Other values of the same points, in float16."""
         made = Anchored(anchor, anchor[:0].float(), self.arithmetic, wide=self.wide)
-        made._delta, made._narrow, made.points = None, narrow, self.points
+        made._delta, made.points = None, self.points
+        if isinstance(narrow, Product):
+            made.product = narrow
+        else:
+            made._narrow = narrow
         return made
 
     def beside_axes(self, anchor: Tensor, axes: Tensor) -> "Anchored":
@@ -157,10 +176,10 @@ class Anchored(Carrier):
             return self.beside_narrow(anchor, narrow)
         return self.beside(anchor, self.arithmetic.product(linear, self.delta, len(self.anchor)))
 
-    def _narrowed(self, linear: Linear) -> Narrow | None:
+    def _narrowed(self, linear: Linear) -> Narrow | Product | None:
         """The differences behind a linear operator in float16, or None where that is not narrow."""
         units = self.arithmetic.units
-        if units is None or (self._narrow is None and linear.terms < 3):
+        if units is None or (not self.is_narrow and linear.terms < 3):
             return None
         if linear.weight is None:
             if linear.terms == 1 or linear.terms > SUMMED:
@@ -171,7 +190,23 @@ class Anchored(Carrier):
         if linear.terms < 3:
             return self.narrow.times(linear.weight) if linear.op is torch.mul else None
         x = self.narrow.operand(units)
+        if linear.op is F.linear and x.rows.ndim == 3 and linear.terms <= WIDEST:
+            return Product(x, linear)
+        of_a_pixel = linear.convolution == PIXEL and linear.weight.shape[2:].numel() == 1
+        if of_a_pixel and x is self._narrow and self.arithmetic.owns(linear.weight):
+            return self._pixelwise(linear, linear.weight, x)
         flat, unit = self.arithmetic.narrow_product(linear, x.flat)
+        return Narrow(self.grouped(flat), x.unit * unit, settled=False)
+
+    def _pixelwise(self, linear: Linear, weight: Tensor, x: Narrow) -> Narrow:
+        """A convolution of one pixel, multiplied together with the others that read the same image."""
+        key = weight_key(weight)
+        if key not in self._products:
+            self._products.update(self.arithmetic.narrow_products(linear, x.flat))
+        if key not in self._read:
+            self._read[key] = weight
+            self.arithmetic.read_together(list(self._read.values()))
+        flat, unit = self._products[key]
         return Narrow(self.grouped(flat), x.unit * unit, settled=False)
 
     @classmethod
@@ -187,12 +222,10 @@ class Anchored(Carrier):
         if first._axes is not None and all(p._axes is not None and p._at is first._at for p in carried):
             axes = [p._axes if isinstance(p, Anchored) else _zeros(p, len(first._axes), dtype) for p in parts]
             return first.beside_axes(anchor, op([a for a in axes if a is not None]))
-        if terms == 0 and all(isinstance(p, Anchored) and p._narrow is not None for p in parts):
-            narrow = [p.narrow.plain() for p in carried]
-            unit = max(x.unit for x in narrow)
-            together = op([x.flat if x.unit == unit else x.flat * (x.unit / unit) for x in narrow])
-            settled = all(x.settled for x in narrow)
-            return first.beside_narrow(anchor, Narrow(first.grouped(together), unit, settled=settled))
+        if terms == 0 and all(isinstance(p, Anchored) and p.is_narrow for p in parts):
+            units = first.arithmetic.units
+            assert units is not None
+            return first.beside_narrow(anchor, joined([p.narrow.plain() for p in carried], op, units))
         rows = first.shape[0]
         deltas = [p.delta if isinstance(p, Anchored) else _zeros(p, rows, torch.float32) for p in parts]
         return first.beside(anchor, op(deltas))

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from polykern.cli import (
+    adversarial,
     bench,
     capture,
     cluster,
@@ -20,7 +21,9 @@ from polykern.cli import (
     layers,
     pairs,
     partition,
+    path,
     projections,
+    ray,
     report,
     score,
     spectrum,
@@ -55,6 +58,9 @@ for _module in (
     heatmap,
     explore,
     partition,
+    path,
+    ray,
+    adversarial,
     pairs,
     directions,
     complexity,

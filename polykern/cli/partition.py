@@ -1,5 +1,6 @@
 """`polykern partition`: the exact polytopes of a plane through three inputs, as polygons."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -7,7 +8,6 @@ import typer
 
 from polykern.cli import asked, options, values
 from polykern.cli.talk import Talk
-from polykern.errors import UsageError
 
 if TYPE_CHECKING:
     from polykern.subdivision import Partition
@@ -53,6 +53,7 @@ def command(
     seed: options.Seed = 0,
     overwrite: options.Overwrite = False,
     figures: Pictures = True,
+    viewer: options.Viewer = True,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = 0,
@@ -61,8 +62,9 @@ def command(
     """Cut the plane through three inputs into the polytopes of a piecewise-linear network, exactly.
 
     Each face is a convex polygon with one affine map. The result is a folder with the polygons, the sides between
-    them and the layer each side belongs to, pictures, and the numbers in partition.json. A budget that runs out
-    leaves the part that was done, and says so.
+    them and the layer each side belongs to, pictures, a page to look around in, and the numbers in partition.json.
+    It is written as it is found, and may be larger than memory. A budget that runs out leaves the part that was
+    done, and says so.
     """
     talk: Talk = ctx.obj
     talk.settle(quiet=quiet, verbose=verbose, log=log_format)
@@ -71,32 +73,48 @@ def command(
     if seconds is not None:
         values.positive("--seconds", seconds)
     square, inputs = asked.window(window, None), asked.inputs(images, indices)
-    if out.exists() and any(out.iterdir()) and not overwrite:
-        raise UsageError(f"{out} is not empty", fix="name another folder, or --overwrite")
 
     from polykern.subdivision import partition
+    from polykern.subdivision.columns import require_free
 
+    require_free(out, overwrite=overwrite)
     subject = asked.subject(talk, model, seed)
     with talk.progress("tiles") as progress:
         found = partition(
             subject, inputs, start=start, stop=stop, select=select or "*", window=square, zoom=zoom,
-            classes=classes, regions=regions, seconds=seconds or float("inf"), progress=progress,
+            classes=classes, regions=regions, seconds=seconds or float("inf"), out=out, overwrite=overwrite,
+            progress=progress,
         )  # fmt: skip
     if not found.about["complete"]:
         talk.say(f"the budget ran out: {found.about['covered']:.1%} of the window is done", "warning")
-    written = found.save(out, overwrite=overwrite)
-    if figures:
-        from polykern.report.partitions import draw
+    written = [p for p in sorted(out.iterdir()) if p.suffix in (".npy", ".json")]
+    _say(talk, found, out, written + _shown(talk, found, out, figures=figures, viewer=viewer))
 
+
+def _shown(talk: Talk, found: "Partition", out: Path, *, figures: bool, viewer: bool) -> list[Path]:
+    """Pictures and the page, where there are not too many faces for them."""
+    from polykern.subdivision.drawing import DRAWN
+    from polykern.subdivision.page import MOST
+
+    shown = []
+    if figures and len(found.what) > DRAWN:
+        talk.say(f"no picture: {len(found.what):,} sides are too many; zoom in, or look at the page")
+    elif figures:
         talk.say("drawing", "debug")
-        written.append(draw(found, out / "partition.png"))
+        shown.append(found.plot(out / "partition.png"))
         if len(found) <= SMALL:
-            written.append(draw(found, out / "partition.svg"))
-    _say(talk, found, out, written)
+            shown.append(found.plot(out / "partition.svg"))
+    if viewer and len(found) > MOST:
+        talk.say(f"no page: {len(found):,} faces are too many; zoom in")
+    elif viewer:
+        talk.say("writing the page", "debug")
+        shown.append(found.view(out / "viewer"))
+    return shown
 
 
 def _say(talk: Talk, found: "Partition", out: Path, written: list[Path]) -> None:
-    about = found.summary()
+    about = json.loads((out / "partition.json").read_bytes())
+    files = [str(p.relative_to(out)) for p in written]
     rows = [
         ("faces", f"{len(found):,}, of {found.codes:,} codes"),
         ("covered", f"{about['covered']:.1%} of the window"),
@@ -106,9 +124,9 @@ def _say(talk: Talk, found: "Partition", out: Path, written: list[Path]) -> None
             for name, length in about["boundary_length"].items()
             if length
         ),
+        *([("class changes", f"{about['decision_length']:.4g} L2")] if about["decision_length"] else []),
         ("time", f"{about['seconds']:.1f} s"),
         ("folder", str(out)),
-        ("files", " ".join(p.name for p in written)),
+        ("files", " ".join(files)),
     ]
-    files = [p.name for p in written]
     talk.result(rows, {"schema": RESULT, "folder": str(out), "files": files, "partition": about})

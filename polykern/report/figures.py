@@ -321,9 +321,13 @@ def partition(
     fills: NDArray[Any],
     sides: NDArray[Any],
     strokes: NDArray[Any],
+    heavy: NDArray[Any],
     legend: list[tuple[str, tuple[float, float, float]]],
 ) -> None:
-    """A PNG of polygons, float (corners, 2) each, and of sides, float (m, 2, 2), in their colours; v goes down."""
+    """A PNG of polygons, float (corners, 2) each, and of sides, float (m, 2, 2), in their colours; v goes down.
+
+    Sides that are `heavy`, bool (m), are drawn over the others and twice as wide.
+    """
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.collections import LineCollection, PolyCollection
@@ -337,7 +341,8 @@ def partition(
         axes = figure.add_axes((0.075, 0.1, 0.9, 0.9 * 11.6 / 12.6))
         fine = max(0.15, min(0.9, 60 / math.sqrt(len(polygons) + 1)))
         axes.add_collection(PolyCollection(polygons, facecolors=fills, edgecolors="none", antialiased=False))
-        axes.add_collection(LineCollection(list(sides), colors=strokes, linewidths=fine))
+        for some, width in ((~heavy, fine), (heavy, max(0.6, 2 * fine))):
+            axes.add_collection(LineCollection(list(sides[some]), colors=strokes[some], linewidths=width))
         u, v, side = window
         axes.set(xlim=(u, u + side), ylim=(v + side, v), aspect="equal", xlabel="u (L2)", ylabel="v (L2)")
         figure.text(0.075, 0.975, title, size=15, weight="bold", color=INK, parse_math=False)

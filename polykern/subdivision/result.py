@@ -1,6 +1,5 @@
 """A finished partition: its faces, their sides, and what can be read off them."""
 
-import io
 import json
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,17 +9,20 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from polykern import tiles
+from polykern.carrier import NotCarried
 from polykern.codes import Codes
-from polykern.errors import UsageError
+from polykern.errors import CorruptError, UsageError
 from polykern.plane import Plane
 from polykern.points import codes_of
-from polykern.store.disk import make_folder, put
+from polykern.subdivision import tally
+from polykern.subdivision.columns import ABOUT, ANCHORS, SHAPES, Files, mapped
+from polykern.subdivision.front import Faces
 from polykern.tail import Tail
 
 SCHEMA = "polykern-partition/1"
-ABOUT = "partition.json"
-ARRAYS = ("first", "corner", "area", "digest", "winner", "faces", "ends", "what")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -28,21 +30,23 @@ class Partition:
     """A window of a plane cut into faces, a convex polygon and one affine map each; n faces, m sides between two.
 
     about   what it is of and how it was made, as in partition.json
-    plane   the plane; `tail` the network from its input space on
+    plane   the plane; `tail` the network from its input space on, None where a folder was opened without it
     first   int64 (n + 1)     first corner of each face
-    corner  float64 (c, 2)    (u, v) of the corners, L2 units, in the sense that turns u to v
+    corner  float64 (c, 2)    (u, v) of the corners, L2 units, the least first, in the sense that turns u to v
     area    float64 (n)       L2 units squared
     digest  int64 (n, 2)      fingerprint of the code; faces that differ by a max-pool's choice only share it
     winner  int32 (n)         class, -1 without classes
     faces   int64 (m, 2)      the faces on the left and on the right of a side
     ends    float64 (m, 2, 2) (u, v) of where it begins and ends
-    what    int32 (m)         field of the nonlinearity it is a boundary of; -1: a max-pool's choice, a class, or a
-                              nonlinearity that was not selected
+    what    int32 (m)         field of the nonlinearity it is a boundary of; -1: a max-pool's choice or a
+                              nonlinearity that was not selected; -2: another class
+
+    The columns of a folder are mapped from its files and need no memory of their own.
     """
 
     about: dict[str, Any]
     plane: Plane
-    tail: Tail
+    tail: Tail | None
     first: NDArray[np.int64]
     corner: NDArray[np.float64]
     area: NDArray[np.float64]
@@ -51,6 +55,31 @@ class Partition:
     faces: NDArray[np.int64]
     ends: NDArray[np.float64]
     what: NDArray[np.int32]
+
+    @classmethod
+    def open(cls, folder: Path | str, tail: Tail | None = None) -> "Partition":
+        """The partition in a folder, its columns mapped from the files.
+
+        tail  the network, where codes or maps of faces are wanted
+
+        Raises UsageError where the folder holds no finished partition, CorruptError where a file does not fit.
+        """
+        root = Path(folder)
+        if not (root / ABOUT).is_file():
+            raise UsageError(f"{root} holds no finished partition", fix="polykern partition --out makes one")
+        try:
+            about = json.loads((root / ABOUT).read_bytes())
+            plane = Plane.through(torch.from_numpy(np.load(root / ANCHORS, allow_pickle=False)))
+        except (OSError, ValueError, EOFError) as error:
+            raise CorruptError(f"{root} cannot be read", why=str(error)) from error
+        if about.get("schema") != SCHEMA:
+            raise CorruptError(f"{root / ABOUT} is {about.get('schema')!r}", why=f"this version reads {SCHEMA}")
+        columns = mapped(root)
+        if len(columns["area"]) != about["faces"] or columns["first"][-1] != len(columns["corner"]):
+            raise CorruptError(
+                f"{root} holds {len(columns['area']):,} faces", why=f"{ABOUT} says {about['faces']:,}"
+            )
+        return cls(about=about, plane=plane, tail=tail, **columns)
 
     def __len__(self) -> int:
         return len(self.area)
@@ -62,48 +91,80 @@ class Partition:
     @cached_property
     def codes(self) -> int:
         """Distinct codes, by fingerprint."""
-        return len(np.unique(self.digest.view("i8,i8")))
+        return tally.distinct(self.digest)
 
     @cached_property
     def centres(self) -> NDArray[np.float64]:
         """float64 (n, 2): (u, v) of a point inside each face, the mean of its corners."""
-        return np.add.reduceat(self.corner, self.first[:-1]) / np.diff(self.first)[:, None]
+        return self._centres(np.arange(len(self)))
 
     @cached_property
     def lengths(self) -> NDArray[np.float64]:
         """float64 (m): length of each side, L2 units."""
-        return np.asarray(np.hypot(*(self.ends[:, 1] - self.ends[:, 0]).T))
+        return tally.lengths(self.ends)
 
-    @property
+    @cached_property
     def layers(self) -> dict[str, float]:
-        """Length of boundary in the window, by module and call of the nonlinearity; the rest as "other"."""
-        names = [*(f"{f['module']}#{f['call']}" for f in self.about["layers"]), "other"]
-        total = np.bincount(self.what % len(names), self.lengths, len(names))
-        return dict(zip(names, total.tolist(), strict=True))
+        """Length of boundary in the window, L2 units, by module and call of the nonlinearity.
+
+        "classes" is where the class changes, "other" max-pools and what was not selected.
+        """
+        names = [*(f"{f['module']}#{f['call']}" for f in self.about["layers"]), "classes", "other"]
+        return dict(zip(names, tally.boundary(self.what, self.ends, len(names)).tolist(), strict=True))
 
     @cached_property
     def neighbours(self) -> NDArray[np.int64]:
         """int64 (k, 2): pairs of faces that share a side, the smaller first, each pair once."""
         return np.unique(np.sort(self.faces, 1), axis=0)
 
+    @cached_property
+    def decision(self) -> NDArray[np.int64]:
+        """int64 (k): the sides at which the class changes; none without classes."""
+        return tally.decision(self.winner, self.faces)
+
+    def polygon(self, face: int) -> NDArray[np.float64]:
+        """float64 (corners, 2): the corners of a face."""
+        return np.asarray(self.corner[self.first[face] : self.first[face + 1]])
+
     def face_at(self, u: float, v: float) -> int:
         """The face that a point of the plane is in, -1 outside of all."""
-        edge = self.corner[self._following] - self.corner
-        side = edge[:, 0] * (v - self.corner[:, 1]) - edge[:, 1] * (u - self.corner[:, 0])
-        inside = np.flatnonzero(np.minimum.reduceat(side, self.first[:-1]) >= 0)
-        return int(inside[0]) if len(inside) else -1
+        return tally.face_at(self.first, self.corner, u, v)
 
     def codes_at(self, faces: NDArray[np.int64] | None = None) -> Codes:
         """The codes of faces (all of them), from a point inside each: dense float64."""
-        uv = self.centres if faces is None else self.centres[faces]
-        return codes_of(self.tail.to(torch.float64), self.plane.points(torch.from_numpy(uv)))
+        uv = self.centres if faces is None else self._centres(faces)
+        return codes_of(self._network().to(torch.float64), self.plane.points(torch.from_numpy(uv)))
 
-    @cached_property
-    def _following(self) -> NDArray[np.int64]:
-        """int64 (c): the corner behind each corner."""
-        after = np.arange(1, len(self.corner) + 1)
-        after[self.first[1:] - 1] = self.first[:-1]
-        return after
+    def affine(self, face: int) -> tuple[Tensor, Tensor]:
+        """The affine map of a face: float64 (*output_shape, 2) A and float64 (*output_shape) c with
+
+            output(u, v) = A (u, v) + c      in the whole face
+
+        The value and the derivatives at a point inside of it, carried through the network in float64. Raises
+        UsageError where what stands behind the last boundary is not piecewise linear.
+        """
+        at = torch.from_numpy(self._centres(np.array([face])))
+        network = self._network().to(torch.float64)
+        try:
+            ((value, du, dv),) = tiles.affine(network, self.plane.points(at), self.plane.e1, self.plane.e2)
+        except NotCarried as reason:
+            raise UsageError(
+                f"the output is not affine in a face: {reason}", fix="name a module as stop"
+            ) from reason
+        slopes = torch.stack([du, dv], -1)
+        return slopes, value - slopes @ at[0]
+
+    def plot(self, path: Path | str) -> Path:
+        """Write a picture: .png, or .svg where it is small enough to open; gives the path."""
+        from polykern.subdivision import drawing
+
+        return drawing.draw(self, Path(path))
+
+    def view(self, folder: Path | str) -> Path:
+        """Write a page to pan and zoom, which opens from a disk; gives the page, `folder`/index.html."""
+        from polykern.subdivision import page
+
+        return page.write(self, folder)
 
     def summary(self) -> dict[str, Any]:
         """partition.json: `about`, and the numbers that a person asks for first."""
@@ -111,31 +172,30 @@ class Partition:
             **self.about,
             "faces": len(self),
             "codes": self.codes,
-            "adjacent_pairs": len(self.neighbours),
+            "adjacent_pairs": tally.pairs(self.faces),
             "area": {"sum": float(self.area.sum()), "median": float(np.median(self.area))},
             "boundary_length": self.layers,
+            "decision_length": float(tally.lengths(self.ends[self.decision]).sum()),
         }
 
+    def manifest(self) -> bytes:
+        """The bytes of partition.json."""
+        return json.dumps(self.summary(), indent=1).encode() + b"\n"
+
     def save(self, folder: Path | str, *, overwrite: bool = False) -> list[Path]:
-        """Write the arrays and, last, partition.json into a folder; returns the files.
+        """Write the columns and, last, partition.json into a folder; returns the files.
 
         Raises UsageError where the folder holds something else.
         """
-        root = Path(folder)
-        if root.exists() and any(root.iterdir()) and not overwrite:
-            raise UsageError(f"{root} is not empty", fix="name another folder, or --overwrite")
-        make_folder(root)
-        written = []
-        for name in ARRAYS:
-            array = np.ascontiguousarray(getattr(self, name))
-            path = root / f"{name}.npy"
-            put(path, [_npy(array)])
-            written.append(path)
-        put(root / ABOUT, [json.dumps(self.summary(), indent=1).encode() + b"\n"])
-        return [*written, root / ABOUT]
+        with Files(Path(folder), overwrite=overwrite) as files:
+            files.add(Faces(**{name: getattr(self, name) for name in SHAPES}))
+            files.close()
+            return files.finish(self.plane.anchors.numpy(), self.manifest())
 
+    def _centres(self, faces: NDArray[np.int64]) -> NDArray[np.float64]:
+        return tally.centres(self.first, self.corner, faces)
 
-def _npy(array: NDArray[Any]) -> bytes:
-    held = io.BytesIO()
-    np.save(held, array, allow_pickle=False)
-    return held.getvalue()
+    def _network(self) -> Tail:
+        if self.tail is None:
+            raise UsageError("this partition was opened without its network", fix="Partition.open(folder, tail)")
+        return self.tail

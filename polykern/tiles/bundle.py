@@ -55,6 +55,7 @@ class Bundle:
     winner        int32 (tiles)             class at the centre, -1 without classes
     scale         int32 (tiles)             the norm symbol, or -1
     coefficients  how many went through an activation: what compression costs
+    products      multiply-adds of the linear operators for one row
     """
 
     tiles: int
@@ -70,6 +71,7 @@ class Bundle:
     winner: Tensor = field(init=False)
     scale: Tensor = field(init=False)
     coefficients: int = 0
+    products: int = 0
     written: list[Instructions] = field(default_factory=list)
 
     def __post_init__(self) -> None:

@@ -88,6 +88,7 @@ class Forms(Carrier):
 
     def apply(self, linear: Linear) -> "Forms":
         rows = _through(linear, self.rows, linear.weight)
+        self.bundle.products += linear.terms * rows.shape[1:].numel()
         weight = None if linear.weight is None else linear.weight.abs()
         rounding = gamma(linear.terms) * self.size_ if linear.terms else 0.0
         spread = torch.cat([self.error + rounding, self.size_])

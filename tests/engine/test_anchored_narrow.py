@@ -10,9 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from polykern.anchored import Anchored, AnchoredEngine, met
-from polykern.arithmetic import Arithmetic
+from polykern.anchored.narrow import Narrow, Product
+from polykern.arithmetic import Arithmetic, Units
 from polykern.block import Block
-from polykern.counting import Counts, memory_for
+from polykern.carrier import Linear
+from polykern.counting import Counts, Footprint, memory_for
 from polykern.dense import DenseEngine
 from polykern.errors import CorruptError, UsageError
 from polykern.tail import Meeting, Tail
@@ -80,7 +82,104 @@ def test_images_stay_narrow_and_channels_last() -> None:
     assert len(held) == 8
     assert all(v._narrow is not None and v._delta is None for v in held)
     assert all(v.held.flatten(0, 1).is_contiguous(memory_format=torch.channels_last) for v in held[1::2])
-    assert len(x.arithmetic._casts) == 3  # behind the axes: the pool's branch, the last layer, the head
+    assert (
+        len(x.arithmetic._casts) == 2
+    )  # behind the axes: the pool's branch, the last layer; nobody asks for the head
+
+
+class Twice(nn.Module):
+    """Two blocks of branches; the second reads what the first has joined, two of its layers pixel by pixel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.head = Inception(), nn.Linear(22, 5)
+        self.one, self.three = nn.Conv2d(14, 9, 1), nn.Conv2d(16, 5, 3, padding=1)
+        self.reduce, self.pooled = nn.Conv2d(14, 16, 1, bias=False), nn.Conv2d(14, 8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = self.first
+        x = first.embed(x).view(-1, 4, 5, 5)
+        branches = [F.relu(first.one(x)), F.relu(first.norm(first.three(x))), F.relu6(first.pooled(pool(x)))]
+        x = torch.cat(branches, 1)
+        branches = [F.relu(self.one(x)), F.relu(self.three(F.relu(self.reduce(x)))), F.relu(self.pooled(pool(x)))]
+        out: Tensor = self.head(torch.cat(branches, 1).mean((2, 3)))
+        return out
+
+
+def twice() -> Tail:
+    """Random weights; weights of one layer a hundredth of those of its neighbour."""
+    torch.manual_seed(2)
+    model = Twice().eval().requires_grad_(False)
+    model.one.weight /= 100
+    return Tail(model, torch.zeros(1, 3))
+
+
+def test_images_are_written_where_they_are_joined(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A later pass joins nothing, multiplies convolutions of one pixel together, and counts the same bits."""
+    block = [Block(4, 4, 16, 32)]
+    plain = AnchoredEngine(twice(), arithmetic="float16", narrow=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(Units, "join", lambda self, places, channels: None)
+        patch.setattr(Arithmetic, "read_together", lambda self, weights: None)
+        want = plain.blocks(window(), block)[0]
+    engine, grid = AnchoredEngine(twice(), arithmetic="float16", narrow=True), window()
+    engine.batch(grid)
+    engine._measure(grid)
+    joins, outputs = [], []
+    products = Arithmetic.narrow_products
+
+    def noted(self: Arithmetic, linear: Linear, rows: Tensor) -> Any:
+        done = products(self, linear, rows)
+        outputs.append([part.shape[1] for part, _ in done.values()])
+        return done
+
+    monkeypatch.setattr(Units, "join", lambda self, places, channels: joins.append(places))
+    monkeypatch.setattr(Arithmetic, "narrow_products", noted)
+    ours = engine.blocks(grid, block)[0]
+    assert joins == []
+    assert sorted(outputs[:3]) == [[3], [8], [9, 16]]
+    assert np.array_equal(ours.digest, want.digest)
+    assert np.array_equal(ours.right, want.right)
+    assert np.array_equal(ours.down, want.down)
+    assert np.array_equal(ours.margin, want.margin)
+    assert want.right.sum() > 0
+
+
+def test_the_widest_image_counts_where_branches_are_joined() -> None:
+    """22 channels of 5 x 5, none of which an activation gives together."""
+    engine, seen = AnchoredEngine(twice(), arithmetic="float16", narrow=True), Footprint()
+    engine._begin(window(), [Block(0, 0, 1, 1)], 1, seen)()
+    assert seen.units(4) == 22 * 5 * 5
+
+
+def vectors() -> Tail:
+    """Linear layers with their activations straight behind them."""
+    torch.manual_seed(1)
+    layers = [nn.Linear(3, 16), nn.ReLU(), nn.Linear(16, 40), nn.LeakyReLU(0.1), nn.Linear(40, 33), nn.ReLU6()]
+    return Tail(nn.Sequential(*layers, nn.Linear(33, 5)).eval().requires_grad_(False), torch.zeros(1, 3))
+
+
+def test_linear_layers_are_one_pass_with_their_activations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their products are carried out to find the units, and for the output, and never again."""
+    tail, grid, block = vectors(), window(), [Block(4, 4, 16, 32)]
+    true = DenseEngine(tail, torch.float64).blocks(grid, block)[0]
+    carried: list[int] = []
+    done = Product.done
+
+    def noted(product: Product, arithmetic: Arithmetic) -> Narrow:
+        carried.append(len(product.weight))
+        return done(product, arithmetic)
+
+    monkeypatch.setattr(Product, "done", noted)
+    engine = AnchoredEngine(tail, arithmetic="float16", narrow=True, tile=8)
+    engine.batch(grid)
+    engine._measure(grid)
+    carried.clear()
+    ours = engine.blocks(grid, block)[0]
+    assert set(carried) == {5}
+    differs = (ours.digest != true.digest).any(2)
+    assert (true.margin[differs] < 2e-3).all()
+    assert ours.right.sum() == pytest.approx(true.right.sum(), rel=0.02)
 
 
 def test_units_are_measured_once_and_forgotten_with_the_grid() -> None:
@@ -134,7 +233,7 @@ def test_a_device_gives_half_of_what_it_has_free(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("make", [inception, mlp])
+@pytest.mark.parametrize("make", [inception, mlp, vectors, twice])
 def test_the_device_rounds_as_the_cpu_does(make: Callable[[], Tail]) -> None:
     """Sums of products differ in their order alone."""
     if not torch.cuda.is_available():

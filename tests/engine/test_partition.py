@@ -18,8 +18,7 @@ from polykern.dense import DenseEngine
 from polykern.errors import UsageError
 from polykern.heat import prepare
 from polykern.plane import Window
-from polykern.report.partitions import draw
-from polykern.subdivision import Partition, partition
+from polykern.subdivision import Partition, drawing, partition
 from polykern_kernels import digest
 from tests.worlds import random_lines, random_network
 
@@ -48,13 +47,20 @@ def cut(model: nn.Module, **how: Any) -> Partition:
     return partition(subject(model, torch.zeros(1, 2)), UNIT, window=WHOLE, **how)
 
 
+def following(found: Partition) -> NDArray[np.int64]:
+    """int64 (corners): the corner behind each corner."""
+    after = np.arange(1, len(found.corner) + 1)
+    after[found.first[1:] - 1] = found.first[:-1]
+    return after
+
+
 def require_sound(found: Partition) -> None:
     """Faces tile the window, each side has two, corners turn, and Euler's relation holds."""
     side = found.about["window"][2]
     assert found.about["complete"]
     assert found.about["unmatched"] == {"seams": 0, "sides": 0}
     assert abs(found.area.sum() / side**2 - 1) < 1e-9
-    after = found.corner[found._following]
+    after = found.corner[following(found)]
     shoelace = found.corner[:, 0] * after[:, 1] - after[:, 0] * found.corner[:, 1]
     own = np.add.reduceat(shoelace, found.first[:-1]) / 2
     assert np.abs(own - found.area).max() < 1e-9 * side**2  # outlines are what the pieces are
@@ -76,7 +82,7 @@ def euler(found: Partition) -> int:
     index = {tuple(p): k for k, p in enumerate(points.tolist())}
     number = np.array([index[tuple(c)] for c in corner.tolist()])
     edges = set()
-    for a, b in zip(number.tolist(), number[found._following].tolist(), strict=True):
+    for a, b in zip(number.tolist(), number[following(found)].tolist(), strict=True):
         # other faces' corners may lie on a side
         line = points[b] - points[a]
         along = (points - points[a]) @ line / (line @ line)
@@ -107,18 +113,6 @@ def test_counts_are_those_that_other_tools_found(width: int, depth: int, faces: 
     require_sound(found)
     if faces < 1000:
         assert euler(found) == 1
-
-
-@pytest.mark.parametrize("seed", range(8))
-def test_counts_are_regioncams(seed: int) -> None:
-    from polykern_benches.peers.regions import PEERS
-
-    (peer,) = PEERS
-    if reason := peer.objection():
-        pytest.skip(reason)
-    model = he([2, 12 + seed, 10, 8, 1], seed)
-    layers = [(m.weight.detach(), m.bias.detach()) for m in model if isinstance(m, nn.Linear)]
-    assert len(cut(model)) == peer.run(layers, 1.0)
 
 
 def test_adjacent_faces_differ_in_one_neuron() -> None:
@@ -245,7 +239,7 @@ def test_the_command_writes_a_folder(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert told["schema"] == "polykern-partition/1"
     assert told["faces"] == len(np.load(out / "area.npy")) > 100
     assert told["complete"]
-    assert set(said["files"]) == {p.name for p in out.iterdir()}
+    assert set(said["files"]) == {p.name for p in out.iterdir() if p.is_file()} | {"viewer/index.html"}
     assert abs(sum(told["boundary_length"].values()) - _length(np.load(out / "ends.npy"))) < 1e-9
     svg = (out / "partition.svg").read_text()
     assert svg.count("<polygon") == told["faces"]
@@ -254,14 +248,32 @@ def test_the_command_writes_a_folder(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "is not empty" in capsys.readouterr().err
 
 
+def test_the_command_says_when_a_budget_ran_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    how = ["partition", "--model", "digits", "--zoom", "12", "--classes", "--no-figures", "--no-viewer", "--json"]
+    assert run([*how, "--regions", "100", "--out", str(tmp_path / "some")]) == 0
+    said = capsys.readouterr()
+    assert "the budget ran out" in said.err
+    told = json.loads(said.out)
+    assert not told["partition"]["complete"]
+    assert 0 < told["partition"]["covered"] < 1
+    assert {Path(name).suffix for name in told["files"]} == {".npy", ".json"}
+
+
 def _length(ends: NDArray[np.float64]) -> float:
     return float(np.hypot(*(ends[:, 1] - ends[:, 0]).T).sum())
 
 
-def test_hostile_names_stay_text(tmp_path: Path) -> None:
-    found = cut(he([2, 6, 1]))
+def test_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = cut(he([2, 12, 3], 1), classes=True)
     found.about["model"]["name"] = "<script>alert(1)</script>"
-    text = draw(found, tmp_path / "a.svg").read_text()
+    text = found.plot(tmp_path / "a.svg").read_text()
     assert "<script" not in text
+    assert text.count("<polygon") == len(found)
+    assert text.count("<polyline") == len(found.what)
+    assert text.count('stroke-width="1.6"') == len(found.decision) > 0
+    assert found.plot(tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(UsageError, match=r"end the name with \.png or \.svg"):
-        draw(found, tmp_path / "a.gif")
+        found.plot(tmp_path / "a.gif")
+    monkeypatch.setattr(drawing, "DRAWN", 10)
+    with pytest.raises(UsageError, match="shows nothing"):
+        found.plot(tmp_path / "a.png")

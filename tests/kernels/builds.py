@@ -20,7 +20,7 @@ class Build:
     multiples  run-time integers that a launch finds to be multiples of 16
     budget     instructions a pass of its longest loop may take, or all of them where there is none, before it
                waits for them and not for memory; such a kernel loads 16 bytes at a time
-    least      the least architecture that it is launched on
+    least, most  the architectures that it is launched on
     gluon      whether it is written in Gluon, for 1-bit tensor cores
     """
 
@@ -35,12 +35,13 @@ class Build:
     multiples: tuple[str, ...] = ()
     budget: int = 0
     least: int = 80
+    most: int = 100
     gluon: bool = False
 
     @property
     def architectures(self) -> tuple[int, ...]:
         """Those that it is launched on."""
-        return tuple(a for a in ARCHITECTURES if a >= self.least and (a <= 90 or not self.gluon))
+        return tuple(a for a in ARCHITECTURES if self.least <= a <= self.most and (a <= 90 or not self.gluon))
 
     @property
     def name(self) -> str:
@@ -180,17 +181,18 @@ def _profiles(kernel: str, launched: tuple[str, ...], variant: str, **ones: int)
     return Build("profiles", kernel, variant, types, ones, launched=launched)
 
 
-def _narrow_step(kinks: int, gain: bool, relu: bool, **ones: int) -> Build:
+def _narrow_step(kinks: int, gain: bool, relu: bool, apart: bool = False, **ones: int) -> Build:
     types = {
         **dict.fromkeys(("delta_ptr", "out_ptr"), "*fp16"),
         **dict.fromkeys(("gain_ptr", "constants_ptr"), "*fp32"),
         **{"anchor_ptr": "*fp64", "margin_ptr": "*i32", "nans_ptr": "*i64", "words_ptr": "*i32"},
     }
-    constants = {"KINKS": kinks, "GAIN": gain, "RELU": relu, **ones}
+    constants = {"KINKS": kinks, "GAIN": gain, "RELU": relu, "APART": apart, **ones}
     launched = ("BLOCK_P", "BLOCK_U", "CHUNK_P")
     channels = f"-of-{ones['CHANNELS']}" if ones else ""
-    variant = f"{'relu' if relu else kinks}{'-gain' if gain else ''}{channels}"
-    return Build("narrow", "narrow_step_kernel", variant, types, constants, {}, launched)
+    variant = f"{'relu' if relu else kinks}{'-gain' if gain else ''}{channels}{'-apart' if apart else ''}"
+    multiples = ("CHANNELS", "PITCH", "OUT_PITCH", "STRIDE", "UNITS") if apart else ()
+    return Build("narrow", "narrow_step_kernel", variant, types, constants, {}, launched, multiples=multiples)
 
 
 def _narrow_count(variant: str, **ones: int) -> Build:
@@ -207,6 +209,37 @@ def _narrow_pool(size: int, **known: int) -> Build:
     launched = ("BLOCK_S", "BLOCK_C", "CHUNK_P")
     variant, options = f"{size}{'-of-832' if known else ''}", {"num_warps": 8}
     return Build("narrow", "narrow_pool_kernel", variant, types, {"SIZE": size, **known}, options, launched)
+
+
+def _linear_signs(kinks: int, activated: bool, multiples: tuple[str, ...] = (), **ones: int) -> Build:
+    types = {
+        **dict.fromkeys(("x_ptr", "weight_ptr", "bias_ptr", "floor_ptr", "pieces_ptr", "out_ptr"), "*fp32"),
+        **{"words_ptr": "*i32", "nans_ptr": "*i64"},
+    }
+    constants = {"KINKS": kinks, "BIAS": True, "ACTIVATED": activated, **ones}
+    variant = f"{kinks}{'-activated' if activated else ''}{'' if multiples else '-one' if ones else '-unaligned'}"
+    options, launched = {"num_warps": 8}, ("BLOCK_N", "BLOCK_U", "BLOCK_K")
+    return Build("linear", "linear_signs_kernel", variant, types, constants, options, launched, False, multiples)
+
+
+def _linear_step(
+    kinks: int, relu: bool, tile: tuple[int, int, int], multiples: tuple[str, ...] = (), **ones: int
+) -> Build:
+    types = {
+        **dict.fromkeys(("delta_ptr", "weight_ptr", "out_ptr"), "*fp16"),
+        **{"anchor_ptr": "*fp64", "constants_ptr": "*fp32", "margin_ptr": "*i32"},
+        **{"nans_ptr": "*i64", "words_ptr": "*i32"},
+    }
+    sizes = dict(zip(("BLOCK_N", "BLOCK_U", "BLOCK_K"), tile, strict=True))
+    options = {"num_warps": 4 if tile[0] == 64 else 8, "num_stages": 3, "enable_fp_fusion": False}
+    variant = (
+        f"{'relu' if relu else kinks}-{tile[0]}x{tile[1]}{'' if multiples else '-one' if ones else '-unaligned'}"
+    )
+    most = 90 if tile[1] == 128 else 100
+    constants = {"KINKS": kinks, "RELU": relu, **sizes, **ones}
+    return Build(
+        "linear", "linear_step_kernel", variant, types, constants, options, (), False, multiples, most=most
+    )
 
 
 def _covariance(element: str, large: bool, multiples: tuple[str, ...]) -> Build:
@@ -299,10 +332,22 @@ BUILDS = (
     ),
     *(_narrow_step(*case) for case in ((1, False, True), (1, True, True), (1, True, False), (2, True, False))),
     *(_narrow_step(1, True, True, CHANNELS=c, UNITS=49 * c) for c in (1, 384)),
+    *(_narrow_step(*case, apart=True) for case in ((1, True, True), (2, True, False))),
+    _narrow_step(1, True, True, apart=True, CHANNELS=1, PITCH=1),
     _narrow_count("near"),
     _narrow_count("far", WIDTH=1),
     *(_narrow_pool(size) for size in (4, 9)),
     _narrow_pool(9, CHANNELS=832),
+    _linear_signs(1, False, ("INPUTS", "UNITS")),
+    _linear_signs(1, True, ("INPUTS", "UNITS")),
+    _linear_signs(2, True),
+    _linear_signs(1, True, (), **dict.fromkeys(("ROWS", "UNITS", "INPUTS", "WORDS"), 1)),
+    _linear_step(1, True, (128, 128, 64), ("INPUTS", "UNITS", "STRIDE")),
+    _linear_step(1, True, (128, 64, 64), ("INPUTS", "STRIDE")),
+    _linear_step(1, True, (64, 64, 32)),
+    _linear_step(1, True, (64, 64, 32), (), **dict.fromkeys(("POINTS", "UNITS", "INPUTS", "WORDS", "STRIDE"), 1)),
+    _linear_step(2, False, (64, 64, 32), ("INPUTS", "STRIDE")),
+    _linear_step(2, False, (64, 64, 32)),
     _covariance("bf16", True, ("COLUMNS", "D")),
     _covariance("fp16", False, ("COLUMNS",)),
     *(_program(*kernel) for kernel in (("program_run_kernel", 64, 1), ("program_count_kernel", 256, 4))),

@@ -153,6 +153,30 @@ def test_cells_that_only_an_overtaken_rival_parts_are_of_one_region() -> None:
         assert len(found.region.unique()) == 1
 
 
+def test_a_rival_that_is_equal_to_rounding_has_not_won() -> None:
+    """z = max(0, u) - u is 0 on one side, whatever the last bits of it are."""
+    line = lines((0.0, 1.0, 0.0))
+    found = []
+    for noise in (1e-17, -1e-17):
+        rival = dataclasses.replace(
+            line,
+            first=torch.tensor([0, 2]),
+            kind=torch.tensor([KINK, RIVAL], dtype=torch.int8),
+            target=torch.tensor([3, 4], dtype=torch.int32),
+            field=torch.tensor([0, -1], dtype=torch.int32),
+            key=torch.tensor([[1, 1], [0, 0]]),
+            tolerance=torch.tensor([1e-12, 1e-12], dtype=torch.float64),
+            start=torch.tensor([0, 3, 6]),
+            term=torch.tensor([0, 1, 2, 0, 1, 3], dtype=torch.int32),
+            coefficient=torch.tensor([0.0, 1.0, 0.0, noise, -1.0, 1.0], dtype=torch.float64),
+            symbols=torch.tensor([5], dtype=torch.int32),
+        )
+        for backend in ("cpu", "reference"):
+            found.append(cells.cut(rival, SIDE, SIDE, backend=backend))
+            assert len(found[-1].area) == 2
+    assert all(torch.equal(f.region, found[0].region) for f in found)
+
+
 def test_many_cells_need_room(monkeypatch: pytest.MonkeyPatch) -> None:
     angles = torch.arange(40, dtype=torch.float64)
     columns = 0.3 * angles.sin(), (7 * angles).cos(), (7 * angles).sin()

@@ -90,13 +90,23 @@ def test_waits_for_memory_alone(machines: dict[str, Any], name: str) -> None:
     assert any(op.startswith("LDG") and ".128" in op for op in machines[name]["modified"])
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if n.startswith(("covariance", "dot"))])
+TENSORS = ("covariance", "dot", "linear_step")
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n.startswith(TENSORS)])
 def test_multiplies_on_the_tensor_cores(machines: dict[str, Any], name: str) -> None:
     kernel, architecture = name.split("/")
     halves = {"sm_80": "HMMA", "sm_90": "HGMMA", "sm_100": "UTCHMMA"}
     octets = {"sm_80": "IMMA", "sm_90": "IGMMA", "sm_100": "IMMA"}  # Triton has none of tensor memory for them
     units = octets if kernel.startswith("dot") else halves
     assert machines[name]["opcodes"].get(units[architecture], 0) > 0
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n.startswith("linear_signs") and "-one" not in n])
+def test_float32_products_are_ieee(machines: dict[str, Any], name: str) -> None:
+    hot = machines[name]["loops"][0]
+    assert hot.get("FFMA", 0) + 2 * hot.get("FFMA2", 0) == 512  # 32 sums a thread, 16 inputs
+    assert not any("MMA" in op for op in machines[name]["opcodes"] if not op.startswith("FFMA"))
 
 
 def test_every_kernel_is_compiled() -> None:

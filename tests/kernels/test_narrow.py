@@ -81,6 +81,26 @@ def test_step_equals_reference(way: Way, shape: tuple[int, ...], rng: torch.Gene
     same(*(stepped(w, anchor, delta, shape, "relu", **more) for w in (way, None)))
 
 
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize(("positions", "channels"), [(1, 40), (3, 16), (5, 9), (2, 1)])
+def test_some_channels_of_a_wider_layer(
+    way: Way, positions: int, channels: int, groups: int, rng: torch.Generator
+) -> None:
+    """Read from the middle of one, in all groups alike, written to the middle of another and nowhere else."""
+    shape = (2, 2, 3, positions, channels)
+    anchor, delta = points(shape, rng)
+    delta = delta[:groups].expand(2, -1, -1)
+    wide = way.place(torch.zeros((groups, 6, positions, channels + 7), dtype=torch.float16))
+    wide[..., 4 : channels + 4] = delta[:groups].view(groups, 6, positions, channels)
+    room = way.place(torch.full((2, 6, positions, channels + 24), 7, dtype=torch.float16))
+    given, out = wide.expand(2, -1, -1, -1)[..., 4 : channels + 4], room[..., 16 : channels + 16]
+    mine, total = stepped(way, anchor, given, shape, "relu6", out=out)
+    want, truth = stepped(None, anchor, delta.contiguous(), shape, "relu6")
+    same((mine.flatten(2), total), (want, truth))
+    assert torch.equal(out, mine)
+    assert bool((room[..., :16] == 7).all() & (room[..., channels + 16 :] == 7).all())
+
+
 @pytest.mark.parametrize("kind", ["leaky", "relu6", "hardtanh"])
 def test_every_activation_equals_reference(way: Way, kind: str, rng: torch.Generator) -> None:
     shape = (1, 2, 2, 3, 15)
@@ -190,6 +210,7 @@ def test_the_refusal_names_what_is_wrong(rng: torch.Generator) -> None:
         ({"thresholds": [1.0, 0.0], "slopes": [0.0, 1.0, 0.0]}, "must be finite and ascending"),
         ({"thresholds": [], "slopes": [1.0]}, r"must be finite and ascending, got \[\]"),
         ({"positions": 2}, "3 units do not lie on 2 positions"),
+        ({"out": delta}, r"out must be float16\[1, 4, 1, 3\], got float16\[1, 4, 3\]@cpu"),
         ({"gain": torch.ones(2)}, r"gain must be float32\[3\], got float32\[2\]@cpu"),
         ({"total": GridTotals.zeros(1, 2, 3)}, r"total.right must be int32\[1, 2, 1\], got int32\[1, 2, 2\]@cpu"),
     ):

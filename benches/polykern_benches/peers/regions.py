@@ -29,4 +29,22 @@ def _regioncam(layers: Layers, half: float) -> int:
     return int(found.num_faces)
 
 
-PEERS = (Impl("regioncam", _regioncam, lambda *args: missing("regioncam", "regioncam==0.5.2")),)
+def _affinitree(layers: Layers, half: float) -> int:
+    import affinitree
+
+    library: Any = affinitree
+    square = library.Polytope.hyperrectangle(2, [(-half, half)] * 2)
+    network = library.Architecture(2)
+    for i, (weights, bias) in enumerate(layers):
+        network.linear(library.AffFunc.from_mats(weights.double().numpy(), bias.double().numpy()))
+        if i + 1 < len(layers):
+            network.relu()
+    inside = library.AffTree.from_poly(square, library.AffFunc.identity(2), None)
+    tree = library.builder.from_layers(network, inside)
+    return sum(node.is_terminal() for _, node, _ in tree.polyhedra())
+
+
+PEERS = (
+    Impl("regioncam", _regioncam, lambda *args: missing("regioncam", "regioncam==0.5.2")),
+    Impl("affinitree", _affinitree, lambda *args: missing("affinitree", "affinitree==0.23.0")),
+)

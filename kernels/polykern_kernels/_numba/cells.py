@@ -1,4 +1,4 @@
-"""Cells of tile programs, depth first: a convex polygon is followed until a kink cuts it, and its other part waits.
+"""Cells of tile programs, depth first: a convex polygon is followed until a kink cuts it, and its on part waits.
 
 Single-threaded and without the GIL; callers run batches of tiles side by side.
 """
@@ -12,7 +12,7 @@ NEAR = 1e-13  # a difference of two forms is 0 below this share of what was adde
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _magnitude(first, last, term, coefficient, form, u, v):
-    """Sum of the magnitudes of what makes a form at a point."""
+    """Sum of the magnitudes of what makes a form up to (u, v) from 0."""
     total = 0.0
     for k in range(first, last):
         one = form[np.uint32(term[k])]
@@ -44,11 +44,15 @@ def _follow(i, end, kind, target, key, tolerance, start, term, coefficient, form
             c += x * one[2]
         a, b, c = a + p, b + q, c + r
         what, to = kind[i], target[i]
-        slack = tolerance[i]
+        slack, above = tolerance[i], 0.0
         if what >= RIVAL:
             rival = best if what == CLASS else to
             p, q, r = a - form[rival, 0], b - form[rival, 1], c - form[rival, 2]
-            slack = NEAR * _magnitude(start[i], last, term, coefficient, form, corner[0, 0], corner[0, 1])
+            u = v = 0.0
+            for k in range(n):
+                u, v = max(u, abs(corner[k, 0])), max(v, abs(corner[k, 1]))
+            slack = NEAR * _magnitude(start[i], last, term, coefficient, form, u, v)
+            above = slack  # where two are equal the earlier one stays
         else:
             p, q, r = a, b, c
         low, high = np.inf, -np.inf
@@ -58,7 +62,7 @@ def _follow(i, end, kind, target, key, tolerance, start, term, coefficient, form
             low, high = min(low, value), max(high, value)
         if low < -slack and high > slack:
             return i, a, b, c
-        _enter(form, what, to, a, b, c, low >= -slack and high > 0.0, key, i, digest, winner)
+        _enter(form, what, to, a, b, c, low >= -slack and high > above, key, i, digest, winner)
         i += 1
     return end, 0.0, 0.0, 0.0
 
@@ -135,43 +139,91 @@ def _area(corner, n):
     return total
 
 
+@njit(cache=True, nogil=True)
+def _shared(first, last, kind, target, start, term, symbols):
+    """Symbols that a cell may read after another one wrote them: written twice, or read before; the best class."""
+    written, found = np.zeros(symbols + 1, np.bool_), np.zeros(symbols + 1, np.bool_)
+    written[:3] = found[symbols] = True
+    for i in range(first, last):
+        for k in range(start[i], start[i + 1]):
+            found[term[k]] |= not written[term[k]]
+        if kind[i] != CLASS:
+            found[target[i]] |= written[target[i]] or kind[i] == RIVAL
+            written[target[i]] = True
+    return np.flatnonzero(found)
+
+
 @njit(cache=True, nogil=True, error_model="numpy")
 def _cells(
-    i, begin, end, program, form, corner, side, digest, winner,
+    begin, end, program, form, shared, corner, side, digest, winner, waiting,
     starts, corners, sides, prints, regions, winners, areas, made,
 ):  # fmt: skip
-    """Write the cells of a polygon from instruction i on, those where it is off before those where it is on."""
+    """Write the cells of a tile, those where an instruction is off before those where it is on.
+
+    shared   symbols that are put back when another cell is taken up; any other one is written by one instruction,
+             before those that read it
+    waiting  the on parts of cells that were cut on the way: corners and sides of all, one behind the other; of each
+             the instruction, its form, the end of its corners, fingerprint, class and shared symbols
+    returns  0, or 1 where there is no room for another cell, 2 for another part that waits
+    """
     kind, target, key, tolerance, start, term, coefficient = program
+    held, held_side, at, forms, last, digests, classes, kept = waiting
+    i, n, depth, z = begin, len(side), 0, np.empty(end - begin + 6)
+    ours, ours_side = np.empty((end - begin + 6, 2)), np.empty(end - begin + 6, np.int32)
+    other, other_side = np.empty_like(ours), np.empty_like(ours_side)
+    ours[:n], ours_side[:n] = corner, side
     while True:
-        n = len(side)
-        z = np.empty(n)
         i, a, b, c = _follow(
-            i, end, kind, target, key, tolerance, start, term, coefficient, form, corner, n, z, digest, winner
+            i, end, kind, target, key, tolerance, start, term, coefficient, form, ours, n, z, digest, winner
         )
-        if i == end:
-            break
-        slack = tolerance[i] if kind[i] <= FOLD else 0.0
-        off, off_side = np.empty((n + 2, 2)), np.empty(n + 2, np.int32)
-        on, on_side = np.empty((n + 2, 2)), np.empty(n + 2, np.int32)
-        few, many = _split(corner, side, n, z, i - begin, slack, off, off_side, on, on_side)
-        other, other_digest, other_winner = form.copy(), digest.copy(), winner.copy()
-        _enter(other, kind[i], target[i], a, b, c, False, key, i, other_digest, other_winner)
-        _cells(
-            i + 1, begin, end, program, other, off[:few], off_side[:few], other_digest, other_winner,
-            starts, corners, sides, prints, regions, winners, areas, made,
-        )  # fmt: skip
+        if i < end:
+            slack = tolerance[i] if kind[i] <= FOLD else 0.0
+            top = last[depth - 1] if depth else 0
+            if top + n + 2 > len(held):
+                return 2
+            few, many = _split(
+                ours, ours_side, n, z, i - begin, slack, other, other_side, held[top:], held_side[top:]
+            )
+            at[depth], last[depth], classes[depth] = i, top + many, winner[0]
+            forms[depth, 0], forms[depth, 1], forms[depth, 2] = a, b, c
+            digests[depth] = digest
+            for k in range(len(shared)):
+                kept[depth, k] = form[shared[k]]
+            depth += 1
+            _enter(form, kind[i], target[i], a, b, c, False, key, i, digest, winner)
+            ours, ours_side, other, other_side, n = other, other_side, ours, ours_side, few
+            i += 1
+            continue
+        cell, vertex = made[0], starts[made[0]]
+        if cell + 1 >= len(starts) or vertex + n > len(sides):
+            return 1
+        corners[vertex : vertex + n], sides[vertex : vertex + n] = ours[:n], ours_side[:n]
+        prints[cell, 0], prints[cell, 1], regions[cell] = digest[0], digest[1], digest[2]
+        winners[cell], areas[cell] = winner[0], _area(ours, n)
+        starts[cell + 1] = vertex + n
+        made[0] = cell + 1
+        if not depth:
+            return 0
+        depth -= 1
+        top = last[depth - 1] if depth else 0
+        n, i = last[depth] - top, at[depth]
+        ours[:n], ours_side[:n] = held[top : top + n], held_side[top : top + n]
+        digest[:], winner[0] = digests[depth], classes[depth]
+        for k in range(len(shared)):
+            form[shared[k]] = kept[depth, k]
+        a, b, c = forms[depth]
         _enter(form, kind[i], target[i], a, b, c, True, key, i, digest, winner)
-        corner, side = on[:many], on_side[:many]
         i += 1
-    cell, vertex = made[0], starts[made[0]]
-    if cell + 1 >= len(starts) or vertex + n > len(sides):
-        made[1] = 1  # no room
-        return
-    corners[vertex : vertex + n], sides[vertex : vertex + n] = corner, side
-    prints[cell, 0], prints[cell, 1], regions[cell] = digest[0], digest[1], digest[2]
-    winners[cell], areas[cell] = winner[0], _area(corner, n)
-    starts[cell + 1] = vertex + n
-    made[0] = cell + 1
+
+
+@njit(cache=True, nogil=True)
+def _waiting(corners, instructions, symbols):
+    """Room for the parts that wait; their arrays as in `_cells`."""
+    return (
+        np.empty((corners, 2)), np.empty(corners, np.int32), np.empty(instructions, np.int64),
+        np.empty((instructions, 3)), np.empty(instructions, np.int64), np.empty((instructions, 3), np.int64),
+        np.empty(instructions, np.int32), np.empty((instructions, symbols + 1, 4)),
+    )  # fmt: skip
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -181,26 +233,37 @@ def cut(
 ):  # fmt: skip
     """The cells of the tiles from `tile` on; returns the tile that had no room, or how many tiles there are.
 
-    made     int64 (2)   cells so far; whether the last one had no room
+    made     int64 (1)   cells so far
     others   the columns of `polykern_kernels.cells.Cells`, starts[0] being 0
     """
     program = (kind, target, key, tolerance, start, term, coefficient)
+    x, y = 0.5 * width, 0.5 * height
+    corner = np.array([[-x, -y], [x, -y], [x, y], [-x, y]])
+    side = np.array([-1, -2, -3, -4], np.int32)
+    instructions = most = 0
     for t in range(tile, len(symbols)):
-        # symbols as 1, u, v, and the instruction that a maximum is of; the last one: the best class
-        form = np.zeros((symbols[t] + 1, 4))
-        form[0, 0] = form[1, 1] = form[2, 2] = 1.0
-        x, y = 0.5 * width, 0.5 * height
-        corner = np.array([[-x, -y], [x, -y], [x, y], [-x, y]])
-        side = np.array([-1, -2, -3, -4], np.int32)
-        digest, winner = np.zeros(3, np.int64), base_winner[t : t + 1].copy()
-        digest[:2] = base_digest[t]
-        before = made[0]
-        _cells(
-            first[t], first[t], first[t + 1], program, form, corner, side, digest, winner,
-            starts, corners, sides, prints, regions, winners, areas, made,
-        )  # fmt: skip
-        if made[1]:
-            made[0], made[1] = before, 0
+        instructions, most = max(instructions, first[t + 1] - first[t]), max(most, symbols[t])
+    room = 64 + 6 * instructions
+    waiting = _waiting(room, instructions, most)
+    for t in range(tile, len(symbols)):
+        shared = _shared(first[t], first[t + 1], kind, target, start, term, symbols[t])
+        before, full = made[0], 2
+        while full == 2:
+            # symbols as 1, u, v, and the instruction that a maximum is of; the last one: the best class
+            form = np.zeros((symbols[t] + 1, 4))
+            form[0, 0] = form[1, 1] = form[2, 2] = 1.0
+            digest, winner = np.zeros(3, np.int64), base_winner[t : t + 1].copy()
+            digest[:2] = base_digest[t]
+            made[0] = before
+            full = _cells(
+                first[t], first[t + 1], program, form, shared, corner, side, digest, winner, waiting,
+                starts, corners, sides, prints, regions, winners, areas, made,
+            )  # fmt: skip
+            if full == 2:
+                room *= 2
+                waiting = _waiting(room, instructions, most)
+        if full:
+            made[0] = before
             return t
         cells_of[t + 1] = made[0]
     return len(symbols)

@@ -34,10 +34,10 @@ OPTIONS = {"num_warps": WARPS, "enable_fp_fusion": False}  # roundings are presc
 @triton.jit
 def narrow_step_kernel(
     anchor_ptr,  # float64 [GROUPS, UNITS]
-    delta_ptr,  # float16 [GROUPS, POINTS, UNITS], groups STRIDE apart
+    delta_ptr,  # float16 [GROUPS, POINTS, UNITS], groups STRIDE apart, positions PITCH if APART
     gain_ptr,  # float32 [CHANNELS]; not read unless GAIN
     constants_ptr,  # float32: unit, inverse of the next, first slope; of every kink: high, low, change of slope
-    out_ptr,  # float16 [GROUPS, POINTS, UNITS]
+    out_ptr,  # float16 [GROUPS, POINTS, UNITS], positions OUT_PITCH apart if APART
     margin_ptr,  # int32 [GROUPS, POINTS]: patterns of floats >= 0, ordered like them
     nans_ptr,  # int64 [1]
     words_ptr,  # int32 [GROUPS, POINTS, KINKS, WORDS]
@@ -46,8 +46,11 @@ def narrow_step_kernel(
     CHANNELS,
     WORDS,
     STRIDE,
+    PITCH,
+    OUT_PITCH,
     KINKS: tl.constexpr,
     GAIN: tl.constexpr,
+    APART: tl.constexpr,  # channels are some of those of a wider layer
     RELU: tl.constexpr,  # one kink, at 0, slopes 0 and 1
     BLOCK_P: tl.constexpr,
     BLOCK_U: tl.constexpr,
@@ -64,12 +67,17 @@ def narrow_step_kernel(
     factor = tl.load(constants_ptr) + tl.zeros((1, BLOCK_U), tl.float32)
     if GAIN:
         factor *= tl.load(gain_ptr + u % CHANNELS, mask=u < UNITS, other=0)[None, :]
+    near, far, width, out_width = u, u, UNITS, UNITS
+    if APART:
+        near = u // CHANNELS * PITCH + u % CHANNELS
+        far = u // CHANNELS * OUT_PITCH + u % CHANNELS
+        width, out_width = UNITS // CHANNELS * PITCH, UNITS // CHANNELS * OUT_PITCH
     bad = tl.zeros((BLOCK_P, BLOCK_U), tl.int32)
     for step in range(0, CHUNK_P, BLOCK_P):
         p = (start + step + tl.arange(0, BLOCK_P)).to(tl.int64)
         inside = (p < POINTS)[:, None] & (u < UNITS)[None, :]
         row = g * POINTS + p
-        d = tl.load(delta_ptr + g * STRIDE + p[:, None] * UNITS + u[None, :], mask=inside, other=0)
+        d = tl.load(delta_ptr + g * STRIDE + p[:, None] * width + near[None, :], mask=inside, other=0)
         d = d.to(tl.float32) * factor
         s = high + d
         v = s - high
@@ -96,7 +104,7 @@ def narrow_step_kernel(
             target = words_ptr + (row * (KINKS * WORDS) + k * WORDS)[:, None] + word[None, :]
             tl.store(target, tl.sum(bits, 2), mask=(p < POINTS)[:, None] & (word < WORDS)[None, :])
         change = change * tl.load(constants_ptr + 1)
-        tl.store(out_ptr + row[:, None] * UNITS + u[None, :], change.to(tl.float16), mask=inside)
+        tl.store(out_ptr + row[:, None] * out_width + far[None, :], change.to(tl.float16), mask=inside)
         least = tl.min(gap, 1)
         tl.atomic_min(margin_ptr + row, least.to(tl.int32, bitcast=True), mask=p < POINTS)
     worse = tl.sum(bad)
@@ -219,34 +227,60 @@ def _constants(values: tuple[float, ...], device: torch.device) -> Tensor:
     return torch.tensor(values, dtype=torch.float32, device=device)
 
 
-def _rows(delta: Tensor) -> Tensor:
+def constants(layer: Layer, device: torch.device) -> tuple[Tensor, bool]:
+    """What the kernels call constants, and whether the layer is a ReLU."""
+    changes = [x for kink, tilt in zip(layer.kinks, layer.tilts[1:], strict=True) for x in (*kink, tilt)]
+    values = (layer.unit, layer.inverse, layer.tilts[0], *changes)
+    return _constants(values, device), changes == [0, 0, 1] and layer.tilts[0] == 0
+
+
+def rows(delta: Tensor) -> Tensor:
     """delta with everything behind its groups contiguous; groups may lie anywhere, even on each other."""
     return delta if delta[:1].is_contiguous() else delta.contiguous()
 
 
-def step(anchor: Tensor, delta: Tensor, layer: Layer, gain: Tensor | None, total: GridTotals) -> Tensor:
-    groups, points, units = delta.shape
-    out = torch.empty((groups, points, units), dtype=torch.float16, device=delta.device)
-    kinks, size, channels = len(layer.kinks), words_for(units), units // layer.positions
+def _apart(x: Tensor) -> int | None:
+    """How far the positions of (groups, points, positions, channels) lie apart; None where not all do so evenly."""
+    positions, channels = x.shape[2:]
+    pitch = x.stride(1) // positions
+    even = x.stride(1) == positions * pitch and (positions == 1 or x.stride(2) == pitch)
+    return pitch if even and (channels == 1 or x.stride(3) == 1) else None
+
+
+def step(anchor: Tensor, delta: Tensor, layer: Layer, gain: Tensor | None, total: GridTotals, out: Tensor) -> None:
+    groups, points, _, channels = delta.shape
+    units, kinks = anchor.shape[1], len(layer.kinks)
+    size = words_for(units)
     words = torch.empty((groups, points, kinks * size), dtype=torch.int32, device=delta.device)
     if not words.numel():
-        return out
-    changes = [x for kink, tilt in zip(layer.kinks, layer.tilts[1:], strict=True) for x in (*kink, tilt)]
-    constants = _constants((layer.unit, layer.inverse, layer.tilts[0], *changes), delta.device)
-    delta, relu = _rows(delta), changes == [0, 0, 1] and layer.tilts[0] == 0
+        return
+    made, pitch, out_pitch = out, _apart(delta), _apart(out)
+    if pitch is None:
+        delta, pitch = delta.contiguous(), channels
+    if out_pitch is None or (groups > 1 and out.stride(0) != points * out.stride(1)):
+        made, out_pitch = torch.empty(out.shape, dtype=out.dtype, device=out.device), channels
+    numbers, relu = constants(layer, delta.device)
     programs = (groups * triton.cdiv(points, CHUNK_P), triton.cdiv(units, BLOCK_U))
     narrow_step_kernel[programs](
-        anchor.contiguous(), delta, constants if gain is None else gain.contiguous(), constants, out,
+        anchor.contiguous(), delta, numbers if gain is None else gain.contiguous(), numbers, made,
         total.margin.view(torch.int32), total.nans, words,
-        points, units, channels, size, delta.stride(0),
-        KINKS=kinks, GAIN=gain is not None, RELU=relu, BLOCK_P=BLOCK_P, BLOCK_U=BLOCK_U, CHUNK_P=CHUNK_P, **OPTIONS,
+        points, units, channels, size, delta.stride(0), pitch, out_pitch,
+        KINKS=kinks, GAIN=gain is not None, APART=not pitch == out_pitch == channels, RELU=relu,
+        BLOCK_P=BLOCK_P, BLOCK_U=BLOCK_U, CHUNK_P=CHUNK_P, **OPTIONS,
     )  # fmt: skip
-    narrow_count_kernel[(groups, triton.cdiv(kinks * size, BLOCK_W))](
+    count(words, layer, units, total)
+    if made is not out:
+        out.copy_(made)
+
+
+def count(words: Tensor, layer: Layer, units: int, total: GridTotals) -> None:
+    """Add the counts and fingerprints of int32 (groups, points, KINKS * WORDS) to the totals."""
+    size = words.shape[2]
+    narrow_count_kernel[(len(words), triton.cdiv(size, BLOCK_W))](
         words, total.right, total.down, total.digest,
-        layer.height, layer.width, kinks * size, size, units, channels, layer.bit_offset,
+        layer.height, layer.width, size, words_for(units), units, units // layer.positions, layer.bit_offset,
         BLOCK_W=BLOCK_W, num_warps=1,
     )  # fmt: skip
-    return out
 
 
 def pool(anchor: Tensor, pooled: Tensor, delta: Tensor, rivals: Tensor, inverse: float) -> Tensor:
@@ -255,7 +289,7 @@ def pool(anchor: Tensor, pooled: Tensor, delta: Tensor, rivals: Tensor, inverse:
     out = torch.empty((groups, points, windows, channels), dtype=torch.float16, device=delta.device)
     if not out.numel():
         return out
-    delta = _rows(delta)
+    delta = rows(delta)
     programs = (
         groups * triton.cdiv(points, CHUNK_P), triton.cdiv(channels, BLOCK_C), triton.cdiv(windows, BLOCK_S)
     )  # fmt: skip

@@ -13,27 +13,30 @@ from polykern.report.script import visible
 from polykern.subdivision.result import Partition
 
 SIDE = 1080  # px of the window
-OTHER = (0.35, 0.35, 0.38)
-DRAWN = 2_000_000  # sides of an SVG that a program still opens
+OTHER, INK = (0.35, 0.35, 0.38), (0.05, 0.05, 0.05)
+DRAWN = 500_000  # sides beyond which a picture shows nothing
 
 
 def draw(found: Partition, path: Path) -> Path:
     """Write a picture of a partition; the name says whether it is .svg or .png.
 
     Faces are tinted by class, or by their fingerprint where there are none; sides have the colour of the layer of
-    their nonlinearity. Raises UsageError for another name and for an SVG that is too large.
+    their nonlinearity, and those at which the class changes are black. Raises UsageError for another name and for
+    more sides than a picture shows.
     """
-    if path.suffix == ".svg":
-        if len(found.what) > DRAWN:
-            raise UsageError(f"an SVG of {len(found.what):,} sides opens nowhere", fix="write a .png")
-        path.write_text(_svg(found), encoding="utf-8")
-    elif path.suffix == ".png":
-        figures.partition(
-            path, *texts(found), found.about["window"], _polygons(found), fills(found), found.ends, strokes(found),
-            legend(found),
-        )  # fmt: skip
-    else:
+    if path.suffix not in (".svg", ".png"):
         raise UsageError(f"no picture {path.name}", fix="end the name with .png or .svg")
+    if len(found.what) > DRAWN:
+        raise UsageError(
+            f"a picture of {len(found.what):,} sides shows nothing", fix="zoom in, or look at the page"
+        )
+    if path.suffix == ".svg":
+        path.write_text(_svg(found), encoding="utf-8")
+    else:
+        figures.partition(
+            path, *texts(found), found.about["window"], _polygons(found), fills(found), np.asarray(found.ends),
+            strokes(found), _heavy(found), legend(found),
+        )  # fmt: skip
     return path
 
 
@@ -51,28 +54,44 @@ def texts(found: Partition) -> tuple[str, str, str]:
 def fills(found: Partition) -> NDArray[np.float64]:
     """float64 (n, 3): the colour of each face, light."""
     if (found.winner >= 0).any():
-        shown = np.array([colours.rgb(c) for c in colours.CLASSES])[found.winner % len(colours.CLASSES)]
-        return 1 - 0.35 * (1 - shown)
+        return np.array([tint(k) for k in range(len(colours.CLASSES))])[found.winner % len(colours.CLASSES)]
     lightness = (found.digest[:, 0].view(np.uint64) >> np.uint64(40)).astype(np.float64) / (1 << 24)
     return np.repeat(0.90 + 0.09 * lightness[:, None], 3, axis=1)
 
 
+def tint(k: int) -> tuple[float, float, float]:
+    """The colour of a class, light, so that sides are seen on it."""
+    r, g, b = (1 - 0.35 * (1 - x) for x in colours.rgb(colours.CLASSES[k % len(colours.CLASSES)]))
+    return r, g, b
+
+
 def strokes(found: Partition) -> NDArray[np.float64]:
     """float64 (m, 3): the colour of each side, by its layer."""
-    table = np.concatenate([colours.depths(len(found.about["layers"])), [OTHER]])
-    return table[found.what]
+    table = np.concatenate([colours.depths(len(found.about["layers"])), [INK, OTHER]])
+    drawn = table[found.what]
+    drawn[found.decision] = INK
+    return drawn
 
 
 def legend(found: Partition) -> list[tuple[str, tuple[float, float, float]]]:
     """Names and colours of the layers that have a side."""
     table = [(r, g, b) for r, g, b in colours.depths(len(found.about["layers"])).tolist()]
     names = [visible(f["module"]) or "the model" for f in found.about["layers"]]
-    seen = [(names[k], table[k]) for k in np.unique(found.what[found.what >= 0]).tolist()]
-    return [*seen, ("pools, classes, others", OTHER)] if (found.what < 0).any() else seen
+    kinds = np.unique(found.what).tolist()
+    seen = [(names[k], table[k]) for k in kinds if k >= 0]
+    seen += [("class changes", INK)] if len(found.decision) else []
+    return [*seen, ("pools, others", OTHER)] if -1 in kinds else seen
 
 
 def _polygons(found: Partition) -> list[NDArray[np.float64]]:
     return np.split(found.corner, found.first[1:-1])
+
+
+def _heavy(found: Partition) -> NDArray[np.bool_]:
+    """bool (m): the sides at which the class changes."""
+    heavy = np.zeros(len(found.what), bool)
+    heavy[found.decision] = True
+    return heavy
 
 
 def _svg(found: Partition) -> str:
@@ -85,8 +104,12 @@ def _svg(found: Partition) -> str:
 
     shade, ink = ([_hex(c) for c in table.tolist()] for table in (fills(found), strokes(found)))
     faces = [f'<polygon points="{at(p)}" fill="{c}"/>' for p, c in zip(_polygons(found), shade, strict=True)]
-    order = np.argsort(found.what, kind="stable").tolist()
-    sides = [f'<polyline points="{at(found.ends[k])}" stroke="{ink[k]}"/>' for k in order]
+    heavy = _heavy(found)
+    order = np.lexsort((found.what, heavy)).tolist()
+    wide = (f' stroke-width="{w}"' for w in np.where(heavy[order], "1.6", "0.7").tolist())
+    sides = [
+        f'<polyline points="{at(found.ends[k])}" stroke="{ink[k]}"{w}/>' for k, w in zip(order, wide, strict=True)
+    ]
     key = [
         f'<rect x="{12 + 180 * k}" y="{SIDE + 46}" width="14" height="14" fill="{_hex(c)}"/>'
         f'<text x="{32 + 180 * k}" y="{SIDE + 58}">{html.escape(name)}</text>'
@@ -98,7 +121,7 @@ def _svg(found: Partition) -> str:
             f'<svg xmlns="http://www.w3.org/2000/svg" {box} {font}>',
             f"<title>{title}</title>",
             '<g stroke="none">', *faces, "</g>",
-            '<g fill="none" stroke-width="0.7" stroke-linecap="round">', *sides, "</g>",
+            '<g fill="none" stroke-linecap="round">', *sides, "</g>",
             f'<text x="12" y="{SIDE + 20}" font-weight="bold">{title}, {count}</text>',
             f'<text x="12" y="{SIDE + 38}">{note}</text>', *key, "</svg>", "",
         ]

@@ -1,0 +1,112 @@
+"""`polykern ray`: densities of boundaries from the origin through activations and beyond."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from polykern.cli import asked, options, values
+from polykern.cli.finding import Out, Overwrite, tell
+from polykern.cli.path import Exact, Follow
+from polykern.cli.talk import Talk
+from polykern.errors import UsageError
+from polykern.findings import require_free
+
+if TYPE_CHECKING:
+    from polykern.paths import Beam, Ray
+
+EXAMPLE = "Example: polykern ray --model digits --index 0 --index 1 --out ray"
+
+Index = Annotated[
+    list[int] | None,
+    options.option("--index", panel=options.WHAT, metavar="I",
+                   help="One of the model's numbered examples, through which a ray goes; repeatable."),
+]  # fmt: skip
+File = Annotated[
+    list[str] | None,
+    options.option("--image", panel=options.WHAT, metavar="FILE", help="The same for a file; repeatable."),
+]
+Rays = Annotated[
+    int,
+    options.option("--rays", panel=options.HOW, env="RAYS", metavar="N",
+                   help="Through images, the named ones and others at random."),
+]  # fmt: skip
+Noise = Annotated[
+    int,
+    options.option("--noise", panel=options.HOW, env="NOISE", metavar="N", help="Along noise, and its |value|."),
+]
+Reach = Annotated[
+    float, options.option("--reach", panel=options.WHERE, env="REACH", metavar="S", help="Largest scale.")
+]
+Points = Annotated[
+    int, options.option("--points", panel=options.WHERE, env="POINTS", metavar="N", help="Scales up to there.")
+]
+Controls = Annotated[
+    bool,
+    options.option("--controls/--no-controls", panel=options.HOW, metavar="",
+                   help="Also through the untrained network, as initialised and with measured BatchNorm."),
+]  # fmt: skip
+
+
+def command(
+    ctx: typer.Context,
+    out: Out,
+    model: options.Model = "digits",
+    start: options.Start = None,
+    stop: options.Stop = "",
+    select: options.Select = None,
+    index: Index = None,
+    image: File = None,
+    rays: Rays = 16,
+    noise: Noise = 8,
+    reach: Reach = 5.0,
+    points: Points = 500,
+    exact: Exact = None,
+    classes: Follow = None,
+    controls: Controls = True,
+    device: options.Device = "cpu",
+    seed: options.Seed = 0,
+    overwrite: Overwrite = False,
+    figures: options.Figures = True,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = 0,
+    log_format: options.Log = "text",
+) -> None:
+    """Scale activations from the origin to beyond and count the boundaries of polytopes on the way.
+
+    Density, class and outputs along s x for images and for noise, and through the untrained network: as
+    initialised, and, where there is BatchNorm, with statistics measured on the images.
+    """
+    talk: Talk = ctx.obj
+    talk.settle(quiet=quiet, verbose=verbose, log=log_format)
+    values.positive("--reach", reach)
+    where = values.device(device, "auto")
+    if index and image:
+        raise UsageError("--index and --image are two ways to say the same", fix="leave one of the two out")
+    require_free(out, overwrite=overwrite)
+
+    from polykern.paths import ray
+
+    subject = asked.subject(talk, model, seed)
+    with talk.progress("steps") as progress:
+        found = ray(
+            subject, image or index or None, start=start, stop=stop, select=select or "*", images=rays, noise=noise,
+            reach=reach, points=points, exact=exact, classes=classes, controls=controls, seed=seed, device=where,
+            progress=progress,
+        )  # fmt: skip
+    tell(talk, found, out, _rows(found), overwrite=overwrite, figures=figures)
+
+
+def _rows(found: "Ray") -> list[tuple[str, ...]]:
+    return [(f"{beam.network}, {beam.direction}", _of(beam, found.seed)) for beam in found.beams]
+
+
+def _of(beam: "Beam", seed: int) -> str:
+    numbers = beam.numbers(seed)
+    crossed = numbers["crossings"]
+    told = f"{sum(crossed) / len(crossed):,.0f} crossings a ray"
+    if (peak := numbers["peak"]) is not None:
+        told += f", peak at s = {peak['value']:.3f} [{peak['low']:.3f}, {peak['high']:.3f}]"
+    if "class changes" in numbers:
+        told += f", {sum(numbers['class changes'])} class changes in {numbers['rays']} rays"
+    return told
