@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from polykern.cli import asked, options, values
-from polykern.cli.finding import Out, Overwrite, tell
+from polykern.cli.finding import Out, Overwrite, require_free, tell
 from polykern.cli.talk import Talk
 
 if TYPE_CHECKING:
@@ -75,7 +75,6 @@ def command(
     import torch
 
     from polykern.boundaries import PARTS, complexity
-    from polykern.findings import require_free
 
     require_free(out, overwrite=overwrite)
     for name in part or ():

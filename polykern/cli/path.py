@@ -5,10 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from polykern.cli import asked, options, values
-from polykern.cli.finding import Out, Overwrite, tell
+from polykern.cli.finding import Out, Overwrite, require_free, tell
 from polykern.cli.talk import Talk
 from polykern.errors import UsageError
-from polykern.findings import require_free
 
 if TYPE_CHECKING:
     from polykern.paths import Path
