@@ -34,6 +34,7 @@ BENCHES = {  # file -> cases; a file is written at the end of its step
         "heatmap.digits resolution=1024*",
         "grid.*",
         "program.*",
+        "linear.*",
     ),
     "floats": ("euclid.*",),
 }
