@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from polykern.clustering.result import Clusters as Clusters
     from polykern.codes import Codes as Codes
     from polykern.densities import Pairs as Pairs
+    from polykern.densities import flow as flow
     from polykern.densities import pairs as pairs
+    from polykern.densities import retrieval as retrieval
     from polykern.factors import Dictionary as Dictionary
     from polykern.factors import Directions as Directions
     from polykern.factors import concept_bits as concept_bits
@@ -111,6 +113,7 @@ _PLACES = {
     "dictionary": "polykern.factors",
     "directions": "polykern.factors",
     "embeddings": "polykern.neurons",
+    "flow": "polykern.densities",
     "frobenius": "polykern.affine",
     "hamming_against_maps": "polykern.affine",
     "heatmap": "polykern.heat",
@@ -120,6 +123,7 @@ _PLACES = {
     "path": "polykern.paths",
     "projections": "polykern.spectra",
     "ray": "polykern.paths",
+    "retrieval": "polykern.densities",
     "sampled_crossings": "polykern.lines",
     "soft_codes": "polykern.soft",
     "space_folding": "polykern.lines",
@@ -169,6 +173,7 @@ __all__ = [
     "directions",
     "embeddings",
     "errors",
+    "flow",
     "frobenius",
     "hamming_against_maps",
     "heatmap",
@@ -178,6 +183,7 @@ __all__ = [
     "path",
     "projections",
     "ray",
+    "retrieval",
     "sampled_crossings",
     "soft_codes",
     "space_folding",

@@ -18,12 +18,14 @@ class Drawn:
     second  int64 (n)
     same    bool (n)    whether the two are of one class
     reused  whether an item is in more than one pair
+    share   of all pairs of the items that are within classes
     """
 
     first: Integers
     second: Integers
     same: NDArray[np.bool_]
     reused: bool
+    share: float
 
 
 def drawn(classes: ArrayLike, count: int, seed: int = 0) -> Drawn:
@@ -51,13 +53,13 @@ def drawn(classes: ArrayLike, count: int, seed: int = 0) -> Drawn:
     rng = np.random.default_rng(seed)
     alone = _without_reuse(number, count, rng)
     if alone is not None:
-        return Drawn(*alone, reused=False)
+        return Drawn(*alone, reused=False, share=within / (within + between))
     first, second = np.triu_indices(n, 1)
     same = number[first] == number[second]
     chosen = np.concatenate(
         [rng.choice(np.flatnonzero(same == kind), count, replace=False) for kind in (True, False)]
     )
-    return Drawn(first[chosen], second[chosen], same[chosen], reused=True)
+    return Drawn(first[chosen], second[chosen], same[chosen], reused=True, share=within / (within + between))
 
 
 def _without_reuse(

@@ -59,6 +59,13 @@ class Stage:
         """The same between classes."""
         return self._mean(False)
 
+    @property
+    def of_all_pairs(self) -> tuple[float, float]:
+        """Mean density within and between classes over that of all pairs of the items, of which few are within."""
+        within, between = (float(self.density[self.pairs.same == kind].mean()) for kind in (True, False))
+        mean = self.pairs.share * within + (1 - self.pairs.share) * between
+        return within / mean, between / mean
+
     @cached_property
     def welch(self) -> Welch:
         """Within against between classes: t is negative where density within is less."""
@@ -115,6 +122,7 @@ class Stage:
             "bits": self.bits,
             "within": self.within.as_dict(),
             "between": self.between.as_dict(),
+            "of_all_pairs": dict(zip(("within", "between"), self.of_all_pairs, strict=True)),
             "gap": self.gap.as_dict(),
             "welch": self.welch.as_dict(),
             "gap_at_equal_distance": self.matched.as_dict(),

@@ -107,6 +107,12 @@ def test_intervals_and_tests_are_of_the_pairs(found: Pairs) -> None:
     same = stage.pairs.same
     assert stage.within.value == pytest.approx(stage.normalised[same].mean())
     assert stage.within.value + stage.between.value == pytest.approx(2)
+    targets = np.array(pk.load("digits").examples.targets)
+    first, second = np.triu_indices(297, 1)
+    share = (targets[first] == targets[second]).mean()
+    within, between = stage.of_all_pairs
+    assert share * within + (1 - share) * between == pytest.approx(1)
+    assert within / between == pytest.approx(stage.within.value / stage.between.value)
     theirs = stats.ttest_ind(stage.density[same], stage.density[~same], equal_var=False)
     assert stage.welch.t == pytest.approx(theirs.statistic)
     assert stage.gap.value == pytest.approx(stage.between.value - stage.within.value)
@@ -120,7 +126,7 @@ def made(density: NDArray[Any], distance: NDArray[Any], same: NDArray[Any], *ite
     """A stage of pairs of these densities; items of their own where none are given."""
     n = len(density)
     first, second = items or (np.arange(n), n + np.arange(n))
-    pairs_of = Drawn(first, second, same, bool(items))
+    pairs_of = Drawn(first, second, same, bool(items), 0.1)
     hamming = np.round(density * distance).astype(np.int64)[None]
     return Stage("", 1000, pairs_of, distance, np.full(n, 1.0), hamming, np.zeros(n), 0)
 
@@ -158,7 +164,7 @@ def test_random_hyperplanes_are_their_null() -> None:
     a, b = x[:100], x[100:]
     hamming = ((a @ weight.T > 0) != (b @ weight.T > 0)).sum(1)
     angle = np.arccos((a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1))
-    chosen = Drawn(np.arange(100), 100 + np.arange(100), np.arange(100) < 50, False)
+    chosen = Drawn(np.arange(100), 100 + np.arange(100), np.arange(100) < 50, False, 0.5)
     found = Stage("", 20_000, chosen, np.linalg.norm(a - b, axis=1), angle, hamming[None], np.zeros(100), 0)
     within, between = found.hyperplanes
     assert within == pytest.approx(found.within.value, abs=5e-3)
