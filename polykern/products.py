@@ -48,8 +48,8 @@ class Product:
     def __torch_function__(
         cls, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        args, kwargs = tree_map(lambda v: v.value if isinstance(v, Product) else v, (tuple(args), kwargs or {}))
-        return func(*args, **kwargs)
+        plain: Any = tree_map(lambda v: v.value if isinstance(v, Product) else v, (tuple(args), dict(kwargs or {})))
+        return func(*plain[0], **plain[1])
 
     def coded(self, field: Field, activation: Activation, *, last: bool) -> tuple[Tensor, Tensor | None] | None:
         """The packed bits of a field and what flows on behind its activation, in one pass.

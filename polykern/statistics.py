@@ -191,7 +191,7 @@ def wilcoxon(a: ArrayLike, b: ArrayLike) -> tuple[float, float]:
     _require_rows(len(x), "pairs")
     if not (x != y).any():
         return 0.0, 1.0
-    found = signed_ranks(x, y)
+    found: Any = signed_ranks(x, y)
     return float(found.statistic), float(found.pvalue)
 
 

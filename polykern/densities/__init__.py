@@ -6,16 +6,16 @@ between inputs of one class and of different classes, in the input space of ever
 controls that say what distance and untrained weights alone would give. Black et al. 2022, "Interpreting Neural
 Networks through the Polytope Lens".
 
-    draw       which pairs
-    stages     where the spaces begin, and the codes behind them
-    compute    `pk.pairs`
-    flow       what becomes near or far between two stages
-    retrieval  classes by the nearest codes
+    draw              which pairs
+    stages            where the spaces begin, and the codes behind them
+    compute           `pk.pairs`
+    representational  what becomes near or far between two stages: `pk.flow`
+    nearest           classes by the nearest codes: `pk.retrieval`
 """
 
 from polykern.densities.compute import pairs as pairs
-from polykern.densities.flow import Flow as Flow
-from polykern.densities.flow import flow as flow
+from polykern.densities.nearest import retrieval as retrieval
+from polykern.densities.representational import Flow as Flow
+from polykern.densities.representational import flow as flow
 from polykern.densities.result import Pairs as Pairs
 from polykern.densities.result import Stage as Stage
-from polykern.densities.retrieval import retrieval as retrieval

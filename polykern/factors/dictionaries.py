@@ -154,7 +154,8 @@ def _centres(bits: Bits, features: int, seed: int) -> Dictionary:
 
     if not 1 <= features <= len(bits):
         raise UsageError(f"{features} centres of {len(bits)} rows", fix=f"take {len(bits)} or fewer")
-    model = KMeans(features, n_init=1, random_state=seed).fit(bits.astype(np.float64))
+    make: Any = KMeans
+    model = make(features, n_init=1, random_state=seed).fit(bits.astype(np.float64))
     middle = (model.cluster_centers_ > 0.5).astype(np.float64)
 
     def nearest(rows: Bits) -> Reals:

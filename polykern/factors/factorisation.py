@@ -10,6 +10,7 @@ of scikit-learn's (measured in the tests), its components are not the same bits.
 
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -92,7 +93,7 @@ def pca(rows: Reals, components: int = 64) -> Factors:
     from sklearn.decomposition import PCA
 
     x = _checked(rows, components)
-    found = PCA(components, svd_solver="full").fit(x)
+    found: Any = PCA(components, svd_solver="full").fit(x)
     axes = found.components_
     axes = axes * np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(1)])[:, None]
     w = (x - found.mean_) @ axes.T
@@ -120,7 +121,8 @@ def _sklearn(x: Reals, components: int, rounds: int, seed: int) -> tuple[Reals, 
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the objective is given with the result
-        model = NMF(components, init="nndsvda", solver="cd", max_iter=rounds, random_state=seed)
+        make: Any = NMF
+        model = make(components, init="nndsvda", solver="cd", max_iter=rounds, random_state=seed)
         w = model.fit_transform(x)
     return w, model.components_
 

@@ -66,7 +66,7 @@ def rows_of(
     if len(tail.layout.fields) > 1:
         names = [f.name for f in tail.layout.fields]
         raise UsageError(f"{layer!r} fits {len(names)} nonlinearities", fix=f"name one of {', '.join(names[:8])}")
-    (field,) = tail.layout.fields
+    [field] = list(tail.layout.fields)
     count, parts = len(subject.examples), []
     for first in range(0, count, BATCH):
         inputs = torch.stack([subject.examples.at(k).input for k in range(first, min(count, first + BATCH))])

@@ -197,7 +197,7 @@ def means(
                 progress("interpolations", len(density) * 2 * pairs + len(found), total)
         density.append(np.stack([f.density for f in found]).reshape(2, pairs, -1))
         changed.append(np.stack([f.changing for f in found]).reshape(2, pairs, -1))
-        missed.append(np.mean([f.missed for f in found]))
+        missed.append(np.mean([f.missed or 0 for f in found]))
     own, points = _space(subject, start, stop, select, batch, device)
     ranks = []
     for k, (a, b) in enumerate(rows[0, :checked]):
@@ -233,4 +233,5 @@ def _agreement(
     around = balls(
         tail, path(torch.from_numpy(at).to(tail.device)), radius * float((b - a).norm()), points=ball, seed=seed
     )
-    return float(spearmanr(around.density, smooth).statistic)
+    found: Any = spearmanr(around.density, smooth)
+    return float(found.statistic)

@@ -167,8 +167,11 @@ class CodeMoments:
     def read(self, weights: Sequence[float] | Reals | None = None, *, centred: bool = True) -> Tensor:
         """As of `Moments`."""
         w = _weights(weights, self.rows)
-        total = sum(weight * t.double() for weight, t in zip(w.tolist(), self.totals, strict=True) if weight)
-        second: Tensor = total / float(w @ self.rows)
+        total = torch.zeros(self.width, self.width, dtype=torch.float64, device=self.totals.device)
+        for weight, counts in zip(w.tolist(), self.totals, strict=True):
+            if weight:
+                total += weight * counts
+        second = total / float(w @ self.rows)
         mean = second.diagonal()
         return second - torch.outer(mean, mean) if centred else second
 

@@ -38,9 +38,11 @@ class Columns(Protocol):
 
     def add(self, found: Faces) -> None:
         """Put faces and sides behind those that are there."""
+        ...
 
     def close(self) -> Arrays:
         """All of them by name."""
+        ...
 
 
 class Memory:

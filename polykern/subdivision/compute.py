@@ -85,14 +85,13 @@ def partition(
     if classes and (recipe.tail.output_shape is None or len(recipe.tail.output_shape) != 1):
         raise UsageError("the output is not a vector, so it has no class", fix="--no-classes")
     with ExitStack() as stack:
-        columns: Columns = Memory()
-        if out is not None:
-            columns = files = stack.enter_context(Files(Path(out), overwrite=overwrite))
+        files = None if out is None else stack.enter_context(Files(Path(out), overwrite=overwrite))
+        columns: Columns = files or Memory()
         told = _cut(recipe, columns, classes, regions, seconds, progress)
         found = Partition(
             about=_about(recipe, classes) | told, plane=recipe.grid.plane, tail=recipe.tail, **columns.close()
         )
-        if out is not None:
+        if files is not None:
             files.finish(recipe.grid.plane.anchors.numpy(), found.manifest())
     return found
 

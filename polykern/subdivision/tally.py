@@ -77,6 +77,6 @@ def _blocks(rows: NDArray[Any]) -> Iterator[NDArray[Any]]:
     """Some rows at a time; those of a file are mapped anew, so that the memory is given back before the next."""
     for begin in range(0, len(rows), BLOCK):
         part = rows[begin : begin + BLOCK]
-        if isinstance(rows, np.memmap) and isinstance(rows.base, mmap):
+        if isinstance(rows, np.memmap) and isinstance(rows.base, mmap) and rows.filename is not None:
             part = np.memmap(rows.filename, rows.dtype, "r", rows.offset + begin * rows.strides[0], part.shape)
         yield part

@@ -120,7 +120,8 @@ def test_numbers_are_those_of_the_parts(digits: pk.Subject, found: pk.Directions
         if np.ptp(purity) == 0:
             assert told is None
         else:
-            assert told["value"] == pytest.approx(spearmanr(family.crossed, purity).statistic)
+            ranks: Any = spearmanr(family.crossed, purity)
+            assert told["value"] == pytest.approx(ranks.statistic)
     neurons = found.families[2]
     assert (neurons.crossed <= 1).all()
     assert neurons.crossed.sum() == ((rows.z.min(0) <= 0) & (rows.z.max(0) > 0)).sum()

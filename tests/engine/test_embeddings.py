@@ -97,9 +97,8 @@ def test_clusters_are_those_of_scikit_learn_and_of_connected_components(cut: flo
                 assert found.count[j] == m
                 continue
             d = every[j, :m, :m]
-            model = AgglomerativeClustering(
-                n_clusters=None, metric="precomputed", linkage=linkage, distance_threshold=cut
-            )
+            make: Any = AgglomerativeClustering
+            model = make(n_clusters=None, metric="precomputed", linkage=linkage, distance_threshold=cut)
             theirs = model.fit_predict(d)
             assert same_partition(found.label[j, :m], theirs)
             if linkage == "single":
@@ -179,6 +178,10 @@ def found(kind: str, tmp_path_factory: pytest.TempPathFactory) -> pk.Embeddings:
     return embeddings(small(kind), [str(corpus(tmp_path_factory.mktemp("text")))], top=8, length=16, batch=64)
 
 
+def noting(seen: list[Tensor]) -> Any:
+    return lambda module, args: seen.append(args[0].detach().flatten(0, -2))
+
+
 def corpus(folder: Path) -> Path:
     words = ["red", "blue", "cat", "dog", "<script>alert(1)</script>", "zwei", "1 2 3"]
     rng = np.random.default_rng(0)
@@ -193,12 +196,7 @@ def test_an_embedding_sums_to_the_pre_activation(found: pk.Embeddings, kind: str
     every = neurons_of(reader.model, lambda: reader.model(torch.arange(1, 7)[None]), mlps())
     assert [n.field for n in every] == [x.name for x in found.layers]
     seen: dict[str, list[Tensor]] = {n.module: [] for n in every}
-    hooks = [
-        reader.model.get_submodule(n.module).register_forward_pre_hook(
-            lambda module, args, name=n.module: seen[name].append(args[0].detach().flatten(0, -2))
-        )
-        for n in every
-    ]
+    hooks = [reader.model.get_submodule(n.module).register_forward_pre_hook(noting(seen[n.module])) for n in every]
     ends = np.append(found.start[1:], len(found.token))
     around = [[263], [264]] if kind == "bert" else [[], []]  # [CLS] and [SEP], which are no examples
     for a, b in zip(found.start, ends, strict=True):

@@ -47,7 +47,8 @@ def test_nmf_is_that_of_scikit_learn_and_torch_comes_within_a_percent(k: int) ->
     found = factorisation.nmf(x, k)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model = NMF(k, init="nndsvda", solver="cd", max_iter=400, random_state=0).fit(x)
+        make: Any = NMF
+        model = make(k, init="nndsvda", solver="cd", max_iter=400, random_state=0).fit(x)
     assert found.error == pytest.approx(model.reconstruction_err_**2, rel=1e-9)
     ours = factorisation.nmf(x, k, backend="torch")
     assert (ours.components >= 0).all()
@@ -240,13 +241,14 @@ def test_agreement_is_f1_one_to_one() -> None:
 
 def test_dictionaries_refuse() -> None:
     bits = planted(n=50)[0]
-    for args, how, message in (
+    refused: tuple[tuple[Any, dict[str, Any], str], ...] = (
         ((bits.astype(int), 3), {}, "bits are bool"),
         ((bits, 3), {"method": "fourier"}, "no dictionary 'fourier'"),
         ((bits, 51), {}, "51 components"),
         ((bits, 51), {"method": "kmeans"}, "51 centres of 50 rows"),
         ((bits, 3), {"method": "topk", "active": 0}, "0 active features"),
-    ):
+    )
+    for args, how, message in refused:
         with pytest.raises(UsageError, match=message):
             pk.dictionary(*args, **how)
 

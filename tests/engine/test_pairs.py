@@ -18,7 +18,7 @@ from polykern.cli.app import run
 from polykern.codes import Codes
 from polykern.densities import flow, pairs, retrieval
 from polykern.densities.draw import Drawn, drawn
-from polykern.densities.flow import QUADRANTS
+from polykern.densities.representational import QUADRANTS
 from polykern.densities.result import Pairs, Stage
 from polykern.densities.stages import places
 from polykern.errors import UsageError
@@ -113,7 +113,7 @@ def test_intervals_and_tests_are_of_the_pairs(found: Pairs) -> None:
     within, between = stage.of_all_pairs
     assert share * within + (1 - share) * between == pytest.approx(1)
     assert within / between == pytest.approx(stage.within.value / stage.between.value)
-    theirs = stats.ttest_ind(stage.density[same], stage.density[~same], equal_var=False)
+    theirs: Any = stats.ttest_ind(stage.density[same], stage.density[~same], equal_var=False)
     assert stage.welch.t == pytest.approx(theirs.statistic)
     assert stage.gap.value == pytest.approx(stage.between.value - stage.within.value)
     assert stage.gap.low < stage.gap.value < stage.gap.high

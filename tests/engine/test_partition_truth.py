@@ -1,5 +1,7 @@
 """Exact partitions against rational arithmetic, other programs, the network itself and its rasters."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -83,7 +85,8 @@ def test_values_and_derivatives_at_many_points() -> None:
         du, dv = torch.randn(2, *anchors.shape[1:], dtype=torch.float64, generator=torch.Generator().manual_seed(5))
         found = tiles.affine(tail, points, du, dv)
         for k, way in ((1, du), (2, dv)):
-            value, slope = torch.autograd.functional.jvp(tail.model, points, way.expand_as(points).contiguous())
+            along: Any = torch.autograd.functional.jvp(tail.model, points, way.expand_as(points).contiguous())
+            value, slope = along
             assert (found[:, 0] - value).abs().max() < 1e-12
             assert (found[:, k] - slope).abs().max() < 1e-12
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -187,7 +188,8 @@ def test_what_has_no_soft_code_is_refused() -> None:
         soft_codes(net(nn.LogSigmoid()), points())
     with pytest.raises(UsageError, match="gelu has no soft code"):
         probabilities(Activation("gelu"), points())
-    for settings in ({"eta": 0.0}, {"eta": -1.0}, {"levels": 0}, {"eta": math.nan}):
+    refused: tuple[dict[str, Any], ...] = ({"eta": 0.0}, {"eta": -1.0}, {"levels": 0}, {"eta": math.nan})
+    for settings in refused:
         with pytest.raises(UsageError, match="eta > 0"):
             soft_codes(net(nn.GELU()), points(), **settings)
     with pytest.raises(UsageError, match="shape"):

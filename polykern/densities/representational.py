@@ -51,7 +51,7 @@ def flow(found: Pairs, first: str, last: str, *, network: str = "trained", by: s
     far = [x > np.median(x) for x in (a, b)]
     quadrant = 2 * far[0].astype(int) + far[1]
     same = _stage(found, network, first).pairs.same
-    shares = [
+    shares: list[dict[str, float]] = [
         dict(zip(QUADRANTS, (np.bincount(quadrant[k], minlength=4) / max(1, k.sum())).tolist(), strict=True))
         for k in (same, ~same)
     ]
