@@ -3,6 +3,8 @@
 powerlaw   exponents, windows, participation ratio, the bound 1 + 2/d
 moments    streamed second moments by group of documents, mergeable, of activations and of codes
 compute    `pk.spectrum`
+loops      `pk.projections`: layers along a loop of inputs
+variogram  smooth or rough, by the slope of the variogram
 capacity   approximate channel capacities, entropies of binary codes
 """
 
