@@ -18,6 +18,7 @@ from polykern.plane import Grid, Plane, Window
 from polykern.selectors import Select
 from polykern.tail import Tail
 
+BATCH = 64  # inputs of a pass
 SIGMA = 16 / 4096  # of the width: legible, and the result hardly depends on it
 
 
@@ -123,7 +124,7 @@ def prepare(
 
 
 def activations(subject: Subject, start: str, batch: Tensor) -> Tensor:
-    """float32 (n, *shape): what reaches the module `start` when the model reads `batch`."""
+    """float32 (n, *shape): what reaches the module `start` when the model reads `batch`, some rows a pass."""
     if not start:
         return batch
     seen: list[Tensor] = []
@@ -134,11 +135,12 @@ def activations(subject: Subject, start: str, batch: Tensor) -> Tensor:
 
     handle = subject.model.get_submodule(start).register_forward_pre_hook(hook)
     try:
-        with torch.no_grad(), suppress(_Reached):
-            subject.model(batch)
+        for part in batch.split(BATCH):
+            with torch.no_grad(), suppress(_Reached):
+                subject.model(part.clone())  # a module may overwrite what it reads
     finally:
         handle.remove()
-    return seen[0]
+    return torch.cat(seen)
 
 
 class _Reached(Exception):

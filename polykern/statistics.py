@@ -34,6 +34,13 @@ class Estimate:
     high: float
     level: float
 
+    @classmethod
+    def of(cls, value: float, draws: Reals, level: float) -> "Estimate":
+        """A number with the percentile interval of its resamples, float64 (k); those that are nan do not count."""
+        held = draws[~np.isnan(draws)]  # a resample of equal rows may have no correlation
+        low, high = np.quantile(held, [(1 - level) / 2, (1 + level) / 2]) if len(held) else (np.nan, np.nan)
+        return cls(value, float(low), float(high), level)
+
     def as_dict(self) -> dict[str, float]:
         """For JSON."""
         return asdict(self)
@@ -101,9 +108,7 @@ def bootstrap(
             rows = rng.integers(0, n, (min(max(1, HELD // n), resamples - first), n))
             parts.append(np.asarray(statistic(*(c[rows] for c in data))))
         draws = np.concatenate(parts)
-    held = draws[~np.isnan(draws)]  # a resample of equal rows may have no correlation
-    low, high = np.quantile(held, [(1 - level) / 2, (1 + level) / 2]) if len(held) else (np.nan, np.nan)
-    return Estimate(value, float(low), float(high), level)
+    return Estimate.of(value, draws, level)
 
 
 def _grouped(

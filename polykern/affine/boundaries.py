@@ -10,7 +10,7 @@ from torch.autograd import forward_ad
 from polykern.affine.frozen import Frozen, dual, slope_of, watched
 from polykern.affine.maps import rows_of
 from polykern.layout import Field, Layout
-from polykern.lines import tail_of
+from polykern.lines import float64_tail
 from polykern.lines.networks import require_points
 from polykern.models import Subject
 from polykern.selectors import Select
@@ -62,7 +62,7 @@ def boundary_distances(
 
     network  a `Subject`, a `Tail` or a model in eval mode
     x        float (*shape)   the point, in the input space of `start`
-    start, stop, select  as in `polykern.lines.tail_of`
+    start, stop, select  as in `polykern.lines.float64_tail`
     device   where it is evaluated
     returns  Boundaries: gap and gradient of each neuron, and the step to the nearest
 
@@ -73,7 +73,7 @@ def boundary_distances(
     operator that is not piecewise linear, a point that does not fit or is not finite. Hanin, Rolnick 2019,
     "Complexity of Linear Regions in Deep Networks".
     """
-    tail = tail_of(network, x, start=start, stop=stop, select=select, device=device)
+    tail = float64_tail(network, x, start=start, stop=stop, select=select, device=device)
     point = require_points(tail, x[None], "the point")
     gap, steep = _gaps(tail, point)
     found = Boundaries(tail.layout, gap, steep, torch.zeros_like(point[0]))

@@ -12,7 +12,7 @@ from polykern import statistics
 from polykern.affine.frozen import Kind
 from polykern.affine.maps import matrices_of, output_of, pushed, rows_of, values_of
 from polykern.errors import UsageError
-from polykern.lines import tail_of
+from polykern.lines import float64_tail
 from polykern.lines.networks import require_points
 from polykern.lines.sampled import evaluated
 from polykern.models import Subject
@@ -84,14 +84,14 @@ def frobenius(
     probes   estimate it from as many Gaussian directions v, E ||(A_p - A_q) v||^2 (Hutchinson), two passes each;
              None: exact where a matrix has at most 2^20 numbers, else 64
     seed     of the directions
-    start, stop, select  as in `polykern.lines.tail_of`
+    start, stop, select  as in `polykern.lines.float64_tail`
     device   where it is evaluated
     returns  MapDistance; `augmented` counts the offsets too, `relative` is free of scale
 
     Errors as for `affine_map`. Black et al. 2022, "Interpreting Neural Networks through the Polytope Lens",
     footnote 8.
     """
-    tail = tail_of(network, p, start=start, stop=stop, select=select, device=device)
+    tail = float64_tail(network, p, start=start, stop=stop, select=select, device=device)
     ends = (require_points(tail, x[None], what) for x, what in ((p, "p"), (q, "q")))
     return map_distances(tail, *ends, kind=kind, probes=probes, seed=seed)[0]
 
@@ -181,7 +181,7 @@ def hamming_against_maps(
     if p.shape != q.shape or len(p) < 3:
         shapes = f"{list(p.shape)} and {list(q.shape)}"
         raise UsageError(f"pairs of points have shapes {shapes}", fix="give three pairs or more")
-    tail = tail_of(network, p[0], start=start, stop=stop, select=select, device=device)
+    tail = float64_tail(network, p[0], start=start, stop=stop, select=select, device=device)
     p, q = require_points(tail, p, "p"), require_points(tail, q, "q")
     codes = [evaluated(tail, x, classes=False)[0] for x in (p, q)]
     distances = map_distances(tail, p, q, kind=kind, probes=probes, seed=seed)

@@ -8,7 +8,7 @@ from torch.autograd import forward_ad
 
 from polykern.affine.frozen import Kind, dual, passed, slope_of
 from polykern.errors import UsageError
-from polykern.lines import tail_of
+from polykern.lines import float64_tail
 from polykern.lines.networks import require_points
 from polykern.models import Subject
 from polykern.selectors import Select
@@ -67,7 +67,7 @@ def affine_map(
              whole linear region of x. "interpolated": a smooth f(z) = q(z) z has its gate q frozen, GELU's
              Phi(z), SiLU's sigma(z): f(x) = A x + c holds at x. "jacobian": the derivative, of any network; c is
              f(x) - A x
-    start, stop, select  as in `polykern.lines.tail_of`
+    start, stop, select  as in `polykern.lines.float64_tail`
     device   where it is evaluated
     returns  AffineMap in float64
 
@@ -96,7 +96,7 @@ def affine_maps(
         raise UsageError(f"no kind of map is called {kind!r}", fix=f"there are {', '.join(KINDS)}")
     if not len(points):
         return []
-    tail = tail_of(network, points[0], start=start, stop=stop, select=select, device=device)
+    tail = float64_tail(network, points[0], start=start, stop=stop, select=select, device=device)
     points = require_points(tail, points, "the point")
     shape = output_of(tail)
     matrices = matrices_of(tail, points, kind)

@@ -13,7 +13,7 @@ from polykern.boundaries.checkpoints import Checkpoint
 from polykern.boundaries.local import axes_of
 from polykern.errors import UsageError
 from polykern.heat import activations
-from polykern.models import Subject
+from polykern.models import Subject, stacked
 from polykern.models.subject import Examples
 from polykern.models.untrained import untrained
 from polykern.selectors import Select
@@ -130,11 +130,7 @@ def reaching(subject: Subject, start: str, examples: Examples, rows: NDArray[np.
 
     Errors: UsageError where these are whole numbers, tokens for one.
     """
-    parts = [
-        activations(subject, start, torch.stack([examples.at(int(k)).input for k in part]))
-        for part in np.array_split(rows, -(-len(rows) // 64))
-    ]
-    found = torch.cat(parts)
+    found = activations(subject, start, stacked(examples, rows.tolist()))
     if not found.is_floating_point():
         raise UsageError(
             f"what reaches {start or subject.name!r} are {str(found.dtype).removeprefix('torch.')} numbers",

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from polykern.cli import asked, options, values
-from polykern.cli.finding import Out, Overwrite, require_free, tell
-from polykern.cli.path import Exact
+from polykern.cli.finding import Exact, Out, Overwrite, require_free, tell
 from polykern.cli.talk import Talk
 
 if TYPE_CHECKING:

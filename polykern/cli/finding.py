@@ -14,6 +14,16 @@ RESULT = "polykern-findings/1"
 
 Out = Annotated[Path, options.option("--out", env="OUT", metavar="DIR", help="Folder of the result.")]
 Overwrite = Annotated[bool, options.option("--overwrite", metavar="", help="Replace what DIR holds.")]
+Exact = Annotated[
+    bool | None,
+    options.option("--exact/--sampled", panel=options.HOW, metavar="",
+                   help="List every crossing, or only see samples. Default: exact up to 32,768 bits."),
+]  # fmt: skip
+Follow = Annotated[
+    bool | None,
+    options.option("--classes/--no-classes", panel=options.HOW, metavar="",
+                   help="Follow the class of the output. Default: where the model or its images name classes."),
+]  # fmt: skip
 
 
 def require_free(out: Path, *, overwrite: bool) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from polykern.cli import asked, options, values
-from polykern.cli.finding import Out, Overwrite, require_free, tell
+from polykern.cli.finding import Exact, Follow, Out, Overwrite, require_free, tell
 from polykern.cli.talk import Talk
 from polykern.errors import UsageError
 
@@ -55,17 +55,6 @@ Checked = Annotated[
     int,
     options.option("--checked", panel=options.HOW, env="CHECKED", metavar="N",
                    help="Pairs along which ball and path density are compared."),
-]  # fmt: skip
-Exact = Annotated[
-    bool | None,
-    options.option("--exact/--sampled", panel=options.HOW, metavar="",
-                   help="List every crossing, or only see samples. Default: exact up to 32,768 bits."),
-]  # fmt: skip
-
-Follow = Annotated[
-    bool | None,
-    options.option("--classes/--no-classes", panel=options.HOW, metavar="",
-                   help="Follow the class of the output. Default: where the model or its images name classes."),
 ]  # fmt: skip
 
 

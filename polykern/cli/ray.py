@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from polykern.cli import asked, options, values
-from polykern.cli.finding import Out, Overwrite, require_free, tell
-from polykern.cli.path import Exact, Follow
+from polykern.cli.finding import Exact, Follow, Out, Overwrite, require_free, tell
 from polykern.cli.talk import Talk
 from polykern.errors import UsageError
 

@@ -13,7 +13,7 @@ from polykern.densities.result import Pairs, Stage
 from polykern.densities.stages import Place, codes, items, places
 from polykern.errors import UsageError
 from polykern.findings import provenance
-from polykern.models import Subject
+from polykern.models import Subject, stacked
 from polykern.models.untrained import untrained
 from polykern.tail import Tail
 
@@ -61,7 +61,7 @@ def pairs(
     for k, (name, network) in enumerate(networks.items()):
         if progress:
             progress("networks", k, len(networks))
-        found[name] = _stages(network, batch, pairs, every, seed)
+        found[name] = _stages(network, batch, pairs, every)
     if progress:
         progress("networks", len(networks), len(networks))
     tail = Tail(subject.model, subject.sample, every[0].name)
@@ -72,7 +72,7 @@ def pairs(
     return Pairs(about, found, every[0].fields)
 
 
-def _stages(subject: Subject, batch: Tensor, pairs: Drawn, every: Sequence[Place], seed: int) -> list[Stage]:
+def _stages(subject: Subject, batch: Tensor, pairs: Drawn, every: Sequence[Place]) -> list[Stage]:
     whole = codes(subject, batch, every[0])
     first, second = torch.from_numpy(pairs.first), torch.from_numpy(pairs.second)
     apart = whole[first].aligned_by_field(whole[second]).numpy().astype(np.int64)
@@ -92,7 +92,7 @@ def _stages(subject: Subject, batch: Tensor, pairs: Drawn, every: Sequence[Place
         distance = (a - b).norm(dim=1).numpy()
         _require_apart(place, distance)
         angle = cosine.clamp(-1, 1).arccos().numpy()
-        found.append(Stage(place.name, bits, pairs, distance, angle, d, jaccard, seed))
+        found.append(Stage(place.name, bits, pairs, distance, angle, d, jaccard))
     return found
 
 
@@ -112,7 +112,7 @@ def _labelled(subject: Subject) -> tuple[Tensor, tuple[int, ...]]:
             f"nobody knows the classes of {subject.name}'s examples",
             fix="--data FOLDER, with a folder of files for each class",
         )
-    return torch.stack([subject.examples.at(k).input for k in range(len(subject.examples))]), targets
+    return stacked(subject.examples), targets
 
 
 def _folder(subject: Subject, folder: Path) -> tuple[Tensor, list[int]]:

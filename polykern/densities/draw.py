@@ -1,6 +1,7 @@
 """Which pairs of items: within classes and between them."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -8,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from polykern.errors import UsageError
 
 Integers = NDArray[np.int64]
+DRAWS = 2000  # of items, for intervals
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,6 +21,7 @@ class Drawn:
     same    bool (n)    whether the two are of one class
     reused  whether an item is in more than one pair
     share   of all pairs of the items that are within classes
+    seed    of the draw, and of the items that an interval draws
     """
 
     first: Integers
@@ -26,6 +29,16 @@ class Drawn:
     same: NDArray[np.bool_]
     reused: bool
     share: float
+    seed: int
+
+    @cached_property
+    def weights(self) -> NDArray[np.float64]:
+        """float64 (2000, n): how often a pair is there when items are drawn with replacement."""
+        used = np.unique([self.first, self.second])
+        times = np.zeros((DRAWS, int(used[-1]) + 1))
+        rng = np.random.default_rng(self.seed)
+        times[:, used] = rng.multinomial(len(used), np.full(len(used), 1 / len(used)), DRAWS)
+        return np.asarray(times[:, self.first] * times[:, self.second])
 
 
 def drawn(classes: ArrayLike, count: int, seed: int = 0) -> Drawn:
@@ -50,16 +63,16 @@ def drawn(classes: ArrayLike, count: int, seed: int = 0) -> Drawn:
             why=f"{n} items in {len(sizes)} classes make {within} and {between}",
             fix=f"take 2 to {min(within, between)} pairs" if min(within, between) > 1 else "give more items",
         )
-    rng = np.random.default_rng(seed)
+    rng, share = np.random.default_rng(seed), within / (within + between)
     alone = _without_reuse(number, count, rng)
     if alone is not None:
-        return Drawn(*alone, reused=False, share=within / (within + between))
+        return Drawn(*alone, reused=False, share=share, seed=seed)
     first, second = np.triu_indices(n, 1)
     same = number[first] == number[second]
     chosen = np.concatenate(
         [rng.choice(np.flatnonzero(same == kind), count, replace=False) for kind in (True, False)]
     )
-    return Drawn(first[chosen], second[chosen], same[chosen], reused=True, share=within / (within + between))
+    return Drawn(first[chosen], second[chosen], same[chosen], reused=True, share=share, seed=seed)
 
 
 def _without_reuse(

@@ -27,7 +27,6 @@ class Stage:
     angle     float64 (n)          between the two as vectors, radians
     hamming   int64 (fields, n)    bits that differ, by nonlinearity
     jaccard   float64 (n)          Jaccard distance of the codes
-    seed      of intervals
     """
 
     name: str
@@ -37,7 +36,6 @@ class Stage:
     angle: Reals
     hamming: NDArray[np.int64]
     jaccard: Reals
-    seed: int
 
     @cached_property
     def density(self) -> Reals:
@@ -74,21 +72,21 @@ class Stage:
     @cached_property
     def gap(self) -> Estimate:
         """Between minus within, normalised; the interval draws items, and pairs with both of their items."""
-        return _estimate(float(gap(self.density, self.pairs.same)), self.gaps, LEVEL)
+        return Estimate.of(float(gap(self.density, self.pairs.same)), self.gaps, LEVEL)
 
     @cached_property
     def gaps(self) -> Reals:
         """float64 (resamples): the gap of draws of items with replacement, the same draws at every stage."""
-        return gap(self.density, self.pairs.same, self._weights)
+        return gap(self.density, self.pairs.same, self.pairs.weights)
 
     @cached_property
     def matched(self) -> Estimate:
         """The gap between pairs of equal distance: inside ten bins of it, weighted as the pairs within classes."""
         edges = np.quantile(self.distance, np.linspace(0, 1, BINS + 1)[1:-1])
         bins = np.searchsorted(edges, self.distance)
-        draws = _matched(self.density, self.pairs.same, bins, self._weights)
+        draws = _matched(self.density, self.pairs.same, bins, self.pairs.weights)
         [value] = _matched(self.density, self.pairs.same, bins, np.ones((1, len(bins))))
-        return _estimate(float(value), draws, LEVEL)
+        return Estimate.of(float(value), draws, LEVEL)
 
     @cached_property
     def hyperplanes(self) -> tuple[float, float]:
@@ -97,22 +95,12 @@ class Stage:
         null = null / null.mean()
         return float(null[self.pairs.same].mean()), float(null[~self.pairs.same].mean())
 
-    @cached_property
-    def _weights(self) -> Reals:
-        """float64 (resamples, n): how often a pair is there when items are drawn with replacement."""
-        rng = np.random.default_rng(self.seed)
-        items = int(max(self.pairs.first.max(), self.pairs.second.max())) + 1
-        used = np.unique([self.pairs.first, self.pairs.second])
-        times = np.zeros((2000, items))
-        times[:, used] = rng.multinomial(len(used), np.full(len(used), 1 / len(used)), 2000)
-        return np.asarray(times[:, self.pairs.first] * times[:, self.pairs.second])
-
     def _mean(self, same: bool) -> Estimate:
         mine, other = (self.density[self.pairs.same == kind] for kind in (same, not same))
         rows = min(len(mine), len(other))
         return bootstrap(
             lambda a, b: a.mean(-1) / ((a.mean(-1) + b.mean(-1)) / 2), mine[:rows], other[:rows], level=LEVEL,
-            resamples=RESAMPLES, seed=self.seed,
+            resamples=RESAMPLES, seed=self.pairs.seed,
         )  # fmt: skip
 
     def as_dict(self) -> dict[str, Any]:
@@ -160,7 +148,7 @@ class Pairs(Findings):
         depth = np.arange(len(stages)) - (len(stages) - 1) / 2
         with np.errstate(invalid="ignore"):
             rho = ranks @ depth / np.sqrt((ranks**2).sum(1) * (depth**2).sum())
-        return _estimate(float(rho[0]), rho[1:], 0.95)
+        return Estimate.of(float(rho[0]), rho[1:], 0.95)
 
     def numbers(self) -> dict[str, Any]:
         return {
@@ -224,9 +212,3 @@ def _matched(density: Reals, same: NDArray[np.bool_], bins: NDArray[np.int64], w
     mean = weights @ density / weights.sum(1)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(total / share / mean)
-
-
-def _estimate(value: float, draws: Reals, level: float) -> Estimate:
-    held = draws[~np.isnan(draws)]
-    low, high = np.quantile(held, [(1 - level) / 2, (1 + level) / 2]) if len(held) else (np.nan, np.nan)
-    return Estimate(value, float(low), float(high), level)

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from polykern.codes import Codes
@@ -53,16 +52,13 @@ def places(subject: Subject, names: Sequence[str] | None = None) -> list[Place]:
 
 def items(subject: Subject, batch: Tensor, place: Place) -> Tensor:
     """float32 (n, d): what reaches the stage, flat."""
-    parts = [activations(subject, place.name, part.clone()).flatten(1).clone() for part in batch.split(BATCH)]
-    return torch.cat(parts)
+    return activations(subject, place.name, batch).flatten(1)
 
 
 def codes(subject: Subject, batch: Tensor, place: Place) -> Codes:
     """One code an item, from the stage to the output; those of later stages are its ends."""
     tail = Tail(subject.model, subject.sample, place.name)
-    return Codes.cat(
-        codes_of(tail, activations(subject, place.name, part.clone()), batch=BATCH) for part in batch.split(BATCH)
-    )
+    return codes_of(tail, activations(subject, place.name, batch), batch=BATCH)
 
 
 def _behind(subject: Subject, name: str) -> tuple[str, ...]:

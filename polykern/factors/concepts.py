@@ -11,7 +11,7 @@ from torch import Tensor
 
 from polykern import statistics
 from polykern.factors.steering import Mask, concept_bits, steer
-from polykern.models import Subject
+from polykern.models import Subject, stacked
 from polykern.points import codes_of
 from polykern.statistics import Estimate
 from polykern.tail import Tail
@@ -69,7 +69,7 @@ def steered(
     targets, tail = subject.examples.targets, Tail(subject.model, subject.sample, select=layer)
     if targets is None or subject.classes is None or tail.output_shape != (len(subject.classes),):
         return None
-    inputs = torch.stack([subject.examples.at(k).input for k in range(len(subject.examples))])
+    inputs = stacked(subject.examples)
     order = np.random.default_rng(seed).permutation(len(targets))
     first, second = (torch.from_numpy(half) for half in np.array_split(order, 2))
     codes, target = codes_of(tail, inputs), np.asarray(targets)

@@ -12,7 +12,7 @@ from torch import Tensor
 from polykern.codes import Codes, packed
 from polykern.errors import UsageError
 from polykern.layout import Field, Layout
-from polykern.models import Subject
+from polykern.models import Subject, stacked
 from polykern.tail import Meeting, Tail
 
 BATCH = 64  # examples in one pass
@@ -69,7 +69,7 @@ def rows_of(
     [field] = list(tail.layout.fields)
     count, parts = len(subject.examples), []
     for first in range(0, count, BATCH):
-        inputs = torch.stack([subject.examples.at(k).input for k in range(first, min(count, first + BATCH))])
+        inputs = stacked(subject.examples, range(first, min(count, first + BATCH)))
         parts.append(_flat(_met(tail, inputs)))
         progress("activations", min(count, first + BATCH), count)
     z = torch.cat(parts)

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from polykern.counting import has_classes
 from polykern.errors import UsageError
 from polykern.lines.joints import Joints
-from polykern.lines.networks import require_points, tail_of
+from polykern.lines.networks import float64_tail, require_points
 from polykern.lines.pieces import Cut, Progress
 from polykern.lines.result import Crossings
 from polykern.models import Subject
@@ -85,7 +85,7 @@ def crossings_of_lines(
         raise UsageError(f"a segment is cut into one piece at least, got {segments}")
     if not len(a):
         return []
-    tail = tail_of(network, a[0], start=start, stop=stop, select=select, device=device)
+    tail = float64_tail(network, a[0], start=start, stop=stop, select=select, device=device)
     a, b = require_points(tail, a, "a"), require_points(tail, b, "b")
     length = (b - a).flatten(1).norm(dim=1).cpu()
     if bool((length == 0).any()):

@@ -10,7 +10,7 @@ from polykern.selectors import Select
 from polykern.tail import Tail
 
 
-def tail_of(
+def float64_tail(
     network: Subject | Tail | nn.Module,
     point: Tensor,
     *,

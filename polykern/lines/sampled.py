@@ -8,7 +8,7 @@ from polykern.arithmetic import ieee
 from polykern.codes import Codes, packed
 from polykern.counting import Footprint, has_classes, points_within
 from polykern.errors import UsageError
-from polykern.lines.networks import require_points, tail_of
+from polykern.lines.networks import float64_tail, require_points
 from polykern.lines.result import Crossings
 from polykern.models import Subject
 from polykern.selectors import Select
@@ -35,7 +35,7 @@ def sampled_crossings(
     network  a `Subject`, a `Tail` or a model in eval mode
     a, b     float (*shape)   the ends of the segment, in the input space of `start`
     samples  points, both ends among them
-    start, stop, select  as in `tail_of`
+    start, stop, select  as in `float64_tail`
     classes  also find where the argmax of the output changes; None: when the output is a vector
     device   where it is evaluated
     returns  Crossings with `samples` set; a change lies in the middle between the two samples that show it
@@ -48,7 +48,7 @@ def sampled_crossings(
     """
     if samples < 2:
         raise UsageError(f"a segment needs two samples at least, got {samples}")
-    tail = tail_of(network, a, start=start, stop=stop, select=select, device=device)
+    tail = float64_tail(network, a, start=start, stop=stop, select=select, device=device)
     low, high = (require_points(tail, x[None], what) for x, what in ((a, "a"), (b, "b")))
     length = float((high - low).norm())
     if length == 0:

@@ -6,3 +6,4 @@ from polykern.models.subject import Example as Example
 from polykern.models.subject import Examples as Examples
 from polykern.models.subject import Subject as Subject
 from polykern.models.subject import digest as digest
+from polykern.models.subject import stacked as stacked

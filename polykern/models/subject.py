@@ -1,7 +1,7 @@
 """A subject: a network ready to be looked at, with items of data it understands."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -58,6 +58,11 @@ class Examples(Protocol):
     def read(self, path: Path) -> Example:
         """The item in a file that exists; raises UsageError naming what is wrong with the file."""
         ...
+
+
+def stacked(examples: Examples, numbers: Iterable[int] | None = None) -> Tensor:
+    """Tensor (n, *shape): the inputs of numbered examples, in the order given; None: of all."""
+    return torch.stack([examples.at(k).input for k in (range(len(examples)) if numbers is None else numbers)])
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from polykern.errors import UsageError
 from polykern.models._cache import reproducible
-from polykern.models.subject import Subject
+from polykern.models.subject import Subject, stacked
 
 IMAGES, BATCH = 64, 16  # that BatchNorm is measured on, and of a pass
 
@@ -41,7 +41,8 @@ def untrained(
         _drawn(model)
         if calibrated:
             with measuring(model, norms):
-                for batch in (_first(subject) if inputs is None else inputs).split(BATCH):
+                first = range(min(IMAGES, len(subject.examples)))
+                for batch in (stacked(subject.examples, first) if inputs is None else inputs).split(BATCH):
                     model(batch)
     state = "BatchNorm measured on its examples" if calibrated else "BatchNorm as initialised"
     note = f"random weights{', ' + state if norms else ''}: NOT a trained network"
@@ -81,7 +82,3 @@ def _drawn(model: nn.Module) -> None:
                 why="its module has no reset_parameters",
                 fix="give an untrained network of your own",
             )
-
-
-def _first(subject: Subject) -> Tensor:
-    return torch.stack([subject.examples.at(k).input for k in range(min(IMAGES, len(subject.examples)))])

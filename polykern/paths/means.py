@@ -215,8 +215,7 @@ def _space(
 ) -> tuple[Tail, Tensor]:
     """The tail from a start, and the images' activations there in float64."""
     tail = tail_at(subject, start, stop, select, device)
-    parts = [activations(subject, start, part.clone()).clone() for part in batch.split(BATCH)]
-    return tail, torch.cat(parts).to(tail.device, torch.float64)
+    return tail, activations(subject, start, batch).to(tail.device, torch.float64)
 
 
 def _agreement(

@@ -12,7 +12,7 @@ from polykern.arithmetic import ieee
 from polykern.errors import UsageError
 from polykern.findings import Findings, Picture, Table, provenance
 from polykern.lines import crossings_of_lines
-from polykern.models import Subject
+from polykern.models import Subject, stacked
 from polykern.paths.along import Progress, along, listed
 from polykern.paths.attacks import attack, beside, neighbours
 from polykern.paths.curves import curve
@@ -188,7 +188,7 @@ def adversarial(
 def _pool(subject: Subject, seed: int) -> tuple[NDArray[np.int64], Tensor, Tensor]:
     """Images at random: their numbers, they themselves, and the network's classes."""
     chosen = np.random.default_rng(seed).permutation(len(subject.examples))[:POOL].astype(np.int64)
-    pool = torch.stack([subject.examples.at(k).input for k in chosen.tolist()])
+    pool = stacked(subject.examples, chosen.tolist())
     if not pool.is_floating_point():
         raise UsageError(f"{subject.name} reads {str(pool.dtype)[6:]}, which no gradient moves")
     with torch.no_grad(), ieee():

@@ -12,7 +12,7 @@ from polykern.codes import Codes, packed
 from polykern.errors import ResourceError, UsageError
 from polykern.findings import RECORDED
 from polykern.layout import Field, Layout
-from polykern.models import Subject
+from polykern.models import Subject, stacked
 from polykern.spectra import powerlaw
 from polykern.spectra.moments import GROUPS, ActivationMoments, CodeMoments, Moments
 from polykern.spectra.result import Spectra, Spectrum
@@ -213,7 +213,7 @@ def _of_subject(subject: Subject, sites: Sequence[str] | None, codes: bool) -> l
         for first in range(0, len(subject.examples), BATCH):
             some = range(first, min(first + BATCH, len(subject.examples)))
             with trace(subject.model, select=[field.name], values=True) as t:
-                t.run(torch.stack([subject.examples.at(k).input for k in some]))
+                t.run(stacked(subject.examples, some))
             yield _by_place(t.values[field.name], np.asarray(some))
 
     def bits(field: Field) -> Iterator[Chunk]:

@@ -11,7 +11,7 @@ import polykern as pk
 from polykern.affine import affine_map, affine_maps, boundary_distances
 from polykern.affine.boundaries import normals
 from polykern.errors import UsageError
-from polykern.lines import tail_of
+from polykern.lines import float64_tail
 from polykern.points import codes_of
 from polykern.tail import Tail
 from tests.engine.line_truth import mlp, pre_activations
@@ -50,7 +50,7 @@ def test_the_map_is_the_network_at_its_point(seed: int) -> None:
 
 def test_the_map_of_the_digits_network(digits: pk.Subject) -> None:
     points = digits.inputs(range(8))[0].double()
-    tail = tail_of(digits, points[0])
+    tail = float64_tail(digits, points[0])
     for x, found in zip(points, affine_maps(digits, points), strict=True):
         assert close(found(x[None]), tail.model(x[None])) < 1e-12
         assert close(found.matrix, jacobian(tail.model, x)) < 1e-12
@@ -197,8 +197,8 @@ def flipped(network: Tail | nn.Module, x: Tensor, step: Tensor) -> tuple[list[in
 def test_the_nearest_boundary_flips_its_neuron_and_no_other(digits: pk.Subject) -> None:
     model, _ = mlp([6, 40, 40, 30, 3], 3)
     worlds: list[tuple[Tail, Tensor]] = [
-        (tail_of(model, torch.zeros(6)), 2 * torch.randn(25, 6, dtype=torch.float64)),
-        (tail_of(digits, torch.zeros(1, 8, 8)), digits.inputs(range(15))[0].double() + 0.01),
+        (float64_tail(model, torch.zeros(6)), 2 * torch.randn(25, 6, dtype=torch.float64)),
+        (float64_tail(digits, torch.zeros(1, 8, 8)), digits.inputs(range(15))[0].double() + 0.01),
     ]
     for tail, points in worlds:
         for x in points:

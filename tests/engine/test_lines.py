@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import polykern as pk
-from polykern.lines import crossings, crossings_of_lines, pieces, sampled_crossings, tail_of
+from polykern.lines import crossings, crossings_of_lines, float64_tail, pieces, sampled_crossings
 from polykern.points import codes_of
 from polykern.tail import Tail
 from tests.engine.line_truth import (
@@ -82,7 +82,7 @@ def digits() -> pk.Subject:
 def test_the_digits_network(digits: pk.Subject) -> None:
     x = digits.inputs([0, 2])[0].double()
     a, b = x[0] + 0.3 * (x[1] - x[0]), x[0] + 0.6 * (x[1] - x[0])
-    tail = tail_of(digits, a)
+    tail = float64_tail(digits, a)
     found = crossings(tail, a, b)
     assert len(found) > 300
     assert len(found.change) > 0
@@ -99,7 +99,7 @@ def test_classes_change_where_two_outputs_are_equal() -> None:
         a, b = 5 * torch.randn(2, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
         found = crossings(model, a, b)
         if len(found.change):
-            require_classes(tail_of(model, a), found, a, b)
+            require_classes(float64_tail(model, a), found, a, b)
         changes += len(found.change)
         assert (found.classes[1:] != found.classes[:-1]).all()
         assert len(crossings(model, a, b, classes=False).classes) == 0
@@ -228,7 +228,7 @@ def test_a_segment_in_an_inner_space(digits: pk.Subject) -> None:
     assert found.ratio == 1.0
     assert len(found.classes) == 0
     assert len(found) == int(
-        codes_of(tail_of(digits, a, start="conv3", stop="pool2"), torch.stack([a, b])).distances()[0, 1]
+        codes_of(float64_tail(digits, a, start="conv3", stop="pool2"), torch.stack([a, b])).distances()[0, 1]
     )
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 import polykern as pk
 from polykern.errors import UsageError
-from polykern.lines import crossings, crossings_of_lines, pieces, sampled_crossings, tail_of
+from polykern.lines import crossings, crossings_of_lines, float64_tail, pieces, sampled_crossings
 from polykern.tail import Tail
 from tests.engine.line_truth import along, mlp, pre_activations, require_parity, require_same, traced
 from tests.worlds import random_lines
@@ -103,7 +103,7 @@ def test_behind_a_layer_norm_a_neuron_crosses_twice_at_most() -> None:
     found = crossings(model, a, b)
     require_parity(found)
     assert found.times[:80].max() == 2
-    z, _ = pre_activations(tail_of(model, a), along(a, b, found.t))
+    z, _ = pre_activations(float64_tail(model, a), along(a, b, found.t))
     assert float(z[torch.arange(len(found)), torch.from_numpy(found.bit)].abs().max()) < 1e-9
     fine = sampled_crossings(model, a, b, samples=40_001)
     assert np.array_equal(fine.times, found.times)

@@ -126,9 +126,9 @@ def made(density: NDArray[Any], distance: NDArray[Any], same: NDArray[Any], *ite
     """A stage of pairs of these densities; items of their own where none are given."""
     n = len(density)
     first, second = items or (np.arange(n), n + np.arange(n))
-    pairs_of = Drawn(first, second, same, bool(items), 0.1)
+    pairs_of = Drawn(first, second, same, bool(items), 0.1, 0)
     hamming = np.round(density * distance).astype(np.int64)[None]
-    return Stage("", 1000, pairs_of, distance, np.full(n, 1.0), hamming, np.zeros(n), 0)
+    return Stage("", 1000, pairs_of, distance, np.full(n, 1.0), hamming, np.zeros(n))
 
 
 def test_a_gap_that_distance_makes_is_gone_at_equal_distance() -> None:
@@ -164,8 +164,8 @@ def test_random_hyperplanes_are_their_null() -> None:
     a, b = x[:100], x[100:]
     hamming = ((a @ weight.T > 0) != (b @ weight.T > 0)).sum(1)
     angle = np.arccos((a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1))
-    chosen = Drawn(np.arange(100), 100 + np.arange(100), np.arange(100) < 50, False, 0.5)
-    found = Stage("", 20_000, chosen, np.linalg.norm(a - b, axis=1), angle, hamming[None], np.zeros(100), 0)
+    chosen = Drawn(np.arange(100), 100 + np.arange(100), np.arange(100) < 50, False, 0.5, 0)
+    found = Stage("", 20_000, chosen, np.linalg.norm(a - b, axis=1), angle, hamming[None], np.zeros(100))
     within, between = found.hyperplanes
     assert within == pytest.approx(found.within.value, abs=5e-3)
     assert between == pytest.approx(found.between.value, abs=5e-3)

@@ -110,13 +110,11 @@ def _sets(setting: Setting) -> tuple[Tensor, Tensor]:
     subject, start = setting.subject, setting.start
     if subject.training is None:
         rows = drawn(subject.examples, REFERENCE + POINTS, setting.seed)
-        scored = rows[1::2][:POINTS]
-        return tuple(reaching(subject, start, subject.examples, r) for r in (rows[::2], scored))  # type: ignore[return-value]
-    reference = drawn(subject.training, REFERENCE, setting.seed)
-    scored = drawn(subject.examples, POINTS, setting.seed + 1)
-    return (
-        reaching(subject, start, subject.training, reference), reaching(subject, start, subject.examples, scored),
-    )  # fmt: skip
+        known, reference, scored = subject.examples, rows[::2], rows[1::2][:POINTS]
+    else:
+        known, reference = subject.training, drawn(subject.training, REFERENCE, setting.seed)
+        scored = drawn(subject.examples, POINTS, setting.seed + 1)
+    return reaching(subject, start, known, reference), reaching(subject, start, subject.examples, scored)
 
 
 def _variants(points: Tensor, seed: int) -> dict[str, Tensor]:
