@@ -71,6 +71,8 @@ if TYPE_CHECKING:
     from polykern.subdivision import partition as partition
     from polykern.tail import Tail as Tail
     from polykern.tracing import trace as trace
+    from polykern.words import Synonyms as Synonyms
+    from polykern.words import synonyms as synonyms
 
 __version__ = "0.1.0"
 
@@ -98,6 +100,7 @@ _PLACES = {
     "Spectra": "polykern.spectra",
     "Store": "polykern.store",
     "Subject": "polykern.models",
+    "Synonyms": "polykern.words",
     "Tail": "polykern.tail",
     "Window": "polykern.plane",
     "adversarial": "polykern.paths",
@@ -130,6 +133,7 @@ _PLACES = {
     "spectrum": "polykern.spectra",
     "spline_features": "polykern.affine",
     "steer": "polykern.factors",
+    "synonyms": "polykern.words",
     "trace": "polykern.tracing",
 }
 __all__ = [
@@ -156,6 +160,7 @@ __all__ = [
     "Spectra",
     "Store",
     "Subject",
+    "Synonyms",
     "Tail",
     "Window",
     "__version__",
@@ -190,6 +195,7 @@ __all__ = [
     "spectrum",
     "spline_features",
     "steer",
+    "synonyms",
     "trace",
 ]
 

@@ -27,6 +27,7 @@ from polykern.cli import (
     report,
     score,
     spectrum,
+    synonyms,
     verify,
     view,
 )
@@ -62,6 +63,7 @@ for _module in (
     ray,
     adversarial,
     pairs,
+    synonyms,
     directions,
     complexity,
     capture,
