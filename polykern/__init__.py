@@ -67,6 +67,8 @@ if TYPE_CHECKING:
     from polykern.spectra import projections as projections
     from polykern.spectra import spectrum as spectrum
     from polykern.store import Store as Store
+    from polykern.streams import Residual as Residual
+    from polykern.streams import residual as residual
     from polykern.subdivision import Partition as Partition
     from polykern.subdivision import partition as partition
     from polykern.tail import Tail as Tail
@@ -95,6 +97,7 @@ _PLACES = {
     "Plane": "polykern.plane",
     "Projections": "polykern.spectra",
     "Ray": "polykern.paths",
+    "Residual": "polykern.streams",
     "SoftCodes": "polykern.soft",
     "SparseAutoencoder": "polykern.autoencoders",
     "Spectra": "polykern.spectra",
@@ -126,6 +129,7 @@ _PLACES = {
     "path": "polykern.paths",
     "projections": "polykern.spectra",
     "ray": "polykern.paths",
+    "residual": "polykern.streams",
     "retrieval": "polykern.densities",
     "sampled_crossings": "polykern.lines",
     "soft_codes": "polykern.soft",
@@ -155,6 +159,7 @@ __all__ = [
     "Plane",
     "Projections",
     "Ray",
+    "Residual",
     "SoftCodes",
     "SparseAutoencoder",
     "Spectra",
@@ -188,6 +193,7 @@ __all__ = [
     "path",
     "projections",
     "ray",
+    "residual",
     "retrieval",
     "sampled_crossings",
     "soft_codes",
