@@ -129,7 +129,9 @@ def require_free(folder: Path, *, overwrite: bool = False) -> None:
         raise UsageError(f"{folder} is not empty", fix="name another folder, or --overwrite")
 
 
-def provenance(subject: "Subject | Language", tail: Tail | None = None, *, seed: int, **settings: Any) -> dict[str, Any]:
+def provenance(
+    subject: "Subject | Language", tail: Tail | None = None, *, seed: int, **settings: Any
+) -> dict[str, Any]:
     """The `about` of findings on a subject.
 
     tail      the part of the model that was looked at

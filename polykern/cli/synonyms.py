@@ -26,9 +26,7 @@ WordNet = Annotated[
 ]  # fmt: skip
 Words = Annotated[
     Path | None,
-    options.option(
-        "--pairs-from", panel=options.WHAT, metavar="FILE", help="Pairs of words instead, two a line."
-    ),
+    options.option("--pairs-from", panel=options.WHAT, metavar="FILE", help="Pairs of words instead, two a line."),
 ]
 Text = Annotated[
     str, options.option("--text", panel=options.WHAT, metavar="TEXT", help='That a word stands in, at "{}".')

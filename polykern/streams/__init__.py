@@ -1,11 +1,11 @@
 """Residual streams of transformers: scaled in front of a block, and interpolated from one text to another.
 
-    norms         live, without their eps, or frozen
-    blocks        what a block's parts are called
-    rescaling     which bits change when the stream is scaled
-    interpolated  where bits and output change between two texts
-    compute       `pk.residual`: both, with intervals
-    result        what comes of it
+norms         live, without their eps, or frozen
+blocks        what a block's parts are called
+rescaling     which bits change when the stream is scaled
+interpolated  where bits and output change between two texts
+compute       `pk.residual`: both, with intervals
+result        what comes of it
 """
 
 from polykern.streams.compute import residual as residual

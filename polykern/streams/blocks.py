@@ -35,7 +35,9 @@ def blocks_of(model: nn.Module) -> Blocks:
         for last, attention, middle in NAMES:
             if isinstance(module, nn.ModuleList) and name.rpartition(".")[2] == last and len(module):
                 inside = [{child for child, _ in block.named_children()} for block in module]
-                if all({attention, middle} <= names and "pre_feedforward_layernorm" not in names for names in inside):
+                if all(
+                    {attention, middle} <= names and "pre_feedforward_layernorm" not in names for names in inside
+                ):
                     return Blocks(name, len(module), attention, middle)
     raise UsageError(
         f"{type(model).__name__} has no blocks with a norm between attention and MLP",

@@ -6,14 +6,14 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from polykern.errors import UsageError
+from polykern.errors import CorruptError, UsageError
 from polykern.findings import provenance
 from polykern.models.language import Language
 from polykern.models.text import SENTENCES
 from polykern.streams.blocks import Blocks, blocks_of
 from polykern.streams.interpolated import STEPS, Plateaus, plateaus
 from polykern.streams.norms import is_norm
-from polykern.streams.rescaling import rescaled
+from polykern.streams.rescaling import NORMS, rescaled
 from polykern.streams.result import Residual
 from polykern.tail import Tail
 
@@ -49,8 +49,8 @@ def residual(
     progress  called with (stage, done, total)
     returns   Residual
 
-    Scaling is looked at with norms as they are, without their eps, and frozen to the deviations of the unscaled run;
-    where a model has none, once. Evaluated in float64. Black et al. 2022, comments on LayerNorm; Janiak et al. 2024,
+    Scaling is looked at with each kind of norms that `rescaled` knows, or once where a model has none; frozen norms are
+    left out where they let a gated network grow beyond float64 (`overflown` in the settings). Evaluated in float64. Black et al. 2022, comments on LayerNorm; Janiak et al. 2024,
     "Characterizing stable regions in the residual stream of LLMs" (arXiv:2409.17113). Errors: UsageError for too few
     texts of that length, a block that there is not, or a model of another kind.
     """
@@ -60,16 +60,21 @@ def residual(
         raise UsageError(f"there is no block {at} to scale at", why=f"the model has {blocks.count} blocks")
     batch = _batch(language, texts, count, tokens)
     bare = not any(is_norm(m) for m in language.model.modules())
-    conditions = {ABSENT: "live"} if bare else {"live": "live", "without eps": "ideal", "frozen": "frozen"}
+    conditions = (ABSENT,) if bare else NORMS
     total = len(conditions) + count // 2
-    scaled = {}
-    for k, (name, norms) in enumerate(conditions.items()):
+    scaled, overflown = {}, []
+    for k, norms in enumerate(conditions):
         if progress:
             progress("residual", k, total)
-        scaled[name] = rescaled(
-            language.model, language.inputs(batch), f"{blocks.prefix}.{at}", blocks.attention, scales=scales,
-            norms=norms,
-        )  # fmt: skip
+        try:
+            scaled[norms] = rescaled(
+                language.model, language.inputs(batch), f"{blocks.prefix}.{at}", blocks.attention, scales=scales,
+                norms="live" if bare else norms,
+            )  # fmt: skip
+        except CorruptError:
+            if norms != "frozen":
+                raise
+            overflown.append(norms)
     ways = []
     for way in _interpolated(language, blocks, batch, steps):
         ways.append(way)
@@ -77,12 +82,12 @@ def residual(
             progress("residual", len(conditions) + len(ways), total)
     about = provenance(
         language, seed=seed, block=at, blocks=blocks.count, texts=count, tokens=tokens, steps=steps,
-        scales=list(scales), norms=list(conditions),
+        scales=list(scales), norms=list(scaled), overflown=overflown,
     )  # fmt: skip
     return Residual(about, scaled, tuple(ways), at, seed)
 
 
-def _interpolated(language: Language, blocks: Blocks, batch: Tensor, steps: int) -> "list[Plateaus]":
+def _interpolated(language: Language, blocks: Blocks, batch: Tensor, steps: int) -> list[Plateaus]:
     start = f"{blocks.prefix}.1"
     sample = language.inputs(batch[:1])
     tail = Tail(language.model, sample, start)

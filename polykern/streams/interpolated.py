@@ -84,7 +84,7 @@ def plateaus(
 
     handles = [m.register_forward_pre_hook(note) for m in modules]
     try:
-        with ieee(), normed(dict(tail.model.named_modules()), "live"):
+        with ieee(), normed(dict(tail.model.named_modules())):
             out = tail.run(points.to(tail.device), reach)
     finally:
         for handle in handles:

@@ -14,10 +14,12 @@ from torch import Tensor, nn
 from polykern.arithmetic import ieee
 from polykern.errors import UsageError
 from polykern.selectors import Select
-from polykern.streams.norms import normed
+from polykern.streams.norms import behind, normed
 from polykern.tracing import trace
 
 SCALES = tuple(np.geomspace(0.1, 10, 21).tolist())
+
+NORMS = ("live", "ideal", "held", "frozen")
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,13 +62,18 @@ def rescaled(
     scales     factors
     norms      "live"    as they are
                "ideal"   with an eps of 0
-               "frozen"  they keep the deviations of the unscaled run, so that they no longer take the factor away
+               "held"    the one in front of the block's MLP keeps the deviations of the unscaled run, and so no
+                         longer takes the factor away
+               "frozen"  it and all behind it keep them
     select     which nonlinearities are looked at (`polykern.selectors`)
 
     A LayerNorm or RMSNorm in front takes every positive factor away, up to its eps: with an ideal one nothing changes
     in the block itself. Behind it the stream is s x + f(LN(x)), another direction. Evaluated in float64. Errors:
-    UsageError for a factor that is not positive, a module that there is not, or a kind of norm that is not known.
+    UsageError for a factor that is not positive, a module that there is not, or a kind of norm that is not known;
+    CorruptError where frozen norms let a gated network grow beyond float64.
     """
+    if norms not in NORMS:
+        raise UsageError(f"no norms are {norms!r}", fix=f"choose one of {', '.join(NORMS)}")
     if not all(0 < s < float("inf") for s in scales):
         raise UsageError("the residual stream is scaled by positive factors", why="LayerNorm takes no other away")
     clone = copy.deepcopy(model).double()
@@ -76,13 +83,15 @@ def rescaled(
             raise UsageError(f"the model has no module {name!r}", fix="polykern layers MODEL prints what there is")
     inputs = _double(sample)
     codes = []
-    with normed(known, norms):
+    kept: list[str] = []
+    if norms in ("held", "frozen"):
+        following = behind(known, f"{block}.{attention}", lambda: _call(clone, inputs))
+        kept = following[:1] if norms == "held" else following
+    with normed(known, ideal=norms == "ideal", kept=kept):
         for scale in (1.0, *scales):
             with ExitStack() as stack:
                 stack.enter_context(_scaled(known[block], known[f"{block}.{attention}"], scale))
                 traced = stack.enter_context(trace(clone, select=select))
-                stack.enter_context(torch.no_grad())
-                stack.enter_context(ieee())
                 _call(clone, inputs)
             codes.append(traced.codes)
     flips = np.stack([codes[0].aligned_by_field(c).cpu().numpy() for c in codes[1:]], 1).astype(np.int64)
@@ -122,7 +131,8 @@ def _double(sample: Any) -> Any:
 
 
 def _call(model: nn.Module, sample: Any) -> None:
-    if isinstance(sample, Mapping):
-        model(**sample)
-    else:
-        model(*sample) if isinstance(sample, tuple) else model(sample)
+    with torch.no_grad(), ieee():
+        if isinstance(sample, Mapping):
+            model(**sample)
+        else:
+            model(*sample) if isinstance(sample, tuple) else model(sample)

@@ -15,7 +15,7 @@ from polykern.streams.interpolated import Plateaus
 from polykern.streams.rescaling import Rescaling
 
 STEEP = 0.1  # of the steps of a way: those in which most happens
-HOW = {"level": 0.95, "resamples": 2000}
+LEVEL, RESAMPLES = 0.95, 2000
 Reals = NDArray[np.float64]
 
 
@@ -23,7 +23,7 @@ Reals = NDArray[np.float64]
 class Residual(Findings):
     """A transformer whose residual stream was scaled in front of an MLP and interpolated between texts.
 
-    scaled  "live", "without eps", "frozen" or "absent" -> bits that change, by MLP, factor and text
+    scaled  "live", "ideal", "held", "frozen" or "absent" (`rescaled`) -> bits that change, by MLP, factor and text
     ways    one `Plateaus` an interpolation
     block   number of the MLP in front of which the stream was scaled
     seed    of the intervals
@@ -39,18 +39,20 @@ class Residual(Findings):
     def share(self, norms: str, layer: int, scale: int) -> Estimate:
         """Share of an MLP's bits that change at a factor, mean over texts with its 95 % interval by texts."""
         found = self.scaled[norms]
-        return mean(found.flips[layer, scale] / found.bits[layer], seed=self.seed, **HOW)
+        return mean(found.flips[layer, scale] / found.bits[layer], level=LEVEL, resamples=RESAMPLES, seed=self.seed)
 
     def density(self, layer: int) -> Estimate:
         """Bits of an MLP that change per L2 in front of it, of all ways; 95 % interval by ways."""
         flips = [w.flips[layer].sum() for w in self.ways]
         lengths = [w.lengths[layer].sum() for w in self.ways]
-        return bootstrap(lambda f, l: f.sum(-1) / l.sum(-1), flips, lengths, seed=self.seed, **HOW)
+        return bootstrap(
+            lambda f, l: f.sum(-1) / l.sum(-1), flips, lengths, level=LEVEL, resamples=RESAMPLES, seed=self.seed
+        )
 
     def steep(self, layer: int | None) -> Estimate:
         """Share of a way's bits in the tenth of its steps where most change; None: of the output's movement."""
         rows = [w.moved if layer is None else w.flips[layer].astype(np.float64) for w in self.ways]
-        return mean([steepest(row) for row in rows], seed=self.seed, **HOW)
+        return mean([steepest(row) for row in rows], level=LEVEL, resamples=RESAMPLES, seed=self.seed)
 
     def numbers(self) -> dict[str, Any]:
         found: dict[str, Any] = {"block": self.block, "scaled": {}}
@@ -64,7 +66,7 @@ class Residual(Findings):
         found["ways"] = {
             "ways": len(self.ways),
             "steps": len(self.ways[0].t),
-            "bits that change": mean(crossed, seed=self.seed, **HOW).as_dict(),
+            "bits that change": mean(crossed, level=LEVEL, resamples=RESAMPLES, seed=self.seed).as_dict(),
             "most likely tokens": self._tokens(),
             "share of the output's movement in its steepest tenth": self.steep(None).as_dict(),
             "layers": {
@@ -76,7 +78,11 @@ class Residual(Findings):
 
     def _tokens(self) -> dict[str, float] | None:
         changes = self.changes()
-        return None if changes is None else mean(changes + 1, seed=self.seed, **HOW).as_dict()
+        return (
+            None
+            if changes is None
+            else mean(changes + 1, level=LEVEL, resamples=RESAMPLES, seed=self.seed).as_dict()
+        )
 
     def changes(self) -> NDArray[np.int64] | None:
         """int64 (ways): how often the most likely next token changes; None without a head."""
@@ -110,13 +116,15 @@ class Residual(Findings):
 
     def pictures(self) -> dict[str, Picture]:
         return {
-            "residual": Picture(1200 if len(self.scaled) > 1 else 760, 520, self._draw),
+            "residual": Picture(320 + 360 * len(self.scaled), 520, self._draw),
             "plateaus": Picture(1200, 520, self._draw_ways),
         }
 
     def _draw(self, figure: Any) -> None:
-        titles = {"live": "norms as they are", "without eps": "without their eps", "frozen": "deviations frozen",
-                  "absent": "no norms"}  # fmt: skip
+        titles = {
+            "live": "norms as they are", "ideal": "without their eps", "held": "the MLP's own norm frozen",
+            "frozen": "it and all behind it frozen", "absent": "no norms",
+        }  # fmt: skip
         drawn = charts.panels(
             figure, [titles[n] for n in self.scaled], columns=len(self.scaled),
             heading=f"The residual stream scaled: {self.about['model']['name']}",

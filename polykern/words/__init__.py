@@ -1,9 +1,9 @@
 """Words that mean the same: how densely boundaries lie between them, layer by layer of a language model.
 
-    draw      which pairs of words, and with whom each is paired instead
-    reading   codes and MLP inputs of words in a text
-    compute   `pk.synonyms`
-    result    what comes of it
+draw      which pairs of words, and with whom each is paired instead
+reading   codes and MLP inputs of words in a text
+compute   `pk.synonyms`
+result    what comes of it
 """
 
 from polykern.words.compute import synonyms as synonyms

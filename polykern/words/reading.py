@@ -55,7 +55,9 @@ def placed(language: Language, words: Sequence[str], text: str) -> dict[str, Pla
     Errors: UsageError for a text without a place.
     """
     if text.count(HOLE) != 1:
-        raise UsageError(f"a text for words has one place for them, got {text!r}", fix=f'write "The word is {HOLE}."')
+        raise UsageError(
+            f"a text for words has one place for them, got {text!r}", fix=f'write "The word is {HOLE}."'
+        )
     before, _, after = text.partition(HOLE)
     vocabulary = language.vocabulary
     pieces = vocabulary.pieces([before + word + after for word in words])

@@ -14,8 +14,8 @@ from polykern.cli.app import run
 from polykern.errors import UsageError
 from polykern.paths.attacks import attack, beside, neighbours
 from polykern.paths.perturbation import WAYS
-from polykern.streams import plateaus, rescaled
 from polykern.points import codes_of
+from polykern.streams import plateaus, rescaled
 from polykern.tail import Tail
 
 # --- attacks ------------------------------------------------------------------------------------------
