@@ -1,7 +1,7 @@
 """WordNet: which words are synonyms, and how far two nouns are apart over what they are kinds of.
 
-Its plain data files are read from a folder, as wndb(5WN) describes them and Debian's `wordnet-base` installs them in
-/usr/share/wordnet. Miller 1995, "WordNet: A Lexical Database for English"; Fellbaum 1998.
+Its plain data files are read from a folder, as wndb(5WN) describes them and Debian's `wordnet-base` installs them
+in /usr/share/wordnet. Miller 1995, "WordNet: A Lexical Database for English"; Fellbaum 1998.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,8 +22,8 @@ class WordNet:
 
     folder  holds index.noun, data.noun and so on
 
-    A synset is named by its offset, eight digits, as in "n02084071" without the "n". Errors: UsageError for a folder
-    without the files, CorruptError naming a line that is not in their form.
+    A synset is named by its offset, eight digits, as in "n02084071" without the "n". Errors: UsageError for a
+    folder without the files, CorruptError naming a line that is not in their form.
     """
 
     folder: Path
@@ -53,8 +53,8 @@ class WordNet:
     def distance(self, a: str, b: str) -> int:
         """Steps from noun synset a to b by the shortest way over a common hypernym; 0 for one synset.
 
-        As NLTK's `shortest_path_distance`. Errors: UsageError for a synset that there is not, or two without a common
-        hypernym.
+        As NLTK's `shortest_path_distance`. Errors: UsageError for a synset that there is not, or two without a
+        common hypernym.
         """
         over, under = self.ancestors(a), self.ancestors(b)
         common = over.keys() & under.keys()

@@ -102,8 +102,8 @@ def command(
     with talk.progress("steps") as progress:
         found = ray(
             subject, image or index or None, start=start, stop=stop, select=select or "*", images=rays, noise=noise,
-            reach=reach, points=points, exact=exact, classes=classes, controls=controls, wordnet=wordnet, synsets=synsets,
-            seed=seed, device=where, progress=progress,
+            reach=reach, points=points, exact=exact, classes=classes, controls=controls, wordnet=wordnet,
+            synsets=synsets, seed=seed, device=where, progress=progress,
         )  # fmt: skip
     tell(talk, found, out, _rows(found), overwrite=overwrite, figures=figures)
 

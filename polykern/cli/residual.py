@@ -51,8 +51,8 @@ def command(
 ) -> None:
     """Scale the residual stream in front of an MLP, and interpolate it between texts: which bits of codes change?
 
-    With norms as they are, without their eps, and frozen to what they measured in the unscaled run; a checkpoint that was trained to do
-    without LayerNorms is recognised by its eps and read as what it is.
+    With norms as they are, without their eps, and frozen to what they measured in the unscaled run; a checkpoint
+    that was trained to do without LayerNorms is recognised by its eps and read as what it is.
     """
     talk: Talk = ctx.obj
     talk.settle(quiet=quiet, verbose=verbose, log=log_format)

@@ -122,8 +122,8 @@ def pretrained(place: str, name: str, note: str, *, dtype: torch.dtype = torch.f
     note   one sentence a person reads
     dtype  of the weights
 
-    LayerNorms that a checkpoint keeps though it was trained without are undone (`polykern.models.unnormed`). Raises as
-    `language`.
+    LayerNorms that a checkpoint keeps though it was trained without are undone (`polykern.models.unnormed`).
+    Raises as `language`.
     """
     transformers = _transformers.library()
     local = Path(place).is_dir() or os.environ.get(DOWNLOAD) != "1"

@@ -1,8 +1,8 @@
 """Transformers trained to do without LayerNorm, in the form they are kept in.
 
-Such checkpoints keep their LayerNorms with an eps of 1e12 and weights a million times too large, so that any reader of
-GPT-2 can run them: sqrt(variance + 1e12) is a million whatever the variance. Heimersheim 2024, "You can remove GPT2's
-LayerNorm by fine-tuning" (arXiv:2409.13710).
+Such checkpoints keep their LayerNorms with an eps of 1e12 and weights a million times too large, so that any
+reader of GPT-2 can run them: sqrt(variance + 1e12) is a million whatever the variance. Heimersheim 2024, "You can
+remove GPT2's LayerNorm by fine-tuning" (arXiv:2409.13710).
 """
 
 import torch
@@ -28,7 +28,7 @@ class Centring(nn.Module):
 
 
 def undone(model: nn.Module) -> int:
-    """Put a `Centring` in the place of every LayerNorm whose eps is a million or more; returns how many there were."""
+    """Put a `Centring` in the place of every LayerNorm with an eps of a million or more; returns how many."""
     places = [(parent, name, child) for parent in model.modules() for name, child in parent.named_children()]
     found = [p for p in places if isinstance(p[2], nn.LayerNorm) and p[2].eps >= LEAST]
     for parent, name, child in found:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -78,11 +79,11 @@ def relatedness(
     seed     of chance and interval
 
     By chance: pairs of different classes from all that have a synset; and the same classes with those behind the
-    changes exchanged among the changes, no class beside itself: that keeps how often each occurs. Black et al. 2022,
-    "Interpreting Neural Networks through the Polytope Lens", prediction 3. Errors: UsageError where fewer than two
-    ways have a change between classes with synsets.
+    changes exchanged among the changes, no class beside itself: that keeps how often each occurs. Black et al.
+    2022, "Interpreting Neural Networks through the Polytope Lens", prediction 3. Errors: UsageError where fewer
+    than two ways have a change between classes with synsets.
     """
-    every = [(k, a, b) for k, turn in enumerate(turns) for a, b in zip(turn, turn[1:], strict=False)]
+    every = [(k, a, b) for k, turn in enumerate(turns) for a, b in pairwise(turn)]
     held = [row for row in every if synsets[row[1]] is not None and synsets[row[2]] is not None]
     if len({k for k, _, _ in held}) < 2:
         raise UsageError(

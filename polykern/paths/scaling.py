@@ -70,9 +70,9 @@ def ray(
 
     Densities are crossings per unit of length. Exact crossings and changes of the class for piecewise-linear
     networks, else codes at the scales and half way between, changes to 1e-4 in s. Rays begin just off the origin.
-    At s = 1 the point is the activation, bit for bit. Errors: UsageError for shapes that do not fit, an activation
-    that is zero, an unknown module, or classes without names or synsets where they are compared. Black et al. 2022, "Interpreting Neural Networks through the Polytope Lens",
-    prediction 3 and appendix B.
+    At s = 1 the point is the activation, bit for bit. Errors: UsageError for shapes that do not fit, an
+    activation that is zero, an unknown module, or classes without names or synsets where they are compared. Black
+    et al. 2022, "Interpreting Neural Networks through the Polytope Lens", prediction 3 and appendix B.
     """
     _require(images, noise, reach, points)
     s = np.linspace(0, reach, points + 1)

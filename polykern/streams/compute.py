@@ -49,10 +49,11 @@ def residual(
     progress  called with (stage, done, total)
     returns   Residual
 
-    Scaling is looked at with each kind of norms that `rescaled` knows, or once where a model has none; frozen norms are
-    left out where they let a gated network grow beyond float64 (`overflown` in the settings). Evaluated in float64. Black et al. 2022, comments on LayerNorm; Janiak et al. 2024,
-    "Characterizing stable regions in the residual stream of LLMs" (arXiv:2409.17113). Errors: UsageError for too few
-    texts of that length, a block that there is not, or a model of another kind.
+    Scaling is looked at with each kind of norms that `rescaled` knows, or once where a model has none; frozen
+    norms are left out where they let a gated network grow beyond float64 (`overflown` in the settings). Evaluated
+    in float64. Black et al. 2022, comments on LayerNorm; Janiak et al. 2024, "Characterizing stable regions in
+    the residual stream of LLMs" (arXiv:2409.17113). Errors: UsageError for too few texts of that length, a block
+    that there is not, or a model of another kind.
     """
     blocks = blocks_of(language.model)
     at = blocks.count // 2 if block is None else block

@@ -67,10 +67,10 @@ def rescaled(
                "frozen"  it and all behind it keep them
     select     which nonlinearities are looked at (`polykern.selectors`)
 
-    A LayerNorm or RMSNorm in front takes every positive factor away, up to its eps: with an ideal one nothing changes
-    in the block itself. Behind it the stream is s x + f(LN(x)), another direction. Evaluated in float64. Errors:
-    UsageError for a factor that is not positive, a module that there is not, or a kind of norm that is not known;
-    CorruptError where frozen norms let a gated network grow beyond float64.
+    A LayerNorm or RMSNorm in front takes every positive factor away, up to its eps: with an ideal one nothing
+    changes in the block itself. Behind it the stream is s x + f(LN(x)), another direction. Evaluated in float64.
+    Errors: UsageError for a factor that is not positive, a module that there is not, or a kind of norm that is
+    not known; CorruptError where frozen norms let a gated network grow beyond float64.
     """
     if norms not in NORMS:
         raise UsageError(f"no norms are {norms!r}", fix=f"choose one of {', '.join(NORMS)}")

@@ -46,7 +46,12 @@ class Residual(Findings):
         flips = [w.flips[layer].sum() for w in self.ways]
         lengths = [w.lengths[layer].sum() for w in self.ways]
         return bootstrap(
-            lambda f, l: f.sum(-1) / l.sum(-1), flips, lengths, level=LEVEL, resamples=RESAMPLES, seed=self.seed
+            lambda bits, far: bits.sum(-1) / far.sum(-1),
+            flips,
+            lengths,
+            level=LEVEL,
+            resamples=RESAMPLES,
+            seed=self.seed,
         )
 
     def steep(self, layer: int | None) -> Estimate:
@@ -156,8 +161,8 @@ class Residual(Findings):
         drawn = charts.panels(
             figure, ["bits that change in each step", "movement of the output"], columns=2,
             heading=f"From one text's last token to another's: {self.about['model']['name']}",
-            subtitle=f"residual stream behind the first block, {len(self.ways)} ways of {len(self.ways[0].t)} steps",
-            note="Over the mean of the way: 1 is even. Left: means over ways. Right: each way grey, their mean black.",
+            subtitle=f"residual stream behind the first block; {len(self.ways)} ways, {len(self.ways[0].t)} steps",
+            note="Over the mean of the way: 1 is even. Left: means over ways. Right: ways grey, their mean black.",
         )  # fmt: skip
         fields = len(self.ways[0].fields)
         for c, layer in enumerate(dict.fromkeys([0, fields // 2, fields - 1])):

@@ -37,10 +37,10 @@ def synonyms(
     progress  called with (stage, done, total)
     returns   Synonyms
 
-    rho = d_H(code, code') / |x - x'| for the word's last token: codes of one MLP, x what enters it. The other words
-    are the same ones exchanged among pairs: with as many tokens, and neighbours by the rank of their rarest token.
-    Counts are exact for the arithmetic of the model. Errors: UsageError for fewer than two pairs, or a model without
-    one nonlinearity an MLP.
+    rho = d_H(code, code') / |x - x'| for the word's last token: codes of one MLP, x what enters it. The other
+    words are the same ones exchanged among pairs: with as many tokens, and neighbours by the rank of their rarest
+    token. Counts are exact for the arithmetic of the model. Errors: UsageError for fewer than two pairs, or a
+    model without one nonlinearity an MLP.
     """
     if count < 2 or tokens < 1:
         raise UsageError(f"two pairs at least, of words of one token at least, got {count} and {tokens}")

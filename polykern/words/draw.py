@@ -59,9 +59,9 @@ def drawn(
     most   tokens of a word
     seed   of the draw
 
-    The other words have as many tokens as those they stand for and are their neighbours by rank; none of them belongs
-    to the word it is put beside. Pairs for which there is no such word are left out. Errors: UsageError for fewer than
-    two pairs in the end.
+    The other words have as many tokens as those they stand for and are their neighbours by rank; none of them
+    belongs to the word it is put beside. Pairs for which there is no such word are left out. Errors: UsageError
+    for fewer than two pairs in the end.
     """
     rng, known = np.random.default_rng(seed), {frozenset(p) for p in pairs}
     chosen: list[Pair] = []
@@ -86,7 +86,7 @@ def drawn(
     if len(kept) < 2:
         raise UsageError(
             f"{len(kept)} pairs of words are left of {len(pairs)}",
-            why=f"no word is in two of them, none has more than {most} tokens, and each needs another one beside it",
+            why=f"no word is in two, none has more than {most} tokens, and each needs another one beside it",
             fix="give more pairs, or allow longer words",
         )
     first, second, other = zip(*kept, strict=True)

@@ -20,7 +20,7 @@ LEVEL, RESAMPLES = 0.95, 2000
 
 @dataclass(frozen=True, eq=False)
 class Synonyms(Findings):
-    """Pairs of words in every MLP of a language model. Axis 0 is as in `KINDS`: with the synonym, with another word.
+    """Pairs of words in every MLP of a language model. Axis 0 as in `KINDS`: with the synonym, with another word.
 
     layers    names of the nonlinearities, in order
     bits      of each
@@ -45,8 +45,8 @@ class Synonyms(Findings):
         if not (self.distance > 0).all():
             kind, layer, pair = np.argwhere(self.distance == 0)[0]
             raise UsageError(
-                f"{self.words.first[pair]!r} and {(self.words.second, self.words.other)[kind][pair]!r} are one vector "
-                f"in front of {self.layers[layer]}",
+                f"{self.words.first[pair]!r} and {(self.words.second, self.words.other)[kind][pair]!r} are one "
+                f"vector in front of {self.layers[layer]}",
                 why="their density is 0 / 0",
             )
 
@@ -85,7 +85,7 @@ class Synonyms(Findings):
         return Estimate.of(float(rho[0]), rho[1:], LEVEL)
 
     def slopes(self, kind: int) -> dict[str, Estimate]:
-        """How the mean logarithm changes from the first to the last layer, by least squares, and what it is made of.
+        """The change of the mean logarithm from the first to the last layer, by least squares, and its two parts.
 
         "density" is the sum of "bits", that of the Hamming distance, and "distance", minus that of the L2 distance.
         Pairs whose codes are equal in some layer have no logarithm and are left out.
@@ -147,8 +147,8 @@ class Synonyms(Findings):
         drawn = charts.panels(
             figure, ["density", "bits that differ", "L2 distance of the MLP's inputs"], columns=3,
             heading=f"Boundaries between words: {self.about['model']['name']}",
-            subtitle=f"{self.density.shape[2]} pairs of synonyms, and the same words exchanged among them; the last "
-            f"token of each in \"{self.about['settings']['text']}\"",
+            subtitle=f"{self.density.shape[2]} pairs of synonyms, and the same words exchanged among them; the "
+            f"last token of each in \"{self.about['settings']['text']}\"",
             note="Means over pairs, bands 95 % bootstrap intervals by pairs.",
         )  # fmt: skip
         kinds = (self.density, "bits per L2"), (self.share, "share of the layer's bits"), (self.distance, "L2")
