@@ -38,7 +38,7 @@ def command(
     model: Model = "smollm2",
     block: Block = None,
     scale: Scale = None,
-    texts: Texts = 8,
+    texts: Texts = 12,
     tokens: Tokens = 8,
     steps: Steps = 50,
     seed: options.Seed = 0,

@@ -18,7 +18,7 @@ from polykern.streams.result import Residual
 from polykern.tail import Tail
 
 SCALED = (0.1, 0.25, 0.5, 2.0, 4.0, 10.0)
-TEXTS, TOKENS = 8, 8
+TEXTS, TOKENS = 12, 8
 ABSENT = "absent"
 Progress = Callable[[str, int, int], None]
 
