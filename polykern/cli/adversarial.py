@@ -11,7 +11,7 @@ from polykern.cli.talk import Talk
 if TYPE_CHECKING:
     from polykern.paths import Adversarial
 
-EXAMPLE = "Example: polykern adversarial --model digits --radius 0.1 --out adversarial"
+EXAMPLES = ("polykern adversarial --model digits --radius 0.1 --out adversarial",)
 
 Count = Annotated[
     int, options.option("--count", panel=options.HOW, env="COUNT", metavar="N", help="Images, at random.")

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from polykern_benches._document import Document
     from polykern_benches._harness import Case, Setting
 
-LIST, EXAMPLE = "polykern-bench-list/1", "Example: polykern bench --filter 'hamming.*' --out before.json"
+LIST = "polykern-bench-list/1"
+EXAMPLES = ("polykern bench --filter 'hamming.*' --out before.json",)
 WRONG, REGRESSION = 1, 7
 MEASURED, COMPARED = "What is measured", "What is done with it"
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from polykern.capturing.unit import Source
 
 RESULT, PLAN = "polykern-capture-result/1", "polykern-capture-plan/1"
-EXAMPLE = "Example: polykern capture --model minilm --corpus stdlib --limit-tokens 20000 --out minilm.codes"
+EXAMPLES = ("polykern capture --model minilm --corpus stdlib --limit-tokens 20000 --out minilm.codes",)
 
 
 def command(

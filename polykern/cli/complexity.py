@@ -11,7 +11,7 @@ from polykern.cli.talk import Talk
 if TYPE_CHECKING:
     from polykern.boundaries import Complexity
 
-EXAMPLE = "Example: polykern complexity --model digits --part local --part outliers --out complexity"
+EXAMPLES = ("polykern complexity --model digits --part local --part outliers --out complexity",)
 DTYPES = ("float64", "float32")
 
 Parts = Annotated[

@@ -12,7 +12,7 @@ from polykern.errors import UsageError
 if TYPE_CHECKING:
     from polykern.factors import Directions
 
-EXAMPLE = "Example: polykern directions --model digits --out directions"
+EXAMPLES = ("polykern directions --model digits --out directions",)
 BACKENDS = ("auto", "sklearn", "torch")
 
 Layer = Annotated[

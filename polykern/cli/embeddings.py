@@ -13,7 +13,7 @@ from polykern.errors import UsageError
 if TYPE_CHECKING:
     from polykern.neurons import Embeddings
 
-EXAMPLE = "Example: polykern embeddings --model minilm --corpus stdlib --limit-tokens 50000 --out neurons"
+EXAMPLES = ("polykern embeddings --model minilm --corpus stdlib --limit-tokens 50000 --out neurons",)
 
 Top = Annotated[
     int,

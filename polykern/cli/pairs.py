@@ -11,7 +11,7 @@ from polykern.cli.talk import Talk
 if TYPE_CHECKING:
     from polykern.densities import Pairs
 
-EXAMPLE = "Example: polykern pairs --model digits --out pairs"
+EXAMPLES = ("polykern pairs --model digits --out pairs",)
 
 Stages = Annotated[
     list[str] | None,

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from polykern.subdivision import Partition
 
 RESULT = "polykern-partition-result/1"
-EXAMPLE = "Example: polykern partition --model digits --zoom 40 --out partition"
+EXAMPLES = ("polykern partition --model digits --zoom 40 --out partition",)
 
 Regions = Annotated[
     int,

@@ -12,7 +12,7 @@ from polykern.errors import UsageError
 if TYPE_CHECKING:
     from polykern.paths import Path
 
-EXAMPLE = "Example: polykern path --model digits --indices 0 1 --out path"
+EXAMPLES = ("polykern path --model digits --indices 0 1 --out path",)
 PAIRS = 200
 
 Ends = Annotated[

@@ -7,7 +7,7 @@ import typer
 from polykern.cli import asked, finding, options
 from polykern.cli.talk import Talk
 
-EXAMPLE = "Example: polykern projections --model digits --out loop"
+EXAMPLES = ("polykern projections --model digits --out loop",)
 
 Places = Annotated[
     int,

@@ -12,7 +12,7 @@ from polykern.errors import UsageError
 if TYPE_CHECKING:
     from polykern.paths import Beam, Ray
 
-EXAMPLE = "Example: polykern ray --model digits --index 0 --index 1 --out ray"
+EXAMPLES = ("polykern ray --model digits --index 0 --index 1 --out ray",)
 
 Index = Annotated[
     list[int] | None,

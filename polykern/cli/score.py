@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from polykern.store import Store
 
 SCHEMA = "polykern-score/1"
-EXAMPLE = "Example: polykern score pile.clusters --parts 5 --intruders test"
+EXAMPLES = ("polykern score pile.clusters --parts 5 --intruders test",)
 SHOWN = {"mean_purity": "purity", "pure_clusters": "pure clusters", "mean_entropy": "entropy, bits"}
 Rows = list[tuple[str, str]]
 

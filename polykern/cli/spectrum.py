@@ -11,7 +11,7 @@ from polykern.errors import UsageError
 if TYPE_CHECKING:
     from polykern.spectra import Spectra
 
-EXAMPLE = "Example: polykern spectrum --model digits --out spectrum"
+EXAMPLES = ("polykern spectrum --model digits --out spectrum",)
 
 Sites = Annotated[
     list[str] | None,

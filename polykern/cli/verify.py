@@ -9,7 +9,7 @@ from polykern.cli import options
 from polykern.cli.talk import Talk
 
 SCHEMA = "polykern-verify/1"
-EXAMPLE = "Example: polykern verify pile.codes --json"
+EXAMPLES = ("polykern verify pile.codes --json",)
 CORRUPT = 3
 
 

@@ -11,7 +11,7 @@ from polykern.cli.failures import Interrupted
 from polykern.cli.talk import Talk
 
 SCHEMA = "polykern-view/1"
-EXAMPLE = "Example: polykern view demo --port 8080"
+EXAMPLES = ("polykern view demo --port 8080",)
 
 
 def command(
