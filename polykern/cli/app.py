@@ -95,12 +95,8 @@ for _module in (
     view,
 ):
     _name = _module.__name__.rpartition(".")[2]
-    app.command(
-        _name,
-        cls=Command,
-        help=_flowing(_module.command.__doc__),
-        epilog=_examples(getattr(_module, "EXAMPLES", ())),
-    )(_module.command)
+    _foot = _examples(getattr(_module, "EXAMPLES", ()))
+    app.command(_name, cls=Command, help=_flowing(_module.command.__doc__), epilog=_foot)(_module.command)
 
 
 def run(words: Sequence[str]) -> int:

@@ -1,8 +1,8 @@
 """Where the options of a command get their values: command line, environment, file, default, in this order.
 
-In the environment an option is POLYKERN_COMMAND_OPTION or, for all commands that share it, POLYKERN_OPTION. The file
-is TOML: options of one command are in a table of its name, those that commands share stand in front of all tables.
-It is the one that --config names, else polykern.toml in the working directory.
+In the environment an option is POLYKERN_COMMAND_OPTION or, for all commands that share it, POLYKERN_OPTION. The
+file is TOML: options of one command are in a table of its name, those that commands share stand in front of all
+tables. It is the one that --config names, else polykern.toml in the working directory.
 
     device = "cuda:0"
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from polykern.errors import PolykernError, UsageError
 from polykern.models.photos import open_image
 from polykern.models.subject import Example, Sample, Subject, Thumbnail
+from polykern.wrappers import network
 
 GENERATED = 1000  # numbered examples
 
@@ -90,11 +91,14 @@ def _subject(word: str, given: Any, seed: int) -> Subject:
     if isinstance(given, Subject):
         return given
     model, sample = given if isinstance(given, tuple) and len(given) == 2 else (given, None)
-    if not isinstance(model, nn.Module):
+    try:
+        model = network(model)
+    except UsageError as error:
         raise UsageError(
             f"{word} gave {type(model).__name__}",
+            why=error.fix,
             fix="return an nn.Module, a pair (nn.Module, sample) or a polykern.models.Subject",
-        )
+        ) from error
     sample = _guessed(word, model) if sample is None else sample
     first = _first(word, sample)
     examples = Noise(tuple(first.shape[1:]), seed)
