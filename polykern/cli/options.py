@@ -1,12 +1,16 @@
-"""Every option of every command: its name, its place in the help, its environment variable."""
+"""Every option of every command: its name, its place in the help, its environment variable, its completion."""
 
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from polykern.cli import completion
+from polykern.cli.completion import among
+from polykern.cli.values import BACKENDS
+
 WHAT, WHERE, HOW, SAID = "What is mapped", "Which pixels", "How it is computed", "What is said"
-OWN = "or your own: package.module:function, path/to/file.py:function"
+OWN = "a name that a plug-in registers; or your own: package.module:function, path/to/file.py:function"
 
 
 def option(
@@ -20,10 +24,24 @@ def option(
 # --- what -----------------------------------------------------------------------------------------
 
 ModelName = Annotated[
-    str, typer.Argument(metavar="MODEL", envvar="POLYKERN_MODEL", help=f"digits, googlenet, ...; {OWN}.")
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        envvar="POLYKERN_MODEL",
+        autocompletion=completion.models,
+        help=f"digits, googlenet, ...; {OWN}.",
+    ),
 ]
 Model = Annotated[
-    str, option("--model", panel=WHAT, env="MODEL", metavar="MODEL", help=f"digits, googlenet, ...; {OWN}.")
+    str,
+    option(
+        "--model",
+        panel=WHAT,
+        env="MODEL",
+        metavar="MODEL",
+        autocompletion=completion.models,
+        help=f"digits, googlenet, ...; {OWN}.",
+    ),
 ]
 Start = Annotated[
     str | None,
@@ -78,17 +96,18 @@ Sigma = Annotated[
 
 Engine = Annotated[
     str,
-    option("--engine", panel=HOW, env="ENGINE", metavar="NAME",
+    option("--engine", panel=HOW, env="ENGINE", metavar="NAME", autocompletion=among(*completion.ENGINES),
             help="auto (measures and says why it chose), tiles, anchored, scanline, float32 or float64."),
 ]  # fmt: skip
 Arithmetic = Annotated[
     str | None,
     option("--arithmetic", panel=HOW, env="ARITHMETIC", metavar="NAME",
+            autocompletion=among(*completion.ARITHMETICS),
             help="float32, float16, bfloat16: of anchored differences; by default what suits the device."),
 ]  # fmt: skip
 Device = Annotated[
     str,
-    option("--device", panel=HOW, env="DEVICE", metavar="NAME",
+    option("--device", panel=HOW, env="DEVICE", metavar="NAME", autocompletion=among(*completion.DEVICES),
             help="cpu, cuda:N or auto, which is the first GPU, or the CPU where there is none."),
 ]  # fmt: skip
 Classes = Annotated[
@@ -98,7 +117,7 @@ Classes = Annotated[
 ]  # fmt: skip
 Backend = Annotated[
     str,
-    option("--backend", panel=HOW, env="BACKEND", metavar="NAME",
+    option("--backend", panel=HOW, env="BACKEND", metavar="NAME", autocompletion=among(*BACKENDS),
             help="Kernels: cpu, triton (on a GPU) or auto, which follows --device."),
 ]  # fmt: skip
 Memory = Annotated[

@@ -21,6 +21,7 @@ from polykern.models._cache import DOWNLOAD
 from polykern.models._packages import files_of
 from polykern.models.subject import digest
 from polykern.models.vocabulary import Vocabulary
+from polykern.names import registered
 from polykern.wrappers import network
 
 USUAL = 1024  # tokens of a sequence, where the model can read as many
@@ -31,7 +32,7 @@ _OPTIONAL = ("pooler.",)
 class Language:
     """A network over tokens.
 
-    model       nn.Module that takes input_ids (or, as TransformerLens's, input) int64 (n, tokens) and, with padding,
+    model       nn.Module that takes input_ids (TransformerLens's: input) int64 (n, tokens) and, with padding,
                 attention_mask; put into eval mode without gradients in place
     name        what it is called in results
     note        one sentence a person reads
@@ -89,8 +90,8 @@ def language(word: str, *, dtype: torch.dtype = torch.float32) -> Language:
 
     word   minilm, gpt2, smollm2; a folder with config.json, *.safetensors and a tokenizer; a name on Hugging Face's
            hub that its cache holds (fetched only with POLYKERN_DOWNLOAD=1 in the environment); or
-           package.module:function, path/to/file.py:function, where the function gives a Language or a pair
-           (nn.Module, tokenizer)
+           package.module:function, path/to/file.py:function or the name of a plug-in, where the function gives a
+           Language or a pair (nn.Module, tokenizer)
     dtype  of the weights
 
     Raises UsageError when nothing of that name can be loaded, MissingExtra naming the pip line, CorruptError for
@@ -108,7 +109,7 @@ def language(word: str, *, dtype: torch.dtype = torch.float32) -> Language:
         if found is None:
             raise _not_there("gpt2")
         return pretrained(str(found), "gpt2", gpt2.TRAINED, dtype=dtype)
-    if word.find(":") > 0 and not Path(word).is_dir():
+    if not Path(word).is_dir() and (word.find(":") > 0 or word in registered()):
         return given(word, dtype)
     name = Path(word).resolve().name if Path(word).is_dir() else word
     return pretrained(word, name, f"a model of transformers, {name}", dtype=dtype)
