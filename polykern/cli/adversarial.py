@@ -11,7 +11,10 @@ from polykern.cli.talk import Talk
 if TYPE_CHECKING:
     from polykern.paths import Adversarial
 
-EXAMPLES = ("polykern adversarial --model digits --radius 0.1 --out adversarial",)
+EXAMPLES = (
+    "polykern adversarial --model digits --radius 0.1 --out adversarial",
+    "polykern adversarial --model digits --norm l2 --radius 1 --count 32 --out adversarial",
+)
 
 Count = Annotated[
     int, options.option("--count", panel=options.HOW, env="COUNT", metavar="N", help="Images, at random.")

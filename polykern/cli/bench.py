@@ -16,7 +16,11 @@ if TYPE_CHECKING:
     from polykern_benches._harness import Case, Setting
 
 LIST = "polykern-bench-list/1"
-EXAMPLES = ("polykern bench --filter 'hamming.*' --out before.json",)
+EXAMPLES = (
+    "polykern bench --list",
+    "polykern bench --filter 'hamming.*' --out before.json",
+    "polykern bench --from after.json --compare before.json",
+)
 WRONG, REGRESSION = 1, 7
 MEASURED, COMPARED = "What is measured", "What is done with it"
 

@@ -11,7 +11,10 @@ from polykern.cli.talk import Talk
 if TYPE_CHECKING:
     from polykern.boundaries import Complexity
 
-EXAMPLES = ("polykern complexity --model digits --part local --part outliers --out complexity",)
+EXAMPLES = (
+    "polykern complexity --model digits --out complexity",
+    "polykern complexity --model digits --part local --part outliers --radius 0.1 --out complexity",
+)
 DTYPES = ("float64", "float32")
 
 Parts = Annotated[

@@ -12,7 +12,10 @@ from polykern.errors import UsageError
 if TYPE_CHECKING:
     from polykern.factors import Directions
 
-EXAMPLES = ("polykern directions --model digits --out directions",)
+EXAMPLES = (
+    "polykern directions --model digits --out directions",
+    "polykern directions --model digits --layer relu4 --family nmf --family pca --no-steering --out directions",
+)
 BACKENDS = ("auto", "sklearn", "torch")
 
 Layer = Annotated[

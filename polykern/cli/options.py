@@ -25,24 +25,14 @@ def option(
 
 ModelName = Annotated[
     str,
-    typer.Argument(
-        metavar="MODEL",
-        envvar="POLYKERN_MODEL",
-        autocompletion=completion.models,
-        help=f"digits, googlenet, ...; {OWN}.",
-    ),
-]
+    typer.Argument(metavar="MODEL", envvar="POLYKERN_MODEL", autocompletion=completion.models,
+                   help=f"digits, googlenet, ...; {OWN}."),
+]  # fmt: skip
 Model = Annotated[
     str,
-    option(
-        "--model",
-        panel=WHAT,
-        env="MODEL",
-        metavar="MODEL",
-        autocompletion=completion.models,
-        help=f"digits, googlenet, ...; {OWN}.",
-    ),
-]
+    option("--model", panel=WHAT, env="MODEL", metavar="MODEL", autocompletion=completion.models,
+            help=f"digits, googlenet, ...; {OWN}."),
+]  # fmt: skip
 Start = Annotated[
     str | None,
     option("--start", panel=WHAT, env="START", metavar="MODULE",

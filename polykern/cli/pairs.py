@@ -11,7 +11,10 @@ from polykern.cli.talk import Talk
 if TYPE_CHECKING:
     from polykern.densities import Pairs
 
-EXAMPLES = ("polykern pairs --model digits --out pairs",)
+EXAMPLES = (
+    "polykern pairs --model digits --out pairs",
+    "polykern pairs --model googlenet --data photographs --pairs 500 --no-controls --out pairs",
+)
 
 Stages = Annotated[
     list[str] | None,

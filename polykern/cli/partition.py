@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from polykern.subdivision import Partition
 
 RESULT = "polykern-partition-result/1"
-EXAMPLES = ("polykern partition --model digits --zoom 40 --out partition",)
+EXAMPLES = (
+    "polykern partition --model digits --zoom 40 --out partition",
+    "polykern partition --model digits --classes --regions 100000 --seconds 60 --out partition",
+)
 
 Regions = Annotated[
     int,

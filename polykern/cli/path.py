@@ -12,7 +12,10 @@ from polykern.errors import UsageError
 if TYPE_CHECKING:
     from polykern.paths import Path
 
-EXAMPLES = ("polykern path --model digits --indices 0 1 --out path",)
+EXAMPLES = (
+    "polykern path --model digits --indices 0 1 --out path",
+    "polykern path --model googlenet --start inception4a --images a.jpg b.jpg --pairs 0 --out path",
+)
 PAIRS = 200
 
 Ends = Annotated[

@@ -12,7 +12,10 @@ from polykern.errors import UsageError
 if TYPE_CHECKING:
     from polykern.paths import Beam, Ray
 
-EXAMPLES = ("polykern ray --model digits --index 0 --index 1 --out ray",)
+EXAMPLES = (
+    "polykern ray --model digits --index 0 --index 1 --out ray",
+    "polykern ray --model digits --reach 10 --no-controls --out ray",
+)
 
 Index = Annotated[
     list[int] | None,

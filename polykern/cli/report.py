@@ -11,7 +11,10 @@ from polykern.cli.talk import Talk
 from polykern.errors import CorruptError, UsageError
 
 SCHEMA = "polykern-report/1"
-EXAMPLES = ("polykern report minilm.clusters --out report --examples 12",)
+EXAMPLES = (
+    "polykern report minilm.clusters",
+    "polykern report minilm.clusters --out report --examples 12 --context 40",
+)
 MAX_SCORES = 16 << 20  # bytes
 
 

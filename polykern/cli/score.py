@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     from polykern.store import Store
 
 SCHEMA = "polykern-score/1"
-EXAMPLES = ("polykern score pile.clusters --parts 5 --intruders test",)
+EXAMPLES = (
+    "polykern score minilm.clusters",
+    "polykern score minilm.clusters --parts 5 --intruders test",
+    "polykern score minilm.clusters --against other.clusters --json",
+)
 SHOWN = {"mean_purity": "purity", "pure_clusters": "pure clusters", "mean_entropy": "entropy, bits"}
 Rows = list[tuple[str, str]]
 

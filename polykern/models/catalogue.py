@@ -26,7 +26,8 @@ def load(name: str = "digits", *, seed: int = 0) -> Subject:
     """The network a word stands for, ready to be looked at, with its examples.
 
     name  a name in KNOWN, one that a package registers (`polykern.names`), "package.module:function", or
-          "path/to/file.py:function", where the function takes no argument and gives an nn.Module, a pair (nn.Module, sample) or a Subject
+          "path/to/file.py:function", where the function takes no argument and gives an nn.Module, a pair
+          (nn.Module, sample) or a Subject
     seed  of everything random: initial weights where none are trained, generated examples
 
     Raises UsageError for a word that stands for nothing, MissingExtra naming the pip line when a package is
