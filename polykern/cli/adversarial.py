@@ -22,14 +22,16 @@ Count = Annotated[
 Radius = Annotated[
     float,
     options.option("--radius", panel=options.WHERE, env="RADIUS", metavar="R",
-                   help="Of the attack, in the units of the model's input."),
+                   help="Radius of the attack, in the units of the model's input."),
 ]  # fmt: skip
 Norm = Annotated[
     str,
-    options.option("--norm", panel=options.WHERE, env="NORM", metavar="NAME", help="linf or l2, of the attack."),
+    options.option(
+        "--norm", panel=options.WHERE, env="NORM", metavar="NAME", help="Norm of the attack: linf or l2."
+    ),
 ]
 Steps = Annotated[
-    int, options.option("--steps", panel=options.HOW, env="STEPS", metavar="N", help="Of the attack.")
+    int, options.option("--steps", panel=options.HOW, env="STEPS", metavar="N", help="Steps of the attack.")
 ]
 
 

@@ -37,12 +37,14 @@ Full = Annotated[
 ]
 Small = Annotated[
     bool,
-    options.option("--small", panel=MEASURED, metavar="", help="Toy sizes: does it run? The numbers are none."),
+    options.option(
+        "--small", panel=MEASURED, metavar="", help="Toy sizes: does it run? Times of these mean nothing."
+    ),
 ]
 Threads = Annotated[
     int | None,
     options.option(
-        "--threads", panel=MEASURED, env="THREADS", min=1, metavar="N", help="Of the CPU; all by default."
+        "--threads", panel=MEASURED, env="THREADS", min=1, metavar="N", help="Threads of the CPU; all by default."
     ),
 ]
 From = Annotated[

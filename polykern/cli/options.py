@@ -79,7 +79,7 @@ Centre = Annotated[
 Sigma = Annotated[
     float | None,
     option("--sigma", panel=WHERE, env="SIGMA", metavar="PX",
-            help="Of the Gaussian over the density; by default 16 at 4096 pixels, else in proportion."),
+            help="Width of the Gaussian over the density; by default 16 at 4096 pixels, else in proportion."),
 ]  # fmt: skip
 
 # --- how ------------------------------------------------------------------------------------------
@@ -115,7 +115,9 @@ Memory = Annotated[
     option("--memory-budget", panel=HOW, env="MEMORY_BUDGET", metavar="SIZE",
             help="Memory the process may take; batches shrink to fit."),
 ]  # fmt: skip
-Seed = Annotated[int, option("--seed", panel=HOW, env="SEED", min=0, metavar="N", help="Of everything random.")]
+Seed = Annotated[
+    int, option("--seed", panel=HOW, env="SEED", min=0, metavar="N", help="Seed of everything random.")
+]
 Overwrite = Annotated[bool, option("--overwrite", metavar="", help="Replace another run's map in DIR.")]
 DryRun = Annotated[
     bool,
@@ -130,7 +132,7 @@ Figures = Annotated[bool, option("--figures/--no-figures", metavar="", panel=SAI
 # --- said -----------------------------------------------------------------------------------------
 
 Json = Annotated[bool, option("--json", metavar="", panel=SAID, help="One JSON object on stdout, errors included.")]
-Quiet = Annotated[bool, option("--quiet", "-q", metavar="", panel=SAID, help="Say nothing but errors.")]
+Quiet = Annotated[bool, option("--quiet", "-q", metavar="", panel=SAID, help="Say nothing on stderr but errors.")]
 Verbose = Annotated[
     int,
     option("--verbose", "-v", panel=SAID, count=True, metavar="",
@@ -139,6 +141,10 @@ Verbose = Annotated[
 Log = Annotated[
     str,
     option(
-        "--log-format", panel=SAID, env="LOG_FORMAT", metavar="NAME", help="Of the lines on stderr: text or json."
+        "--log-format",
+        panel=SAID,
+        env="LOG_FORMAT",
+        metavar="NAME",
+        help="Form of the lines on stderr: text or json.",
     ),
 ]

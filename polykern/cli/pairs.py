@@ -29,11 +29,15 @@ Data = Annotated[
 ]
 Count = Annotated[
     int,
-    options.option("--pairs", panel=options.WHAT, min=2, metavar="N", help="Within classes, and as many between."),
+    options.option(
+        "--pairs", panel=options.WHAT, min=2, metavar="N", help="Pairs within classes, and as many between."
+    ),
 ]
 Controls = Annotated[
     bool,
-    options.option("--controls/--no-controls", panel=options.HOW, metavar="", help="Also of untrained weights."),
+    options.option(
+        "--controls/--no-controls", panel=options.HOW, metavar="", help="Also measure untrained weights."
+    ),
 ]
 
 

@@ -20,7 +20,7 @@ EXAMPLES = (
 
 Regions = Annotated[
     int,
-    options.option("--regions", panel=options.HOW, env="REGIONS", metavar="N", help="Stop behind so many pieces."),
+    options.option("--regions", panel=options.HOW, env="REGIONS", metavar="N", help="Stop after so many pieces."),
 ]
 Seconds = Annotated[
     float | None,

@@ -41,7 +41,7 @@ Ball = Annotated[
 Radius = Annotated[
     float,
     options.option("--radius", panel=options.HOW, env="RADIUS", metavar="R",
-                   help="Of the balls, in distances of the two ends."),
+                   help="Radius of the balls, in distances of the two ends."),
 ]  # fmt: skip
 Pairs = Annotated[
     int | None,

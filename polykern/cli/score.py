@@ -39,7 +39,7 @@ Against = Annotated[
 Parts = Annotated[
     int, typer.Option(metavar="N", min=0, help="Cluster N random parts of the rows: which clusters come again?")
 ]
-Share = Annotated[float, typer.Option(metavar="X", help="Of the rows in a part.")]
+Share = Annotated[float, typer.Option(metavar="X", help="Share of the rows in a part.")]
 Intruders = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Write a blind test for a reader: which one does not belong?")
 ]
