@@ -28,7 +28,8 @@ Points = Annotated[
 Radii = Annotated[
     list[float] | None,
     options.option("--radius", panel=options.HOW, metavar="R",
-                   help="Radius of the neighbourhoods, L2; repeatable. Default: shares of the median distance of points."),
+                   help="Radius of the neighbourhoods, L2; repeatable. Default: shares of the median distance of "
+                   "points."),
 ]  # fmt: skip
 Directions = Annotated[
     int | None,

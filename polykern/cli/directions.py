@@ -34,7 +34,8 @@ Rows = Annotated[
 Components = Annotated[
     int | None,
     options.option("--components", panel=options.HOW, env="COMPONENTS", metavar="K",
-                   help="Components of NMF, PCA and dictionaries. Default: 64, or a quarter of the units where that is less."),
+                   help="Components of NMF, PCA and dictionaries. Default: 64, or a quarter of the units where "
+                   "that is less."),
 ]  # fmt: skip
 Size = Annotated[
     int, options.option("--min-cluster-size", panel=options.HOW, env="MIN_CLUSTER_SIZE", metavar="N",
