@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 ROOTS = [ROOT / folder for folder in PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]]
-SUFFIXES = {".css", ".cu", ".js", ".py", ".typed"}
+SUFFIXES = {".css", ".cu", ".j2", ".js", ".py", ".typed"}
 VERSION: str = PROJECT["project"]["version"]
 
 
@@ -41,7 +41,6 @@ def tracked(root: Path) -> set[str]:
     return {name for name in listed.stdout.split("\0") if name}
 
 
-@pytest.mark.slow
 def test_the_wheel_has_the_packages_whole_and_nothing_else(shipped: set[str]) -> None:
     about = f"polykern-{VERSION}.dist-info"
     expected = {name for root in ROOTS for name in tracked(root)}
@@ -52,7 +51,7 @@ def test_the_wheel_has_the_packages_whole_and_nothing_else(shipped: set[str]) ->
 def test_assets_lie_inside_the_packages() -> None:
     """Pages, styles and scripts are found beside the code that reads them, in an installed package too."""
     found = {name for root in ROOTS for name in tracked(root)}
-    assert {".css", ".js", ".typed"} <= {Path(name).suffix for name in found} <= SUFFIXES
+    assert {".css", ".j2", ".js", ".typed"} <= {Path(name).suffix for name in found} <= SUFFIXES
     assert not [name for name in found if re.search(r"(^|/)(tests?|docs)/", name)]
 
 
