@@ -7,11 +7,13 @@ import typer
 from polykern.cli import asked, finding, options
 from polykern.cli.talk import Talk
 
-EXAMPLE = "Example: polykern projections --model digits --out loop"
+EXAMPLES = ("polykern projections --model digits --out loop",)
 
 Places = Annotated[
     int,
-    options.option("--places", panel=options.HOW, min=2, metavar="N", help="On the loop that a lag is taken at."),
+    options.option(
+        "--places", panel=options.HOW, min=2, metavar="N", help="Places on the loop at which a lag is taken."
+    ),
 ]
 Repeats = Annotated[
     int, options.option("--repeats", panel=options.HOW, min=1, metavar="N", help="Projections to three dimensions.")

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     from polykern.store import Store
 
 SCHEMA = "polykern-score/1"
-EXAMPLE = "Example: polykern score pile.clusters --parts 5 --intruders test"
+EXAMPLES = (
+    "polykern score minilm.clusters",
+    "polykern score minilm.clusters --parts 5 --intruders test",
+    "polykern score minilm.clusters --against other.clusters --json",
+)
 SHOWN = {"mean_purity": "purity", "pure_clusters": "pure clusters", "mean_entropy": "entropy, bits"}
 Rows = list[tuple[str, str]]
 
@@ -35,7 +39,7 @@ Against = Annotated[
 Parts = Annotated[
     int, typer.Option(metavar="N", min=0, help="Cluster N random parts of the rows: which clusters come again?")
 ]
-Share = Annotated[float, typer.Option(metavar="X", help="Of the rows in a part.")]
+Share = Annotated[float, typer.Option(metavar="X", help="Share of the rows in a part.")]
 Intruders = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Write a blind test for a reader: which one does not belong?")
 ]
