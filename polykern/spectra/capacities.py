@@ -6,7 +6,6 @@ import numpy as np
 
 from polykern.report import charts, colours, figures, wording
 from polykern.report.script import visible
-from polykern.spectra import channels
 from polykern.spectra.result import ACTIVATIONS, CODES
 
 if TYPE_CHECKING:
@@ -30,20 +29,20 @@ def capacities(sheet: Any, found: "Spectra") -> None:
 def _gaussian(axes: Any, sites: "list[Spectrum]") -> None:
     names = wording.apart([visible(s.name) for s in sites])
     for site, name, hue in zip(sites, names, colours.depths(len(sites)), strict=True):
-        for channel in site.channels:
-            even = channel.name == channels.WHITE
-            value, low, high = (
-                np.array([getattr(b, end) for b in channel.bits]) / len(site.values) for end in ("value", "low", "high")
-            )
-            charts.line(
-                axes, channel.noise, value, colour=tuple(hue), ls=":" if even else "-", lw=1.2 if even else 1.8,
-                label="" if even or len(sites) > SHOWN else name,
-                low=None if even else low, high=None if even else high,
-            )  # fmt: skip
+        channel = site.channels[0]
+        value, low, high = (
+            np.array([getattr(b, end) for b in channel.bits]) / len(site.values) for end in ("value", "low", "high")
+        )
+        named = name if len(sites) <= SHOWN else ""
+        charts.line(axes, channel.noise, value, low=low, high=high, colour=tuple(hue), lw=1.8, label=named)
+    if sites:  # a neuron of any site, since noise is told in its standard deviations
+        white, width = sites[0].channels[1], len(sites[0].values)
+        even = [b.value / width for b in white.bits]
+        charts.line(axes, white.noise, even, colour=figures.QUIET, ls=":", label="spread evenly")
     axes.set(xscale="log")
     axes.set_ylim(bottom=0)
     charts.named(axes, "noise (standard deviations of a neuron)", "bits a neuron")
-    if 0 < len(sites) <= SHOWN:
+    if sites:
         charts.legend(axes, loc="upper right")
 
 
@@ -54,7 +53,7 @@ def _entropies(axes: Any, sites: "list[Spectrum]") -> None:
         return
     every = [s.entropy for s in sites if s.entropy is not None]
     width = np.array([[len(s.values)] for s in sites], np.float64)
-    parts = [[(e.independent, e.tree)[k] for k in range(2)] for e in every]
+    parts = [(e.independent, e.tree) for e in every]
     value, low, high = (
         np.array([[getattr(p, end) for p in row] for row in parts]) / width for end in ("value", "low", "high")
     )

@@ -69,7 +69,7 @@ def spectrum(
     if groups < 2:
         raise UsageError(f"{groups} group of documents gives no interval", fix="take two or more, better sixteen")
     tell = progress or (lambda stage, done, total: None)
-    streams = _of_store(source, sites, codes) if isinstance(source, Store) else _of_subject(source, sites, codes)
+    streams = _of_store(source, sites, codes) if isinstance(source, Store) else of_subject(source, sites, codes)
     found: dict[str, Spectrum] = {}
     left_out: dict[str, str] = {}
     for k, (name, kind, chunks) in enumerate(streams):
@@ -77,9 +77,7 @@ def spectrum(
         label = f"{name} ({CODES})" if kind == CODES else name
         moments, documents = _gathered(label, chunks, groups)
         try:
-            found[label] = measured(
-                label, moments, documents, first=first, last=last, centred=centred, level=level
-            )
+            found[label] = measured(label, moments, documents, first=first, last=last, centred=centred, level=level)
         except UsageError as reason:
             if sites is not None:
                 raise
@@ -211,7 +209,8 @@ def _documents(rows: Rows) -> Documents:
     return rows.columns.get("doc", rows.index)
 
 
-def _of_subject(subject: Subject, sites: Sequence[str] | None, codes: bool) -> list[Stream]:
+def of_subject(subject: Subject, sites: Sequence[str] | None, codes: bool) -> list[Stream]:
+    """The pre-activations of a subject's examples, and their codes, site by site; of feature maps place by place."""
     fields = Tail(subject.model, subject.sample, select="*" if sites is None else list(sites)).layout.fields
 
     def values(field: Field) -> Iterator[Chunk]:

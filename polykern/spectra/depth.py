@@ -66,7 +66,9 @@ def exponents(sheet: Any, found: "Spectra") -> None:
             some = [(b, s.interval.value) for b, s in many if s.enough is enough]
             if some:
                 left.plot(*zip(*some, strict=True), "o", ms=4.5, mec=colour, mfc=face)
-        charts.line(right, blocks, [s.effective_rank / len(s.values) for _, s in many], colour=colour, marker="o", ms=4)
+        charts.line(
+            right, blocks, [s.effective_rank / len(s.values) for _, s in many], colour=colour, marker="o", ms=4
+        )
     if found.dimension is not None:
         bound = powerlaw.critical(found.dimension)
         left.axhline(bound, color=figures.QUIET, lw=1, ls="--", label=f"1 + 2/d, d = {found.dimension:g}")

@@ -83,7 +83,9 @@ class Spectrum:
             "rows_a_column": self.rows / len(self.values),
             "enough_rows": self.enough,
         }
-        told["capacity"] = {c.name: {f"{noise:g}": c.at(noise).as_dict() for noise in c.told} for c in self.channels}
+        told["capacity"] = {
+            c.name: {f"{noise:g}": c.at(noise).as_dict() for noise in c.told} for c in self.channels
+        }
         if self.entropy is not None:
             told["entropy"] = self.entropy.as_dict()
         if dimension is not None:
