@@ -28,7 +28,7 @@ Seeds = Annotated[
 Epochs = Annotated[
     int | None,
     options.option("--epochs", panel=options.HOW, min=1, metavar="N",
-                   help="Passes over the training images; by default 10 for digits, 30 for the autoencoder."),
+                   help="Passes over the training images; by default 20 for digits, 30 for the autoencoder."),
 ]  # fmt: skip
 Repeats = Annotated[
     int, options.option("--repeats", panel=options.HOW, min=1, metavar="N", help="Orders in which neurons fail.")

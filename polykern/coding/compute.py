@@ -19,7 +19,7 @@ from polykern.versions import recorded
 
 Progress = Callable[[str, int, int], None]
 DROPOUTS = (0.0, 0.1, 0.3, 0.5)
-EPOCHS = {"digits": 10, "autoencoder": 30}  # so that twelve networks are trained within a minute
+EPOCHS = {"digits": 20, "autoencoder": 30}  # so that twelve networks are trained within a minute
 GROUPS = 16  # of images, for intervals
 
 
@@ -39,7 +39,7 @@ def redundancy(
               autoencoder of the same images, dropout on its code (48 units), spectra by layer over its training
     dropouts  shares of the units that training leaves out, 0 <= p < 1
     seeds     networks of each, with initial weights, order and distortions of seed, seed + 1, ...
-    epochs    passes over the 1,500 training images; None: 10 for "digits", 30 for "autoencoder"
+    epochs    passes over the 1,500 training images; None: 20 for "digits", 30 for "autoencoder"
     repeats   orders in which neurons are zeroed
     seed      the first one
     progress  called with (stage, done, total)
