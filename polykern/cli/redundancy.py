@@ -20,7 +20,7 @@ Model = Annotated[
 Dropouts = Annotated[
     list[float] | None,
     options.option("--dropout", panel=options.WHAT, metavar="P",
-                   help="Share of the code's units that training leaves out; repeatable. Default: 0, 0.1, 0.3, 0.5."),
+                   help="Share of the code's units left out in training; repeatable. Default: 0, 0.1, 0.3, 0.5."),
 ]  # fmt: skip
 Seeds = Annotated[
     int, options.option("--seeds", panel=options.HOW, min=1, metavar="N", help="Networks of each dropout.")
@@ -28,7 +28,7 @@ Seeds = Annotated[
 Epochs = Annotated[
     int | None,
     options.option("--epochs", panel=options.HOW, min=1, metavar="N",
-                   help="Passes over the training images; by default 20 for digits, 30 for the autoencoder."),
+                   help="Passes over the training images; by default 20 for digits, 20 for the autoencoder."),
 ]  # fmt: skip
 Repeats = Annotated[
     int, options.option("--repeats", panel=options.HOW, min=1, metavar="N", help="Orders in which neurons fail.")

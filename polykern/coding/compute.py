@@ -19,7 +19,7 @@ from polykern.versions import recorded
 
 Progress = Callable[[str, int, int], None]
 DROPOUTS = (0.0, 0.1, 0.3, 0.5)
-EPOCHS = {"digits": 20, "autoencoder": 30}  # so that twelve networks are trained within a minute
+EPOCHS = {"digits": 20, "autoencoder": 20}  # so that twelve networks are trained within a minute
 GROUPS = 16  # of images, for intervals
 
 
@@ -39,15 +39,15 @@ def redundancy(
               autoencoder of the same images, dropout on its code (48 units), spectra by layer over its training
     dropouts  shares of the units that training leaves out, 0 <= p < 1
     seeds     networks of each, with initial weights, order and distortions of seed, seed + 1, ...
-    epochs    passes over the 1,500 training images; None: 20 for "digits", 30 for "autoencoder"
+    epochs    passes over the 1,500 training images; None: 20 for "digits", 20 for "autoencoder"
     repeats   orders in which neurons are zeroed
     seed      the first one
     progress  called with (stage, done, total)
 
     Spectra are of the layer's outputs for all 1,797 images, intervals of their exponents of the jackknife over 16
-    groups of images; scores, knock-outs and distances of codes are of the 297 test images. Training is float32 on one
-    thread: the same machine and torch give the same bits. Marshall and Kirchner 2024, "Understanding polysemanticity
-    in neural networks through coding theory".
+    groups of images; scores, knock-outs and distances of codes are of the 297 test images. Training is float32 on
+    one thread: the same machine and torch give the same bits. Marshall and Kirchner 2024, "Understanding
+    polysemanticity in neural networks through coding theory".
 
     Errors: UsageError for another model, a share outside 0 .. 1, the same share twice, or no networks.
     """
@@ -71,7 +71,7 @@ def redundancy(
         "seed": seed,
         "settings": {
             "dropouts": shares, "seeds": seeds, "epochs": passes, "repeats": repeats, "code": of.code,
-            "score": of.score, "groups": GROUPS,
+            "ranks": list(of.ranks), "score": of.score, "groups": GROUPS,
         },
         "versions": recorded(*RECORDED),
     }  # fmt: skip
@@ -88,16 +88,16 @@ def _network(of: Kind, found: Trained, repeats: int) -> Network:
         found.seed,
         knockout.curves(found.score, code.shape[1], repeats=repeats, seed=found.seed),
         class_codes(bits[:train], classes[:train], bits[train:], classes[train:]),
-        {place: _spectrum(f"{place[1]} at step {place[0]}", rows) for place, rows in found.layers.items()},
+        {place: _spectrum(place, rows, of.ranks) for place, rows in found.layers.items()},
         last,
     )
 
 
-def _spectrum(name: str, rows: Tensor) -> Spectrum | None:
-    """Of the rows, an image each; None where too few units are in use for a window of ranks."""
+def _spectrum(place: tuple[int, str], rows: Tensor, ranks: tuple[int, int]) -> Spectrum | None:
+    """Of the rows, an image each; None where too few units are in use for the window of ranks."""
     moments = ActivationMoments(rows.shape[1], GROUPS)
     moments.add(rows, np.arange(len(rows)))
     try:
-        return measured(name, moments, len(rows))
+        return measured(f"{place[1]} at step {place[0]}", moments, len(rows), first=ranks[0], last=ranks[1])
     except UsageError:
         return None

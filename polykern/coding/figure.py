@@ -17,22 +17,24 @@ ASIDE = 0.18  # of the way from one dropout to the next, between seeds
 
 def redundancy(sheet: Any, found: "Redundancy") -> None:
     """Four panels: score as neurons fail, area under it, exponent, distances between words of classes."""
-    score, seeds = found.about["settings"]["score"], found.about["settings"]["seeds"]
+    how = found.about["settings"]
+    titles = (
+        "a random share of the code's neurons zeroed", "area under these curves", "exponent of the code",
+        "binary code: distances in bits",
+    )  # fmt: skip
     panels = charts.panels(
-        sheet, ["a random share of the code's neurons zeroed", "area under these curves", "exponent of the code",
-                "binary code: distances in bits"],
-        columns=2, heading=f"Dropout and redundancy: {found.about['model']['name']}",
-        subtitle=f"{seeds} networks a dropout, {found.about['settings']['epochs']} epochs; code: {visible(found.code)}",
-        note="bands: range of the networks; points: networks, whiskers: 95% intervals (area: orders of failing; alpha: "
-        "jackknife over images); lines: means",
+        sheet, titles, columns=2, heading=f"Dropout and redundancy: {found.about['model']['name']}",
+        subtitle=f"{how['seeds']} networks a dropout, {how['epochs']} epochs; code: layer {visible(found.code)}",
+        note="bands: range of the networks; points: networks; lines: means; whiskers: 95% intervals (area: over orders "
+        "of failing; alpha: jackknife over images)",
     )  # fmt: skip
     hues = colours.depths(len(found.dropouts))
     for p, hue in zip(found.dropouts, hues, strict=True):
         each = np.stack([n.curves.mean(0) for n in found.networks if n.dropout == p])
         charts.line(panels[0], knockout.SHARES, each.mean(0), low=each.min(0), high=each.max(0), colour=tuple(hue),
                     label=f"p = {p:g}")  # fmt: skip
-    charts.named(panels[0], "share of neurons zeroed", str(score))
-    charts.legend(panels[0], loc="lower left", title="dropout")
+    charts.named(panels[0], "share of neurons zeroed", str(how["score"]))
+    charts.legend(panels[0], loc="best", title="dropout")
     _area(panels[1], found)
     _alpha(panels[2], found)
     _distances(panels[3], found)
@@ -49,18 +51,13 @@ def _area(axes: Any, found: "Redundancy") -> None:
 
 
 def _alpha(axes: Any, found: "Redundancy") -> None:
-    windows = set()
     for (x, _), n in zip(_places(found), found.networks, strict=True):
         spectrum = n.spectra[n.last, found.code]
-        if spectrum is None:
-            continue
-        windows.add((spectrum.fit.first, spectrum.fit.last))
-        axes.vlines(x, spectrum.interval.low, spectrum.interval.high, color=charts.PALETTE[1], lw=1.4)
-        axes.plot(x, spectrum.fit.alpha, "o", ms=5, color=charts.PALETTE[1])
+        if spectrum is not None:
+            axes.vlines(x, spectrum.interval.low, spectrum.interval.high, color=charts.PALETTE[1], lw=1.4)
+            axes.plot(x, spectrum.fit.alpha, "o", ms=5, color=charts.PALETTE[1])
     axes.plot(range(len(found.dropouts)), found.measures()["alpha"].mean(1), color=charts.PALETTE[1], lw=1.2)
-    last = sorted(window[1] for window in windows)
-    ranks = f"ranks {min(windows)[0]}-{last[0]}" + (f" to {last[-1]}" if last[0] < last[-1] else "") if last else ""
-    charts.named(axes, "dropout p", f"alpha ({ranks})")
+    charts.named(axes, "dropout p", "alpha, ranks {} to {}".format(*found.about["settings"]["ranks"]))
 
 
 def _distances(axes: Any, found: "Redundancy") -> None:
@@ -84,25 +81,24 @@ def layers(sheet: Any, found: "Redundancy") -> None:
     names = list(dict.fromkeys(place[1] for n in found.networks for place in n.spectra))
     steps = sorted({place[0] for n in found.networks for place in n.spectra})
     ends = list(dict.fromkeys((found.dropouts[0], found.dropouts[-1])))
+    first, last = found.about["settings"]["ranks"]
     panels = charts.panels(
         sheet, ["at the end of the training", *(f"over the training, dropout {p:g}" for p in ends)],
         columns=1 + len(ends), heading=f"Exponents by layer: {found.about['model']['name']}",
-        subtitle="alpha of the outputs of layers, all images", note="lines: means over networks; bands: their range",
+        subtitle=f"outputs of layers for all images, ranks {first} to {last}",
+        note="lines: means over networks; bands: their range",
     )  # fmt: skip
     for p, hue in zip(found.dropouts, colours.depths(len(found.dropouts)), strict=True):
-        _line(
-            panels[0],
-            range(len(names)),
-            [_alphas(found, p, steps[-1], name) for name in names],
-            tuple(hue),
-            f"p = {p:g}",
-        )
+        each = [_alphas(found, p, steps[-1], name) for name in names]
+        _line(panels[0], range(len(names)), each, tuple(hue), f"p = {p:g}")
     panels[0].set_xticks(range(len(names)), [visible(n) for n in names], parse_math=False)
     charts.named(panels[0], "", "alpha")
     for axes, p in zip(panels[1:], ends, strict=True):
         for name, hue in zip(names, colours.depths(len(names)), strict=True):
             _line(axes, steps, [_alphas(found, p, step, name) for step in steps], tuple(hue), visible(name))
-        axes.set_xscale("symlog", linthresh=steps[1] if len(steps) > 1 else 1)
+        axes.set_xscale("symlog", linthresh=steps[1])
+        axes.set_xticks(steps, [f"{s:,}" for s in steps])
+        axes.minorticks_off()
         charts.named(axes, "step of the optimiser", "alpha")
     low, high = min(a.get_ylim()[0] for a in panels), max(a.get_ylim()[1] for a in panels)
     for axes in panels:

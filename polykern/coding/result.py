@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +57,19 @@ def unused(spectrum: Spectrum | None) -> float:
         return float("nan")
     carried, most = (next(c for c in spectrum.channels if c.name == name) for name in (GAUSSIAN, WHITE))
     return 1 - carried.at(NOISE).value / most.at(NOISE).value
+
+
+class Growth(NamedTuple):
+    """In how many seeds a measure grows with dropout.
+
+    larger         in which it is larger with the most dropout than with the least
+    never_falling  in which it does not fall from any dropout to the next
+    seeds          in all
+    """
+
+    larger: int
+    never_falling: int
+    seeds: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,29 +127,27 @@ class Redundancy(Findings):
         return {name: self.values(of) for name, of in every.items()}
 
     def numbers(self) -> dict[str, Any]:
-        """By measure: the mean of every dropout, its change from the least dropout, whether it grows; then every net."""
-        told: dict[str, Any] = {name: self._trend(values) for name, values in self.measures().items()}
+        """By measure: its mean at every dropout, its change from the least, whether it grows; every network."""
+        told: dict[str, Any] = {name: self._trend(name, values) for name, values in self.measures().items()}
         told["networks"] = [self._network(n) for n in self.networks]
         return told
 
-    def grows(self, measure: str) -> tuple[int, int, int]:
-        """(seeds in which it is larger with the most dropout than with the least, in which it never falls, seeds)."""
+    def growth(self, measure: str) -> Growth:
+        """Whether a measure grows with dropout, seed by seed."""
         values = self.measures()[measure]
-        return (
-            int((values[-1] > values[0]).sum()),
-            int((np.diff(values, axis=0) >= 0).all(0).sum()),
-            values.shape[1],
-        )
+        never = (np.diff(values, axis=0) >= 0).all(0)
+        return Growth(int((values[-1] > values[0]).sum()), int(never.sum()), values.shape[1])
 
-    def _trend(self, values: Reals) -> dict[str, Any]:
+    def _trend(self, name: str, values: Reals) -> dict[str, Any]:
+        growth = self.growth(name)
         means = {f"{p:g}": over_seeds(row) for p, row in zip(self.dropouts, values, strict=True)}
         changes = {f"{p:g}": over_seeds(row - values[0]) for p, row in zip(self.dropouts, values, strict=True)}
         return {
             "mean": {p: e.as_dict() for p, e in means.items()},
             "change": {p: e.as_dict() for p, e in list(changes.items())[1:]},
-            "seeds_larger_at_the_most_dropout": int((values[-1] > values[0]).sum()),
-            "seeds_never_falling": int((np.diff(values, axis=0) >= 0).all(0).sum()),
-            "seeds": values.shape[1],
+            "seeds_larger_at_the_most_dropout": growth.larger,
+            "seeds_never_falling": growth.never_falling,
+            "seeds": growth.seeds,
         }
 
     def _network(self, n: Network) -> dict[str, Any]:

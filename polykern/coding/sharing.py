@@ -33,7 +33,7 @@ def superposition(sheet: Any, found: "Superposition") -> None:
     _named(panels[2], "alpha, share of dimensions")
     charts.legend(panels[2], loc="best")
     _line(panels[3], found, "unused_capacity", "share of the capacity of evenly spread power, noise 0.1", 4)
-    panels[3].set_ylim(bottom=0)
+    panels[3].set_ylim(0, 1.25 * panels[3].get_ylim()[1])  # room for the legend
     _named(panels[3], "1 - capacity / capacity of white")
     charts.legend(panels[3], loc="upper left")
 
@@ -42,8 +42,8 @@ def _line(axes: Any, found: "Superposition", measure: str, label: str, colour: i
     means = found.means()[measure]
     value, low, high = (np.array([getattr(e, end) for e in means]) / over for end in ("value", "low", "high"))
     charts.line(
-        axes, found.probabilities, value, low=low, high=high, colour=charts.PALETTE[colour], label=label, marker="o",
-        ms=4,
+        axes, found.probabilities, value, low=low, high=high, colour=charts.PALETTE[colour], label=label,
+        marker="o", ms=4,
     )  # fmt: skip
 
 

@@ -52,7 +52,7 @@ class Superposition(Findings):
         capacity_of_represented  mean over these; nan for none
         alpha                    of the exact spectrum of the hidden code, over all ranks
         participation_ratio      of the same
-        unused_capacity          share of the capacity of evenly spread power that it gives up, noise 0.1 of a neuron
+        unused_capacity          share of the capacity of evenly spread power that it gives up, at a noise of 0.1
         loss                     share of what the answer 0 loses
         """
         toys, hidden = self.toys, self.toys.weights.shape[1]
@@ -80,7 +80,7 @@ class Superposition(Findings):
 
     @property
     def begins(self) -> float | None:
-        """The largest probability at which more features are represented than there are dimensions; None for none."""
+        """The largest probability at which there are more represented features than dimensions; None for none."""
         more = self.measures()["represented"].mean(1) > self.toys.weights.shape[1]
         return float(np.asarray(self.probabilities)[more][0]) if more.any() else None
 

@@ -7,9 +7,9 @@ v_i is where feature i lies in the hidden space. Its capacity,
 
     c_i = (v_i . v_i)^2 / sum_j (v_i . v_j)^2,
 
-is the share of a dimension that it has for itself: 1 alone, 1/2 in an antipodal pair, 0 where it is not represented.
-The sum over all features is at most the number of dimensions. Elhage et al. 2022, "Toy Models of Superposition";
-Scherlis, Sachan, Jermyn, Benton, Shlegeris 2022, "Polysemanticity and Capacity in Neural Networks".
+is the share of a dimension that it has for itself: 1 alone, 1/2 in an antipodal pair, 0 where it is not
+represented. The sum over all features is at most the number of dimensions. Elhage et al. 2022, "Toy Models of
+Superposition"; Scherlis, Sachan, Jermyn, Benton, Shlegeris 2022, "Polysemanticity and Capacity in Neural Networks".
 """
 
 from collections.abc import Callable
@@ -61,7 +61,8 @@ class Toys:
     @property
     def per_dimension(self) -> Reals:
         """float64 (instances): the sum of squared lengths over the dimensions: features represented a dimension."""
-        return self.lengths.sum(1) / self.weights.shape[1]
+        found: Reals = self.lengths.sum(1) / self.weights.shape[1]
+        return found
 
     @property
     def capacities(self) -> Reals:
@@ -76,7 +77,8 @@ class Toys:
         """
         variance = self.probability / 3 - self.probability**2 / 4
         covariance = variance[:, None, None] * (self.weights @ self.weights.swapaxes(1, 2))
-        return np.maximum(np.linalg.eigvalsh(covariance)[:, ::-1], 0)
+        found: Reals = np.maximum(np.linalg.eigvalsh(covariance)[:, ::-1], 0)
+        return found
 
 
 def capacities(weights: ArrayLike) -> Reals:
@@ -134,7 +136,7 @@ def train(
         for step in range(steps):
             x = _rows(active, batch, features, generator)
             optimiser.zero_grad()
-            _losses(x, w, b, importance).sum().backward()  # type: ignore[no-untyped-call]
+            _losses(x, w, b, importance).sum().backward()
             optimiser.step()
             schedule.step()
             if told is not None and step % 100 == 0:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from polykern.errors import UsageError
 from polykern.models import digits, reconstruction
 
-LOOKED_AT = (0, 30, 100, 300)  # steps of the autoencoder's training, and the last
+LOOKED_AT = (0, 30, 100)  # steps of the autoencoder's training, and the last
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class Kind:
     note         one sentence a person reads
     code         name of the module whose outputs are dropped and knocked out
     layers       names of the modules whose outputs have spectra
+    ranks        window of the power law, the same for every network, so that exponents can be compared
     over_time    whether spectra are taken during the training, or at its end alone
     score        what is measured when neurons fail
     network      (dropout) -> the untrained network
@@ -30,6 +31,7 @@ class Kind:
     note: str
     code: str
     layers: tuple[str, ...]
+    ranks: tuple[int, int]
     over_time: bool
     score: str
     network: Callable[..., nn.Sequential]
@@ -38,13 +40,13 @@ class Kind:
 
 KINDS = {
     "digits": Kind(
-        "the digits network with dropout on relu4, its last hidden layer", "relu4", ("relu4",), False, "accuracy",
-        digits.network, digits.checkpoints,
+        "the digits network with dropout on relu4, its last hidden layer", "relu4", ("relu4",), (11, 32), False,
+        "accuracy", digits.network, digits.checkpoints,
     ),
     "autoencoder": Kind(
         "a residual autoencoder of scikit-learn's digits with dropout on its code of 48 units", "code",
-        ("stem", "block1", "block2", "code", "expand", "block3", "block4"), True, "share of variance reconstructed",
-        reconstruction.network, reconstruction.checkpoints,
+        ("stem", "block1", "block2", "code", "expand", "block3", "block4"), (11, 24), True,
+        "share of variance reconstructed", reconstruction.network, reconstruction.checkpoints,
     ),
 }  # fmt: skip
 

@@ -1,8 +1,8 @@
 """What measured codes can carry: capacities over a grid of noise, and bounds of the entropy of their bits.
 
-Activations with eigenvalues lambda are taken for a Gaussian channel with noise sigma on every neuron. sigma is told as
-a share of the standard deviation of a neuron, sqrt(mean lambda), so that layers of any scale can stand side by side.
-Codes are N bits on a binary symmetric channel, whatever their statistics; what their statistics say is the entropy.
+Activations with eigenvalues lambda are taken for a Gaussian channel with noise sigma on every neuron. sigma is told
+as a share of the standard deviation of a neuron, sqrt(mean lambda), so that layers of any scale can stand side by
+side. Codes are N bits on a binary symmetric channel, whatever their statistics; what these say is the entropy.
 """
 
 from collections.abc import Iterator, Sequence

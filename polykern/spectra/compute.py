@@ -210,7 +210,7 @@ def _documents(rows: Rows) -> Documents:
 
 
 def of_subject(subject: Subject, sites: Sequence[str] | None, codes: bool) -> list[Stream]:
-    """The pre-activations of a subject's examples, and their codes, site by site; of feature maps place by place."""
+    """Pre-activations of a subject's examples, and their codes, site by site; of feature maps place by place."""
     fields = Tail(subject.model, subject.sample, select="*" if sites is None else list(sites)).layout.fields
 
     def values(field: Field) -> Iterator[Chunk]:

@@ -43,12 +43,12 @@ def has_depth(found: "Spectra") -> bool:
 
 
 def exponents(sheet: Any, found: "Spectra") -> None:
-    """alpha with its interval against the block, a line for each thing that blocks have; effective ranks beside it."""
+    """alpha with its interval by block, a line for each thing that blocks have; effective ranks beside it."""
     left, right = charts.panels(
         sheet, ["exponent alpha over the fitted ranks", "effective rank, as a share of the width"], columns=2,
         heading=f"Spectra by block: {found.about['model']['name']}",
         subtitle=_rows(found),
-        note="bands: 95% jackknife intervals over groups of documents; hollow: fewer than ten rows a column, biased",
+        note="bands: 95% jackknife intervals over groups of documents; hollow: below ten rows a column, biased",
     )  # fmt: skip
     lines: dict[str, list[tuple[int, Spectrum]]] = {}
     for name, site in found.sites.items():
