@@ -77,19 +77,16 @@ def command(
 
 def _rows(found: "Redundancy") -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
-    measures = found.measures()
+    measures, what = found.measures(), found.about["settings"]["score"]
     for k, p in enumerate(found.dropouts):
         area, alpha, score = (measures[name][k].mean() for name in ("area", "alpha", "score"))
+        rows.append((f"dropout {p:g}", f"area {area:.3f}, alpha {alpha:.3f}, {what} {score:.3f}"))
+    for name in ("area", "alpha") if len(found.dropouts) > 1 else ():
+        g = found.growth(name)
         rows.append(
             (
-                f"dropout {p:g}",
-                f"area {area:.3f}, alpha {alpha:.3f}, {found.about['settings']['score']} {score:.3f}",
+                name,
+                f"larger at the most dropout in {g.larger} of {g.seeds} seeds, never falling in {g.never_falling}",
             )
         )
-    if len(found.dropouts) > 1:
-        for name in ("area", "alpha"):
-            larger, never, seeds = found.grows(name)
-            rows.append(
-                (name, f"larger at the most dropout in {larger} of {seeds} seeds, never falling in {never}")
-            )
     return rows
