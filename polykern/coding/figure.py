@@ -25,8 +25,8 @@ def redundancy(sheet: Any, found: "Redundancy") -> None:
     panels = charts.panels(
         sheet, titles, columns=2, heading=f"Dropout and redundancy: {found.about['model']['name']}",
         subtitle=f"{how['seeds']} networks a dropout, {how['epochs']} epochs; code: layer {visible(found.code)}",
-        note="bands: range of the networks; points: networks; lines: means; whiskers: 95% intervals (area: by orders of "
-        "failing; alpha: jackknife over images)",
+        note="bands: range of the networks; points: networks; lines: means; whiskers: 95% intervals (area: orders "
+        "of failing; alpha: jackknife over images)",
     )  # fmt: skip
     hues = colours.depths(len(found.dropouts))
     for p, hue in zip(found.dropouts, hues, strict=True):
