@@ -21,7 +21,8 @@ class Kind:
     note         one sentence a person reads
     code         name of the module whose outputs are dropped and knocked out
     layers       names of the modules whose outputs have spectra
-    ranks        window of the power law, the same for every network, so that exponents can be compared
+    ranks        window of the power law, the same for every network, so that exponents can be compared; it ends at
+                 half of the least rank of the code: 18 of 36 and more, or within: 32 of 76 and more
     over_time    whether spectra are taken during the training, or at its end alone
     score        what is measured when neurons fail
     network      (dropout) -> the untrained network
@@ -45,7 +46,7 @@ KINDS = {
     ),
     "autoencoder": Kind(
         "a residual autoencoder of scikit-learn's digits with dropout on its code of 48 units", "code",
-        ("stem", "block1", "block2", "code", "expand", "block3", "block4"), (11, 24), True,
+        ("stem", "block1", "block2", "code", "expand", "block3", "block4"), (11, 18), True,
         "share of variance reconstructed", reconstruction.network, reconstruction.checkpoints,
     ),
 }  # fmt: skip
