@@ -331,7 +331,7 @@ def test_intervals_of_capacity_are_by_groups_of_documents() -> None:
 
 
 def test_bounds_of_the_entropy_of_measured_codes() -> None:
-    """Four fair bits, two of them copies: 4 bits by themselves, 2 less by the tree; every group has all patterns."""
+    """Four fair bits, two of them copies: 4 bits alone, 2 less by the tree; every group has all patterns."""
     a = np.array([[k >> j & 1 for j in range(2)] for k in range(4)] * 40)
     moments = CodeMoments(4, 4)
     moments.add(pack.signs(torch.from_numpy(np.concatenate([a, a], 1) - 0.5))[0], np.repeat(np.arange(40), 4))
