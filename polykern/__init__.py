@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from polykern.clustering.estimator import HDBSCAN as HDBSCAN
     from polykern.clustering.result import Clusters as Clusters
     from polykern.codes import Codes as Codes
+    from polykern.coding import Redundancy as Redundancy
+    from polykern.coding import Superposition as Superposition
+    from polykern.coding import redundancy as redundancy
+    from polykern.coding import superposition as superposition
     from polykern.densities import Pairs as Pairs
     from polykern.densities import flow as flow
     from polykern.densities import pairs as pairs
@@ -93,11 +97,13 @@ _PLACES = {
     "Plane": "polykern.plane",
     "Projections": "polykern.spectra",
     "Ray": "polykern.paths",
+    "Redundancy": "polykern.coding",
     "SoftCodes": "polykern.soft",
     "SparseAutoencoder": "polykern.autoencoders",
     "Spectra": "polykern.spectra",
     "Store": "polykern.store",
     "Subject": "polykern.models",
+    "Superposition": "polykern.coding",
     "Tail": "polykern.tail",
     "Window": "polykern.plane",
     "adversarial": "polykern.paths",
@@ -123,6 +129,7 @@ _PLACES = {
     "path": "polykern.paths",
     "projections": "polykern.spectra",
     "ray": "polykern.paths",
+    "redundancy": "polykern.coding",
     "retrieval": "polykern.densities",
     "sampled_crossings": "polykern.lines",
     "soft_codes": "polykern.soft",
@@ -130,6 +137,7 @@ _PLACES = {
     "spectrum": "polykern.spectra",
     "spline_features": "polykern.affine",
     "steer": "polykern.factors",
+    "superposition": "polykern.coding",
     "trace": "polykern.tracing",
 }
 __all__ = [
@@ -151,11 +159,13 @@ __all__ = [
     "Plane",
     "Projections",
     "Ray",
+    "Redundancy",
     "SoftCodes",
     "SparseAutoencoder",
     "Spectra",
     "Store",
     "Subject",
+    "Superposition",
     "Tail",
     "Window",
     "__version__",
@@ -183,6 +193,7 @@ __all__ = [
     "path",
     "projections",
     "ray",
+    "redundancy",
     "retrieval",
     "sampled_crossings",
     "soft_codes",
@@ -190,6 +201,7 @@ __all__ = [
     "spectrum",
     "spline_features",
     "steer",
+    "superposition",
     "trace",
 ]
 
