@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from polykern.clustering.estimator import HDBSCAN as HDBSCAN
     from polykern.clustering.result import Clusters as Clusters
     from polykern.codes import Codes as Codes
+    from polykern.coding import Redundancy as Redundancy
+    from polykern.coding import Superposition as Superposition
+    from polykern.coding import redundancy as redundancy
+    from polykern.coding import superposition as superposition
     from polykern.densities import Pairs as Pairs
     from polykern.densities import flow as flow
     from polykern.densities import pairs as pairs
@@ -97,12 +101,14 @@ _PLACES = {
     "Plane": "polykern.plane",
     "Projections": "polykern.spectra",
     "Ray": "polykern.paths",
+    "Redundancy": "polykern.coding",
     "Residual": "polykern.streams",
     "SoftCodes": "polykern.soft",
     "SparseAutoencoder": "polykern.autoencoders",
     "Spectra": "polykern.spectra",
     "Store": "polykern.store",
     "Subject": "polykern.models",
+    "Superposition": "polykern.coding",
     "Synonyms": "polykern.words",
     "Tail": "polykern.tail",
     "Window": "polykern.plane",
@@ -129,6 +135,7 @@ _PLACES = {
     "path": "polykern.paths",
     "projections": "polykern.spectra",
     "ray": "polykern.paths",
+    "redundancy": "polykern.coding",
     "residual": "polykern.streams",
     "retrieval": "polykern.densities",
     "sampled_crossings": "polykern.lines",
@@ -137,6 +144,7 @@ _PLACES = {
     "spectrum": "polykern.spectra",
     "spline_features": "polykern.affine",
     "steer": "polykern.factors",
+    "superposition": "polykern.coding",
     "synonyms": "polykern.words",
     "trace": "polykern.tracing",
 }
@@ -159,12 +167,14 @@ __all__ = [
     "Plane",
     "Projections",
     "Ray",
+    "Redundancy",
     "Residual",
     "SoftCodes",
     "SparseAutoencoder",
     "Spectra",
     "Store",
     "Subject",
+    "Superposition",
     "Synonyms",
     "Tail",
     "Window",
@@ -193,6 +203,7 @@ __all__ = [
     "path",
     "projections",
     "ray",
+    "redundancy",
     "residual",
     "retrieval",
     "sampled_crossings",
@@ -201,6 +212,7 @@ __all__ = [
     "spectrum",
     "spline_features",
     "steer",
+    "superposition",
     "synonyms",
     "trace",
 ]

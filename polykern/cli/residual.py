@@ -10,7 +10,10 @@ from polykern.cli.talk import Talk
 if TYPE_CHECKING:
     from polykern.streams import Residual
 
-EXAMPLE = "Example: polykern residual --model smollm2 --out residual"
+EXAMPLES = (
+    "polykern residual --out residual",
+    "polykern residual --model gpt2 --block 3 --scale 0.5 --scale 2 --out residual",
+)
 
 Model = Annotated[
     str,
@@ -20,15 +23,20 @@ Model = Annotated[
 Block = Annotated[
     int | None,
     options.option("--block", panel=options.WHERE, min=0, metavar="N",
-                   help="In front of whose MLP the stream is scaled. Default: the middle one."),
+                   help="Block in front of whose MLP the stream is scaled. Default: the middle one."),
 ]  # fmt: skip
 Scale = Annotated[
-    list[float] | None, options.option("--scale", panel=options.WHERE, metavar="X", help="Factor; repeatable.")
+    list[float] | None,
+    options.option("--scale", panel=options.WHERE, metavar="X", help="Factor of the stream; repeatable."),
 ]
-Texts = Annotated[int, options.option("--texts", panel=options.HOW, min=4, metavar="N", help="That are read.")]
-Tokens = Annotated[int, options.option("--tokens", panel=options.HOW, min=2, metavar="N", help="Of each text.")]
+Texts = Annotated[
+    int, options.option("--texts", panel=options.HOW, min=4, metavar="N", help="Texts that are read.")
+]
+Tokens = Annotated[
+    int, options.option("--tokens", panel=options.HOW, min=2, metavar="N", help="Tokens of each text.")
+]
 Steps = Annotated[
-    int, options.option("--steps", panel=options.HOW, min=1, metavar="N", help="From one text to another.")
+    int, options.option("--steps", panel=options.HOW, min=1, metavar="N", help="Steps from one text to another.")
 ]
 
 

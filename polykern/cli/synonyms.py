@@ -12,7 +12,10 @@ from polykern.errors import UsageError
 if TYPE_CHECKING:
     from polykern.words import Synonyms
 
-EXAMPLE = "Example: polykern synonyms --wordnet /usr/share/wordnet --out synonyms"
+EXAMPLES = (
+    "polykern synonyms --wordnet /usr/share/wordnet --out synonyms",
+    "polykern synonyms --model smollm2 --pairs-from pairs.txt --tokens 2 --out synonyms",
+)
 
 Model = Annotated[
     str,
@@ -29,13 +32,13 @@ Words = Annotated[
     options.option("--pairs-from", panel=options.WHAT, metavar="FILE", help="Pairs of words instead, two a line."),
 ]
 Text = Annotated[
-    str, options.option("--text", panel=options.WHAT, metavar="TEXT", help='That a word stands in, at "{}".')
+    str, options.option("--text", panel=options.WHAT, metavar="TEXT", help='Text that a word stands in, at "{}".')
 ]
 Count = Annotated[
-    int, options.option("--pairs", panel=options.HOW, min=2, metavar="N", help="Pairs of words at most.")
+    int, options.option("--pairs", panel=options.HOW, min=2, metavar="N", help="Pairs of words, at most.")
 ]
 Tokens = Annotated[
-    int, options.option("--tokens", panel=options.HOW, min=1, metavar="N", help="Tokens of a word at most.")
+    int, options.option("--tokens", panel=options.HOW, min=1, metavar="N", help="Tokens of a word, at most.")
 ]
 
 
