@@ -127,7 +127,7 @@ def _orders(before: Integers, after: Integers, rng: np.random.Generator) -> Iter
     """Orders of the changes in which no class stands beside itself, by random exchanges of two at a time."""
     order = np.arange(len(after))
     for _ in range(DRAWS):
-        for i, j in rng.integers(0, len(after), (4 * len(after), 2)).tolist():
+        for i, j in rng.integers(0, len(after), (2 * len(after), 2)).tolist():
             if before[i] != after[order[j]] and before[j] != after[order[i]]:
                 order[i], order[j] = order[j], order[i]
         yield order.copy()

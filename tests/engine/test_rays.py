@@ -159,8 +159,9 @@ def test_a_zero_activation_has_no_ray() -> None:
 
 def _named(names: tuple[str, ...] | None) -> Subject:
     torch.manual_seed(31)
-    model = nn.Sequential(nn.Linear(8, 48), nn.ReLU(), nn.Linear(48, 4))
-    model[0].bias.data *= 4
+    first = nn.Linear(8, 48)
+    model = nn.Sequential(first, nn.ReLU(), nn.Linear(48, 4))
+    first.bias.data *= 4
     return Subject(model, "named", "random: NOT a trained network", torch.zeros(1, 8), Drawn((8,), 24), names)
 
 
