@@ -16,6 +16,7 @@ from polykern.errors import UsageError
 from polykern.models import Subject
 from polykern.models.language import Language, is_causal
 from polykern.models.yours import Noise
+from polykern.tail import Meeting
 from polykern.wrappers import network
 from polykern_kernels import pack
 
@@ -35,7 +36,7 @@ def gelu_new(x: Tensor) -> Tensor:
 
 
 class HookPoint(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
         return x
 
 
@@ -46,7 +47,7 @@ class MLP(nn.Module):
         self.W_in, self.W_out = nn.Parameter(torch.randn(6, 10)), nn.Parameter(torch.randn(10, 6))
         self.hook_pre, self.hook_post = HookPoint(), HookPoint()
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
         return self.hook_post(self.act_fn(self.hook_pre(x @ self.W_in))) @ self.W_out
 
 
@@ -55,7 +56,7 @@ class Block(nn.Module):
         super().__init__()
         self.mlp = MLP(act_fn)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
         return x + self.mlp(x)
 
 
@@ -66,7 +67,7 @@ class HookedTransformer(nn.Module):
         self.blocks = nn.ModuleList(Block(act_fn) for _ in range(blocks))
         self.cfg = types.SimpleNamespace(n_ctx=32)
 
-    def forward(self, input: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+    def forward(self, input: Tensor, attention_mask: Tensor | None = None) -> Any:
         x = self.embed(input)
         for block in self.blocks:
             x = block(x)
@@ -92,13 +93,18 @@ def test_an_activation_that_is_written_out_is_followed() -> None:
     model = HookedTransformer(gelu_new).eval()
     points = torch.randn(3, 5, 6)
     tail = pk.Tail(model, torch.zeros(1, 5, dtype=torch.long), "blocks.0")
-    met: list[Any] = []
+    met: list[str] = []
+
+    def reach(m: Meeting) -> Any:
+        met.append(m.activation.kind)
+        assert m.activation.function is not None
+        return m.activation.function(m.z)
+
     with torch.no_grad():
-        tail.run(points, lambda m: (met.append(m.activation), m.activation.function(m.z))[1])
+        out = tail.run(points, reach)
         direct = model.blocks[1](model.blocks[0](points))
-        again = tail.run(points, lambda m: m.activation.function(m.z))
-    assert [a.kind for a in met] == ["gelu", "gelu"]
-    assert torch.allclose(again, direct, atol=1e-5)
+    assert met == ["gelu", "gelu"]
+    assert torch.allclose(out, direct, atol=1e-5)
 
 
 def test_tokens_go_to_the_argument_that_a_model_has() -> None:
