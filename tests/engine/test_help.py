@@ -63,11 +63,8 @@ def test_helps_speak_with_one_voice() -> None:
     """Sentences that end."""
     odd = []
     for name, command in COMMANDS.items():
-        said = {p.name: (getattr(p, "help", None) or "").strip() for p in command.params}
-        odd += [
-            f"{name} --{p}: {text!r}" for p, text in said.items() if p != "help" and not text.endswith((".", "?"))
-        ]
-        odd += [f"{name}: {command.help!r}"] if not (command.help or "").split("\n\n")[0].endswith(".") else []
+        said = {"": command.help} | {p.name: getattr(p, "help", None) for p in command.params}
+        odd += [f"{name} {p}: {text!r}" for p, text in said.items() if not (text or "").endswith((".", "?"))]
     assert odd == []
 
 
