@@ -4,6 +4,7 @@ The classes here have the attributes and the arithmetic of the real ones, and th
 """
 
 import types
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import polykern as pk
-from polykern.errors import UsageError
+from polykern.errors import CorruptError, UsageError
 from polykern.models import Subject
 from polykern.models.language import Language, is_causal
 from polykern.models.yours import Noise
@@ -66,6 +67,7 @@ class HookedTransformer(nn.Module):
         self.embed = nn.Embedding(20, 6)
         self.blocks = nn.ModuleList(Block(act_fn) for _ in range(blocks))
         self.cfg = types.SimpleNamespace(n_ctx=32)
+        self.register_buffer("IGNORE", torch.tensor(-torch.inf))
 
     def forward(self, input: Tensor, attention_mask: Tensor | None = None) -> Any:
         x = self.embed(input)
@@ -114,6 +116,7 @@ def test_tokens_go_to_the_argument_that_a_model_has() -> None:
     model = HookedTransformer(F.relu)
     reader = Language(model, "lens", "fake", Words())  # type: ignore[arg-type]
     assert is_causal(model)
+    assert reader.weights
     assert set(reader.inputs(torch.zeros(1, 4, dtype=torch.long), torch.tensor([3]))) == {"input", "attention_mask"}
 
 
@@ -165,3 +168,13 @@ def test_an_older_wrapper_and_one_without_weights() -> None:
 def test_what_is_no_network(thing: Any) -> None:
     with pytest.raises(UsageError, match=r"an nn\.Module, or one that nnsight wraps"), pk.trace(thing):
         pass
+
+
+def test_a_mask_may_be_infinite_and_a_weight_may_not() -> None:
+    model, tokens = HookedTransformer(F.relu), torch.zeros(1, 4, dtype=torch.long)
+    subject = Subject(model, "lens", "fake", tokens, Noise((4,), 0))
+    for name, value in (("IGNORE", torch.inf), ("IGNORE", torch.nan), ("blocks.0.mlp.W_in", -torch.inf)):
+        broken = HookedTransformer(F.relu)
+        broken.state_dict()[name].fill_(value)
+        with pytest.raises(CorruptError, match=f"{name} holds NaN or infinity"):
+            replace(subject, model=broken)
