@@ -12,7 +12,10 @@ from polykern.errors import UsageError
 if TYPE_CHECKING:
     from polykern.paths import Path
 
-EXAMPLE = "Example: polykern path --model digits --indices 0 1 --out path"
+EXAMPLES = (
+    "polykern path --model digits --indices 0 1 --out path",
+    "polykern path --model googlenet --start inception4a --images a.jpg b.jpg --pairs 0 --out path",
+)
 PAIRS = 200
 
 Ends = Annotated[
@@ -38,7 +41,7 @@ Ball = Annotated[
 Radius = Annotated[
     float,
     options.option("--radius", panel=options.HOW, env="RADIUS", metavar="R",
-                   help="Of the balls, in distances of the two ends."),
+                   help="Radius of the balls, in distances of the two ends."),
 ]  # fmt: skip
 Pairs = Annotated[
     int | None,

@@ -10,11 +10,13 @@ from polykern.cli.talk import Talk
 if TYPE_CHECKING:
     from polykern.spectra.probes import Probes
 
-EXAMPLE = "Example: polykern projections --model digits --out loop"
+EXAMPLES = ("polykern projections --model digits --out loop",)
 
 Places = Annotated[
     int,
-    options.option("--places", panel=options.HOW, min=2, metavar="N", help="On the loop that a lag is taken at."),
+    options.option(
+        "--places", panel=options.HOW, min=2, metavar="N", help="Places on the loop at which a lag is taken."
+    ),
 ]
 Repeats = Annotated[
     int, options.option("--repeats", panel=options.HOW, min=1, metavar="N", help="Projections to three dimensions.")
@@ -22,7 +24,7 @@ Repeats = Annotated[
 Directions = Annotated[
     int,
     options.option("--directions", panel=options.HOW, min=1, metavar="N",
-                   help="Random ones, and as many neurons, of each layer that are scored by class."),
+                   help="Random directions, and as many neurons, of each layer that are scored by class."),
 ]  # fmt: skip
 
 

@@ -12,7 +12,10 @@ from polykern.errors import UsageError
 if TYPE_CHECKING:
     from polykern.paths import Beam, Ray
 
-EXAMPLE = "Example: polykern ray --model digits --index 0 --index 1 --out ray"
+EXAMPLES = (
+    "polykern ray --model digits --index 0 --index 1 --out ray",
+    "polykern ray --model digits --reach 10 --no-controls --out ray",
+)
 
 Index = Annotated[
     list[int] | None,
@@ -26,17 +29,24 @@ File = Annotated[
 Rays = Annotated[
     int,
     options.option("--rays", panel=options.HOW, env="RAYS", metavar="N",
-                   help="Through images, the named ones and others at random."),
+                   help="Rays through images, the named ones and others at random."),
 ]  # fmt: skip
 Noise = Annotated[
     int,
-    options.option("--noise", panel=options.HOW, env="NOISE", metavar="N", help="Along noise, and its |value|."),
+    options.option(
+        "--noise",
+        panel=options.HOW,
+        env="NOISE",
+        metavar="N",
+        help="Rays along noise, and along its absolute value.",
+    ),
 ]
 Reach = Annotated[
     float, options.option("--reach", panel=options.WHERE, env="REACH", metavar="S", help="Largest scale.")
 ]
 Points = Annotated[
-    int, options.option("--points", panel=options.WHERE, env="POINTS", metavar="N", help="Scales up to there.")
+    int,
+    options.option("--points", panel=options.WHERE, env="POINTS", metavar="N", help="Scales from 0 to --reach."),
 ]
 Controls = Annotated[
     bool,

@@ -10,7 +10,10 @@ from polykern.cli.talk import Talk
 if TYPE_CHECKING:
     from polykern.coding import Redundancy
 
-EXAMPLE = "Example: polykern redundancy --model autoencoder --out redundancy"
+EXAMPLES = (
+    "polykern redundancy --out redundancy",
+    "polykern redundancy --model autoencoder --dropout 0 --dropout 0.3 --seeds 2 --out redundancy",
+)
 
 Model = Annotated[
     str,
@@ -28,7 +31,7 @@ Seeds = Annotated[
 Epochs = Annotated[
     int | None,
     options.option("--epochs", panel=options.HOW, min=1, metavar="N",
-                   help="Passes over the training images; by default 20 for digits, 20 for the autoencoder."),
+                   help="Passes over the training images; 20 by default."),
 ]  # fmt: skip
 Repeats = Annotated[
     int, options.option("--repeats", panel=options.HOW, min=1, metavar="N", help="Orders in which neurons fail.")

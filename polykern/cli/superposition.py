@@ -10,7 +10,10 @@ from polykern.cli.talk import Talk
 if TYPE_CHECKING:
     from polykern.coding import Superposition
 
-EXAMPLE = "Example: polykern superposition --features 40 --hidden 10 --out superposition"
+EXAMPLES = (
+    "polykern superposition --out superposition",
+    "polykern superposition --features 40 --hidden 10 --out superposition",
+)
 
 Probabilities = Annotated[
     list[float] | None,

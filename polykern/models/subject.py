@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from polykern.errors import CorruptError, UsageError
+from polykern.wrappers import network
 
 Sample = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
 Thumbnail = NDArray[np.uint8]
@@ -69,7 +70,7 @@ def stacked(examples: Examples, numbers: Iterable[int] | None = None) -> Tensor:
 class Subject:
     """A network and its data. The given model is put into eval mode, float32 and no gradients, in place.
 
-    model             nn.Module
+    model             nn.Module, or a wrapper of nnsight around one (`polykern.wrappers`)
     name              what it is called in results
     note              one sentence a person reads: trained? on what?
     sample            the model's inputs for one item (batch 1): a tensor, a tuple of positional or a dict
@@ -96,6 +97,7 @@ class Subject:
     weights: str = field(init=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "model", network(self.model))
         self.model.eval().float().requires_grad_(False)
         state = self.model.state_dict()
         _require_finite(self.name, state)
