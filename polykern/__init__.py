@@ -71,10 +71,14 @@ if TYPE_CHECKING:
     from polykern.spectra import projections as projections
     from polykern.spectra import spectrum as spectrum
     from polykern.store import Store as Store
+    from polykern.streams import Residual as Residual
+    from polykern.streams import residual as residual
     from polykern.subdivision import Partition as Partition
     from polykern.subdivision import partition as partition
     from polykern.tail import Tail as Tail
     from polykern.tracing import trace as trace
+    from polykern.words import Synonyms as Synonyms
+    from polykern.words import synonyms as synonyms
 
 __version__ = "0.1.0"
 
@@ -98,12 +102,14 @@ _PLACES = {
     "Projections": "polykern.spectra",
     "Ray": "polykern.paths",
     "Redundancy": "polykern.coding",
+    "Residual": "polykern.streams",
     "SoftCodes": "polykern.soft",
     "SparseAutoencoder": "polykern.autoencoders",
     "Spectra": "polykern.spectra",
     "Store": "polykern.store",
     "Subject": "polykern.models",
     "Superposition": "polykern.coding",
+    "Synonyms": "polykern.words",
     "Tail": "polykern.tail",
     "Window": "polykern.plane",
     "adversarial": "polykern.paths",
@@ -130,6 +136,7 @@ _PLACES = {
     "projections": "polykern.spectra",
     "ray": "polykern.paths",
     "redundancy": "polykern.coding",
+    "residual": "polykern.streams",
     "retrieval": "polykern.densities",
     "sampled_crossings": "polykern.lines",
     "soft_codes": "polykern.soft",
@@ -138,6 +145,7 @@ _PLACES = {
     "spline_features": "polykern.affine",
     "steer": "polykern.factors",
     "superposition": "polykern.coding",
+    "synonyms": "polykern.words",
     "trace": "polykern.tracing",
 }
 __all__ = [
@@ -160,12 +168,14 @@ __all__ = [
     "Projections",
     "Ray",
     "Redundancy",
+    "Residual",
     "SoftCodes",
     "SparseAutoencoder",
     "Spectra",
     "Store",
     "Subject",
     "Superposition",
+    "Synonyms",
     "Tail",
     "Window",
     "__version__",
@@ -194,6 +204,7 @@ __all__ = [
     "projections",
     "ray",
     "redundancy",
+    "residual",
     "retrieval",
     "sampled_crossings",
     "soft_codes",
@@ -202,6 +213,7 @@ __all__ = [
     "spline_features",
     "steer",
     "superposition",
+    "synonyms",
     "trace",
 ]
 

@@ -148,6 +148,9 @@ def _layers(found: "Path") -> list[tuple[str, ...]]:
         rows.append(
             (f"from {name or 'the input'}", f"middle minus ends: {rises[0]} different, {rises[1]} same class")
         )
-    if (count := len(means.checked)) > 0:
-        rows.append(("ball and path", f"rank correlation {means.checked.mean():.3f}, mean of {count} pairs"))
+    if len(each := means.agreements()) > 1:
+        told = (
+            f"rank correlation {each.mean():.3f}, mean of {len(each)} pairs; {means.agreement_of_means(found.seed)}"
+        )
+        rows.append(("ball and path", f"{told} of their means"))
     return rows

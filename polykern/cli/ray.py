@@ -1,5 +1,6 @@
 """`polykern ray`: densities of boundaries from the origin through activations and beyond."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -53,6 +54,16 @@ Controls = Annotated[
     options.option("--controls/--no-controls", panel=options.HOW, metavar="",
                    help="Also through the untrained network, as initialised and with measured BatchNorm."),
 ]  # fmt: skip
+WordNet = Annotated[
+    Path | None,
+    options.option("--wordnet", panel=options.HOW, env="WORDNET", metavar="DIR",
+                   help="Folder of WordNet, in which classes that follow each other on rays are compared."),
+]  # fmt: skip
+Synsets = Annotated[
+    Path | None,
+    options.option("--synsets", panel=options.HOW, metavar="FILE",
+                   help="A noun synset a line for each class. Default: by the names of the classes."),
+]  # fmt: skip
 
 
 def command(
@@ -71,6 +82,8 @@ def command(
     exact: Exact = None,
     classes: Follow = None,
     controls: Controls = True,
+    wordnet: WordNet = None,
+    synsets: Synsets = None,
     device: options.Device = "cpu",
     seed: options.Seed = 0,
     overwrite: Overwrite = False,
@@ -99,14 +112,25 @@ def command(
     with talk.progress("steps") as progress:
         found = ray(
             subject, image or index or None, start=start, stop=stop, select=select or "*", images=rays, noise=noise,
-            reach=reach, points=points, exact=exact, classes=classes, controls=controls, seed=seed, device=where,
-            progress=progress,
+            reach=reach, points=points, exact=exact, classes=classes, controls=controls, wordnet=wordnet,
+            synsets=synsets, seed=seed, device=where, progress=progress,
         )  # fmt: skip
     tell(talk, found, out, _rows(found), overwrite=overwrite, figures=figures)
 
 
 def _rows(found: "Ray") -> list[tuple[str, ...]]:
-    return [(f"{beam.network}, {beam.direction}", _of(beam, found.seed)) for beam in found.beams]
+    rows: list[tuple[str, ...]] = [
+        (f"{beam.network}, {beam.direction}", _of(beam, found.seed)) for beam in found.beams
+    ]
+    if (related := found.related) is not None:
+        chance, exchanged = related.any_pairs, related.exchanged
+        rows.append((
+            "consecutive classes",
+            f"{related.mean} steps apart in WordNet; any two {chance.mean():.3g} (p {related.p(chance):.2g}), "
+            f"exchanged {exchanged.mean():.3g} (p {related.p(exchanged):.2g}); {related.matched} of "
+            f"{related.classes} classes have a synset",
+        ))  # fmt: skip
+    return rows
 
 
 def _of(beam: "Beam", seed: int) -> str:

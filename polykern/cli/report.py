@@ -54,6 +54,7 @@ def command(
     talk: Talk = ctx.obj
     talk.settle(quiet=quiet, verbose=verbose, log=log_format)
     budget = values.size(memory_budget)
+    ctx.params["out"] = out = out or clusters / "report"
 
     from polykern.clustering.result import Clusters
     from polykern.report.clusters import write
@@ -67,7 +68,7 @@ def command(
         found = computed(opened, of, seed)
     with talk.progress("done") as progress:
         page = write(
-            opened, of, out or clusters / "report", examples=examples, context=context, seed=seed, found=found,
+            opened, of, out, examples=examples, context=context, seed=seed, found=found,
             memory=max(1, budget // 2), backend=None if backend == "auto" else backend, progress=progress,
         )  # fmt: skip
     whole = {"schema": SCHEMA, "page": str(page), "clusters": opened.count, "rows": len(opened)}

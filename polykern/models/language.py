@@ -20,6 +20,7 @@ from polykern.models import _transformers, gpt2, minilm, yours
 from polykern.models._cache import DOWNLOAD
 from polykern.models._packages import files_of
 from polykern.models.subject import digest
+from polykern.models.unnormed import undone
 from polykern.models.vocabulary import Vocabulary
 from polykern.names import registered
 from polykern.wrappers import network
@@ -123,6 +124,7 @@ def pretrained(place: str, name: str, note: str, *, dtype: torch.dtype = torch.f
     note   one sentence a person reads
     dtype  of the weights
 
+    LayerNorms that a checkpoint keeps though it was trained without are undone (`polykern.models.unnormed`).
     Raises as `language`.
     """
     transformers = _transformers.library()
@@ -147,6 +149,8 @@ def pretrained(place: str, name: str, note: str, *, dtype: torch.dtype = torch.f
             f"{place} does not hold all weights of {type(model).__name__}",
             why=f"{missing[0]} and {len(missing) - 1} more are missing",
         )
+    if undone(model):
+        note = f"{note}, trained to do without LayerNorm"
     longest = getattr(config, "max_position_embeddings", None)
     return Language(model, name, note, Vocabulary(tokenizer), longest)
 

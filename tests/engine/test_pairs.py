@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
@@ -34,6 +34,7 @@ def found() -> Pairs:
 # --- which pairs ---------------------------------------------------------------------------------------
 
 
+@example(34798, 2, 8)  # too few items to part them by class, and none is drawn twice
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 12), st.integers(8, 200))
 def test_pairs_are_of_the_kind_they_say_and_all_different(seed: int, count: int, n: int) -> None:

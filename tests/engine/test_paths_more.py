@@ -14,8 +14,8 @@ from polykern.cli.app import run
 from polykern.errors import UsageError
 from polykern.paths.attacks import attack, beside, neighbours
 from polykern.paths.perturbation import WAYS
-from polykern.paths.residual import plateaus, rescaled
 from polykern.points import codes_of
+from polykern.streams import plateaus, rescaled
 from polykern.tail import Tail
 
 # --- attacks ------------------------------------------------------------------------------------------
@@ -137,7 +137,7 @@ def test_layernorm_takes_the_factor_away_in_the_block_itself_only() -> None:
 
 def test_a_frozen_layernorm_does_not() -> None:
     model, x = _transformer()
-    found = rescaled(model, x, "1", "attn", scales=(0.1, 1.0, 10.0), frozen=True)
+    found = rescaled(model, x, "1", "attn", scales=(0.1, 1.0, 10.0), norms="frozen")
     assert not found.share[0].any()
     assert found.share[1, 0] > 0
     assert found.share[1, 2] > 0
