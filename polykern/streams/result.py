@@ -162,8 +162,8 @@ class Residual(Findings):
             figure, ["bits that change in each step", "movement of the output"], columns=2,
             heading=f"From one text's last token to another's: {self.about['model']['name']}",
             subtitle=f"residual stream behind the first block; {len(self.ways)} ways, {len(self.ways[0].t)} steps",
-            note="Over the mean of the way: 1 is even. Left: means over ways, bands one standard error. Right: ways "
-            "grey, their mean black.",
+            note="Over the mean of the way: 1 is even. Left: means over ways, bands one standard error. Right: "
+            "ways grey, their mean black.",
         )  # fmt: skip
         fields = len(self.ways[0].fields)
         for c, layer in enumerate(dict.fromkeys([0, fields // 2, fields - 1])):
