@@ -29,10 +29,8 @@ Seeds = Annotated[
     int, options.option("--seeds", panel=options.HOW, min=1, metavar="N", help="Networks of each dropout.")
 ]
 Epochs = Annotated[
-    int | None,
-    options.option("--epochs", panel=options.HOW, min=1, metavar="N",
-                   help="Passes over the training images; 20 by default."),
-]  # fmt: skip
+    int, options.option("--epochs", panel=options.HOW, min=1, metavar="N", help="Passes over the training images.")
+]
 Repeats = Annotated[
     int, options.option("--repeats", panel=options.HOW, min=1, metavar="N", help="Orders in which neurons fail.")
 ]
@@ -44,7 +42,7 @@ def command(
     model: Model = "digits",
     dropout: Dropouts = None,
     seeds: Seeds = 3,
-    epochs: Epochs = None,
+    epochs: Epochs = 20,
     repeats: Repeats = 20,
     seed: options.Seed = 0,
     overwrite: finding.Overwrite = False,

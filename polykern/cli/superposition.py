@@ -18,22 +18,22 @@ EXAMPLES = (
 Probabilities = Annotated[
     list[float] | None,
     options.option("--probability", panel=options.WHAT, metavar="P",
-                   help="That a feature is active; repeatable. Default: 1, 0.5, 0.25, 0.1, 0.05, 0.025, 0.01."),
+                   help="Of a feature to be active; repeatable. Default: 1, 0.5, 0.25, 0.1, 0.05, 0.025, 0.01."),
 ]  # fmt: skip
 Features = Annotated[
-    int, options.option("--features", panel=options.WHAT, min=1, metavar="N", help="Of the input.")
+    int, options.option("--features", panel=options.WHAT, min=1, metavar="N", help="Features of the input.")
 ]
 Hidden = Annotated[
-    int, options.option("--hidden", panel=options.WHAT, min=2, metavar="N", help="Dimensions that they share.")
+    int, options.option("--hidden", panel=options.WHAT, min=2, metavar="N", help="Dimensions that features share.")
 ]
 Decay = Annotated[
     float, options.option("--decay", panel=options.WHAT, metavar="R", help="Importance of feature i is R^i.")
 ]
 Instances = Annotated[
-    int, options.option("--instances", panel=options.HOW, min=1, metavar="N", help="At each probability.")
+    int, options.option("--instances", panel=options.HOW, min=1, metavar="N", help="Instances at each P.")
 ]
-Steps = Annotated[int, options.option("--steps", panel=options.HOW, min=1, metavar="N", help="Of the optimiser.")]
-Rows = Annotated[int, options.option("--batch", panel=options.HOW, min=1, metavar="N", help="Rows a step.")]
+Steps = Annotated[int, options.option("--steps", panel=options.HOW, min=1, metavar="N", help="Steps of Adam.")]
+Rows = Annotated[int, options.option("--batch", panel=options.HOW, min=1, metavar="N", help="Rows in a step.")]
 
 
 def command(

@@ -21,8 +21,8 @@ class Kind:
     note         one sentence a person reads
     code         name of the module whose outputs are dropped and knocked out
     layers       names of the modules whose outputs have spectra
-    ranks        window of the power law, the same for every network, so that exponents can be compared; it ends at
-                 half of the least rank of the code: 18 of 36 and more, or within: 32 of 76 and more
+    ranks        window of the power law, the same for every network, so that exponents can be compared; it ends
+                 within half of the code's rank, which is 80 or more of 128 units, and 38 or more of 48
     over_time    whether spectra are taken during the training, or at its end alone
     score        what is measured when neurons fail
     network      (dropout) -> the untrained network

@@ -113,7 +113,7 @@ def measured(
     """The spectrum of rows whose moments are known.
 
     name       of the site, for messages
-    moments    `ActivationMoments` or `CodeMoments`, with rows in two groups at least
+    moments    `ActivationMoments` or `CodeMoments`, with rows in at least two groups
     documents  how many the rows are of
     others     as of `spectrum`, and its errors
     """

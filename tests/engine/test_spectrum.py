@@ -363,11 +363,23 @@ def test_a_layer_without_a_number_has_no_block() -> None:
     assert depth.place_of("relu3") is None
 
 
+class Blocks(nn.Module):
+    """Two blocks that are a ReLU each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.ReLU(), nn.ReLU()])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(n, 40) -> (n, 40)."""
+        for layer in self.layers:
+            x = 2 * layer(x) - 1
+        return x
+
+
 def test_sites_of_blocks_are_drawn_by_block(tmp_path: Path) -> None:
-    model = nn.ModuleDict({"layers": nn.ModuleList([nn.ReLU(), nn.ReLU()])})
-    model.forward = lambda x: model["layers"][1](2 * model["layers"][0](x) - 1)  # type: ignore[method-assign,operator]
     held = Rows(torch.from_numpy(gaussian_code(300, 40)).float(), np.arange(300))
-    subject = pk.Subject(model, "blocks", "of a test", held.rows[:1], held)  # type: ignore[arg-type]
+    subject = pk.Subject(Blocks(), "blocks", "of a test", held.rows[:1], held)  # type: ignore[arg-type]
     found = spectrum(subject, codes=False)
     assert list(found.sites) == ["layers.0", "layers.1"]
     assert depth.has_depth(found)
