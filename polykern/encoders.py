@@ -48,7 +48,7 @@ def encoder_of(sae: Any, factor: float | None = None) -> dict[str, Any]:
 def _saelens(sae: Any, factor: float | None) -> dict[str, Any]:
     cfg = sae.cfg
     word = getattr(cfg, "architecture", None)
-    architecture = word() if callable(word) else word
+    architecture = str(word() if callable(word) else word)
     if architecture not in ARCHITECTURES:
         raise UsageError(f"the units of a {architecture} autoencoder are not on or off", fix=FIX)
     normalisation = str(cfg.normalize_activations)

@@ -115,6 +115,8 @@ def command(
             reach=reach, points=points, exact=exact, classes=classes, controls=controls, wordnet=wordnet,
             synsets=synsets, seed=seed, device=where, progress=progress,
         )  # fmt: skip
+    if wordnet is not None and found.related is None:
+        talk.say("classes with synsets change on one ray at most: nothing to compare", "warning")
     tell(talk, found, out, _rows(found), overwrite=overwrite, figures=figures)
 
 

@@ -57,7 +57,7 @@ def command(
     verbose: options.Verbose = 0,
     log_format: options.Log = "text",
 ) -> None:
-    """Scale the residual stream in front of an MLP, and interpolate it between texts: which bits of codes change?
+    """Count the bits of codes that change as the residual stream is scaled, and on its way from text to text.
 
     With norms as they are, without their eps, and frozen to what they measured in the unscaled run; a checkpoint
     that was trained to do without LayerNorms is recognised by its eps and read as what it is.

@@ -19,7 +19,7 @@ from polykern.errors import CorruptError, PolykernError, UsageError
 from polykern.models import _transformers, gpt2, minilm, yours
 from polykern.models._cache import DOWNLOAD
 from polykern.models._packages import files_of
-from polykern.models.subject import digest
+from polykern.models.subject import digest, require_finite
 from polykern.models.unnormed import undone
 from polykern.models.vocabulary import Vocabulary
 from polykern.names import registered
@@ -42,7 +42,7 @@ class Language:
     causal      whether no token sees those behind it; None: tried out
     weights     sha256 of the state dict
 
-    Errors: CorruptError naming the first parameter that holds NaN or infinity.
+    Errors: CorruptError naming the first parameter or buffer that holds NaN or infinity, masks of -infinity aside.
     """
 
     model: nn.Module
@@ -54,13 +54,9 @@ class Language:
     weights: str = field(init=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "model", network(self.model))
         self.model.eval().requires_grad_(False)
-        for name, value in self.model.state_dict().items():
-            if value.is_floating_point() and not value.isfinite().all():
-                raise CorruptError(
-                    f"{self.name}: the parameter {name} holds NaN or infinity",
-                    fix="load the weights again from a sound file",
-                )
+        require_finite(self.name, self.model)
         limits = [n for n in (self.longest, self.vocabulary.longest) if n]
         object.__setattr__(self, "longest", min(limits) if limits else USUAL)
         if self.causal is None:

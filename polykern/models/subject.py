@@ -82,7 +82,7 @@ class Subject:
     training          what it was trained on, where that is known: items apart from `examples`
     weights           sha256 of the state dict: names, dtypes, shapes and bytes, sorted by name
 
-    Raises CorruptError naming the first parameter or buffer that holds NaN or infinity.
+    Raises CorruptError naming the first parameter or buffer that holds NaN or infinity, masks of -infinity aside.
     """
 
     model: nn.Module
@@ -99,11 +99,10 @@ class Subject:
     def __post_init__(self) -> None:
         object.__setattr__(self, "model", network(self.model))
         self.model.eval().float().requires_grad_(False)
-        state = self.model.state_dict()
-        _require_finite(self.name, state)
+        require_finite(self.name, self.model)
         if self.default_start not in dict(self.model.named_modules()):
             raise UsageError(f"{self.name} has no module {self.default_start!r} to start from")
-        object.__setattr__(self, "weights", digest(state))
+        object.__setattr__(self, "weights", digest(self.model.state_dict()))
 
     def inputs(self, spec: Sequence[str | int]) -> tuple[Tensor, list[str], list[Thumbnail | None]]:
         """The batch, the labels and the thumbnails of numbered examples and files, in the order given.
@@ -146,12 +145,21 @@ def digest(state: Mapping[str, Tensor]) -> str:
     return total.hexdigest()
 
 
-def _require_finite(model: str, state: Mapping[str, Tensor]) -> None:
-    for name, value in state.items():
-        if (value.is_floating_point() or value.is_complex()) and not value.isfinite().all():
-            bad = int((~value.isfinite()).sum())
+def require_finite(name: str, model: nn.Module) -> None:
+    """Raise CorruptError naming the first parameter or buffer that holds NaN or infinity.
+
+    name   of the model, in the message
+    model  whose buffers may hold -infinity: it is what masks are made of
+    """
+    trained = {key for key, _ in model.named_parameters(remove_duplicate=False)}
+    for key, value in model.state_dict().items():
+        if not (value.is_floating_point() or value.is_complex()):
+            continue
+        bad = ~value.isfinite()
+        bad = bad if key in trained or value.is_complex() else bad & (value != -torch.inf)
+        if bad.any():
             raise CorruptError(
-                f"{model}: the parameter {name} holds NaN or infinity",
-                why=f"{bad} of its {value.numel()} values are not finite",
+                f"{name}: the parameter {key} holds NaN or infinity",
+                why=f"{int(bad.sum())} of its {value.numel()} values are not finite",
                 fix="load the weights again from a sound file",
             )

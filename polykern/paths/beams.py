@@ -111,6 +111,7 @@ class Ray(Findings):
     names    of the classes, or None
     seed     of noise, controls and intervals
     related  how near consecutive classes of the first beam are in WordNet; None where that was not asked for
+             or classes hardly change
     """
 
     beams: tuple[Beam, ...]

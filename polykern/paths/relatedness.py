@@ -70,8 +70,8 @@ class Relatedness:
 
 def relatedness(
     wordnet: WordNet, synsets: Sequence[str | None], turns: Sequence[Sequence[int]], seed: int = 0
-) -> Relatedness:
-    """Distances of classes that follow each other on ways, beside two kinds of chance.
+) -> Relatedness | None:
+    """Distances of classes that follow each other on ways, beside two kinds of chance; None for too few.
 
     wordnet  where distances are taken
     synsets  noun synset of every class, None where it is not known
@@ -80,16 +80,13 @@ def relatedness(
 
     By chance: pairs of different classes from all that have a synset; and the same classes with those behind the
     changes exchanged among the changes, no class beside itself: that keeps how often each occurs. Black et al.
-    2022, "Interpreting Neural Networks through the Polytope Lens", prediction 3. Errors: UsageError where fewer
-    than two ways have a change between classes with synsets.
+    2022, "Interpreting Neural Networks through the Polytope Lens", prediction 3. Two ways at least need a change
+    between classes with synsets.
     """
     every = [(k, a, b) for k, turn in enumerate(turns) for a, b in pairwise(turn)]
     held = [row for row in every if synsets[row[1]] is not None and synsets[row[2]] is not None]
     if len({k for k, _, _ in held}) < 2:
-        raise UsageError(
-            f"{len(held)} changes between classes with synsets say nothing of how related these are",
-            fix="follow more rays, or further",
-        )
+        return None
     way, before, after = np.array(held, np.int64).T
     known = [k for k, s in enumerate(synsets) if s is not None]
     rng = np.random.default_rng(seed)
@@ -130,7 +127,7 @@ def _orders(before: Integers, after: Integers, rng: np.random.Generator) -> Iter
     """Orders of the changes in which no class stands beside itself, by random exchanges of two at a time."""
     order = np.arange(len(after))
     for _ in range(DRAWS):
-        for i, j in rng.integers(0, len(after), (4 * len(after), 2)).tolist():
+        for i, j in rng.integers(0, len(after), (2 * len(after), 2)).tolist():
             if before[i] != after[order[j]] and before[j] != after[order[i]]:
                 order[i], order[j] = order[j], order[i]
         yield order.copy()

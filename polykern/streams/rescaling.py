@@ -18,7 +18,6 @@ from polykern.streams.norms import behind, normed
 from polykern.tracing import trace
 
 SCALES = tuple(np.geomspace(0.1, 10, 21).tolist())
-
 NORMS = ("live", "ideal", "held", "frozen")
 
 

@@ -44,7 +44,7 @@ class SAE(nn.Module):
         if architecture == "jumprelu":
             self.threshold = nn.Parameter(torch.rand(N))
 
-    def active(self, x: Tensor) -> Tensor:
+    def active(self, x: Tensor) -> Any:
         z = (x - self.b_dec * self.cfg.apply_b_dec_to_input) @ self.W_enc
         word = self.cfg.architecture()
         if word == "gated":
@@ -70,7 +70,7 @@ class AutoEncoder(nn.Module):
     def make(self) -> None:
         self.bias = nn.Parameter(torch.randn(D))
 
-    def active(self, x: Tensor) -> Tensor:
+    def active(self, x: Tensor) -> Any:
         return self.encoder(x - self.bias) > 0
 
 
@@ -78,7 +78,7 @@ class AutoEncoderNew(AutoEncoder):
     def make(self) -> None:
         pass
 
-    def active(self, x: Tensor) -> Tensor:
+    def active(self, x: Tensor) -> Any:
         return self.encoder(x) > 0
 
 
@@ -87,7 +87,7 @@ class GatedAutoEncoder(AutoEncoder):
         self.encoder = nn.Linear(D, N, bias=False)
         self.decoder_bias, self.gate_bias = nn.Parameter(torch.randn(D)), nn.Parameter(torch.randn(N))
 
-    def active(self, x: Tensor) -> Tensor:
+    def active(self, x: Tensor) -> Any:
         return self.encoder(x - self.decoder_bias) + self.gate_bias > 0
 
 
@@ -97,13 +97,13 @@ class AutoEncoderTopK(AutoEncoder):
         self.register_buffer("k", torch.tensor(5, dtype=torch.int))
         self.register_buffer("threshold", torch.tensor(-1.0))
 
-    def active(self, x: Tensor) -> Tensor:
+    def active(self, x: Tensor) -> Any:
         z = self.encoder(x - self.b_dec).relu()
         return torch.zeros_like(z).scatter(1, z.topk(5).indices, 1).bool() & (z > 0)
 
 
 class BatchTopKSAE(AutoEncoderTopK):
-    def active(self, x: Tensor) -> Tensor:
+    def active(self, x: Tensor) -> Any:
         z = self.encoder(x - self.b_dec).relu()
         return (z > self.threshold) & (z > 0)
 
@@ -115,7 +115,7 @@ class JumpReluAutoEncoder(nn.Module):
         self.W_enc, self.b_enc = nn.Parameter(torch.randn(D, N)), nn.Parameter(torch.randn(N))
         self.b_dec, self.threshold = nn.Parameter(torch.randn(D)), nn.Parameter(torch.rand(N))
 
-    def active(self, x: Tensor) -> Tensor:
+    def active(self, x: Tensor) -> Any:
         return (x - self.b_dec * self.apply_b_dec_to_input) @ self.W_enc + self.b_enc > self.threshold
 
 
@@ -127,7 +127,7 @@ class SparseCoder(nn.Module):
         self.cfg = types.SimpleNamespace(k=4, transcode=transcode, activation=activation)
         self.num_latents, self.encoder, self.b_dec = N, nn.Linear(D, N), nn.Parameter(torch.randn(D))
 
-    def active(self, x: Tensor) -> Tensor:
+    def active(self, x: Tensor) -> Any:
         z = self.encoder(x if self.cfg.transcode else x - self.b_dec).relu()
         return torch.zeros_like(z).scatter(1, z.topk(4).indices, 1).bool() & (z > 0)
 

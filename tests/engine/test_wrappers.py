@@ -4,6 +4,7 @@ The classes here have the attributes and the arithmetic of the real ones, and th
 """
 
 import types
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,10 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import polykern as pk
-from polykern.errors import UsageError
+from polykern.errors import CorruptError, UsageError
 from polykern.models import Subject
 from polykern.models.language import Language, is_causal
 from polykern.models.yours import Noise
+from polykern.tail import Meeting
 from polykern.wrappers import network
 from polykern_kernels import pack
 
@@ -35,7 +37,7 @@ def gelu_new(x: Tensor) -> Tensor:
 
 
 class HookPoint(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
         return x
 
 
@@ -46,7 +48,7 @@ class MLP(nn.Module):
         self.W_in, self.W_out = nn.Parameter(torch.randn(6, 10)), nn.Parameter(torch.randn(10, 6))
         self.hook_pre, self.hook_post = HookPoint(), HookPoint()
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
         return self.hook_post(self.act_fn(self.hook_pre(x @ self.W_in))) @ self.W_out
 
 
@@ -55,7 +57,7 @@ class Block(nn.Module):
         super().__init__()
         self.mlp = MLP(act_fn)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
         return x + self.mlp(x)
 
 
@@ -65,8 +67,9 @@ class HookedTransformer(nn.Module):
         self.embed = nn.Embedding(20, 6)
         self.blocks = nn.ModuleList(Block(act_fn) for _ in range(blocks))
         self.cfg = types.SimpleNamespace(n_ctx=32)
+        self.register_buffer("IGNORE", torch.tensor(-torch.inf))
 
-    def forward(self, input: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+    def forward(self, input: Tensor, attention_mask: Tensor | None = None) -> Any:
         x = self.embed(input)
         for block in self.blocks:
             x = block(x)
@@ -92,13 +95,18 @@ def test_an_activation_that_is_written_out_is_followed() -> None:
     model = HookedTransformer(gelu_new).eval()
     points = torch.randn(3, 5, 6)
     tail = pk.Tail(model, torch.zeros(1, 5, dtype=torch.long), "blocks.0")
-    met: list[Any] = []
+    met: list[str] = []
+
+    def reach(m: Meeting) -> Any:
+        met.append(m.activation.kind)
+        assert m.activation.function is not None
+        return m.activation.function(m.z)
+
     with torch.no_grad():
-        tail.run(points, lambda m: (met.append(m.activation), m.activation.function(m.z))[1])
+        out = tail.run(points, reach)
         direct = model.blocks[1](model.blocks[0](points))
-        again = tail.run(points, lambda m: m.activation.function(m.z))
-    assert [a.kind for a in met] == ["gelu", "gelu"]
-    assert torch.allclose(again, direct, atol=1e-5)
+    assert met == ["gelu", "gelu"]
+    assert torch.allclose(out, direct, atol=1e-5)
 
 
 def test_tokens_go_to_the_argument_that_a_model_has() -> None:
@@ -108,6 +116,7 @@ def test_tokens_go_to_the_argument_that_a_model_has() -> None:
     model = HookedTransformer(F.relu)
     reader = Language(model, "lens", "fake", Words())  # type: ignore[arg-type]
     assert is_causal(model)
+    assert reader.weights
     assert set(reader.inputs(torch.zeros(1, 4, dtype=torch.long), torch.tensor([3]))) == {"input", "attention_mask"}
 
 
@@ -159,3 +168,13 @@ def test_an_older_wrapper_and_one_without_weights() -> None:
 def test_what_is_no_network(thing: Any) -> None:
     with pytest.raises(UsageError, match=r"an nn\.Module, or one that nnsight wraps"), pk.trace(thing):
         pass
+
+
+def test_a_mask_may_be_infinite_and_a_weight_may_not() -> None:
+    model, tokens = HookedTransformer(F.relu), torch.zeros(1, 4, dtype=torch.long)
+    subject = Subject(model, "lens", "fake", tokens, Noise((4,), 0))
+    for name, value in (("IGNORE", torch.inf), ("IGNORE", torch.nan), ("blocks.0.mlp.W_in", -torch.inf)):
+        broken = HookedTransformer(F.relu)
+        broken.state_dict()[name].fill_(value)
+        with pytest.raises(CorruptError, match=f"{name} holds NaN or infinity"):
+            replace(subject, model=broken)
