@@ -34,9 +34,9 @@ def ranks(timeout: float | None = None) -> "Ranks":
 
     timeout  seconds that a rank waits for the others in one call; None takes POLYKERN_RANK_TIMEOUT, or half an hour
 
-    The first call makes the group, which ends with the process; a process alone makes none. A group that the program
-    has made itself is used. Errors: RankLost when the others do not come, UsageError when the launcher's variables
-    contradict each other.
+    The first call makes the group, which ends with the process; a process alone makes none. A group that the
+    program has made itself is used. Errors: RankLost when the others do not come, UsageError when the launcher's
+    variables contradict each other.
     """
     global _here
     if _here is None:
