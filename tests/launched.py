@@ -41,12 +41,12 @@ def together(size: int, words: Sequence[str], *, timeout: float = 300.0, **more:
             process.wait()
 
 
-def begun(words: Sequence[str], told: dict[str, str]) -> subprocess.Popen[str]:
-    """One process with some variables besides those of the tests."""
+def begun(words: Sequence[str], told: dict[str, str], within: Sequence[str] = ()) -> subprocess.Popen[str]:
+    """One process with some variables besides those of the tests, perhaps by another command."""
     alone = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "POLYKERN_RANK_TIMEOUT": PATIENCE}
+    line = [*within, sys.executable, *words]
     environment = {**os.environ, **alone, **told}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen([sys.executable, *words], text=True, env=environment, **pipes)  # type: ignore[call-overload,no-any-return]
+    return subprocess.Popen(line, text=True, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def ended(process: subprocess.Popen[str], timeout: float) -> Ended:
