@@ -61,8 +61,9 @@ def searched(at: Ranks) -> dict[str, Any]:
         found[f"panels {metric}"] = mark(*Packed(few, metric, at=at).nearest(K))
         through = Packed(few, metric, at=at, through=Device(torch.device("cpu"), 70))
         found[f"through {metric}"] = mark(*through.nearest(K))
-        tree = reachabilities(words, metric, [SAMPLES, 3], at=at)[3].tree
-        found[f"tree {metric}"] = [mark(tree.source, tree.target, tree.weight), tree.rounds, tree.searched]
+        for samples, reach in reachabilities(words, metric, [SAMPLES, 3], at=at).items():
+            tree, effort = reach.tree, [reach.tree.rounds, reach.tree.searched]
+            found[f"tree {metric} {samples}"] = [mark(tree.source, tree.target, tree.weight), *effort]
         found[f"foreign {metric}"] = mark(*nearest(few, words, K, at, metric=metric))
     found["within"] = mark(within(few, words, [0, 1.5, 4], at))
     found["labels"] = digest(HDBSCAN(12, SAMPLES).fit(words.numpy()).labels_.tobytes())
