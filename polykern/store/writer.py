@@ -40,6 +40,7 @@ class Writer:
     def __init__(self, path: Path, manifest: Manifest, done: Sequence[Record], lease: Lease, shared: bool) -> None:
         self.path, self.manifest, self.shared = path, manifest, shared
         self._done, self._lease = {record.shard: record for record in done}, lease
+        self._claims: dict[int, Lease] = {}
         self._next, self._rows = 0, 0  # of the shards without a gap
         self._usable = not manifest.complete
         self._advance()
@@ -116,19 +117,21 @@ class Writer:
             self._advance()
         return self._done.get(shard)
 
-    def claim(self, shard: int) -> Lease | None:
-        """The right to make a shard, until it is released; None when it is committed, or another makes it."""
+    def claim(self, shard: int) -> bool:
+        """Take the right to make a shard, until it is written; False when it is committed, or another makes it."""
         if self.committed(shard):
-            return None
-        try:
-            held = Lease(self.path / SHARDS, CLAIM.format(shard))
-        except Busy:
-            return None
-        if self.committed(shard):
-            held.release()
-            return None
-        remove(remains(self.path, shard))
-        return held
+            return False
+        if self.shared and shard not in self._claims:
+            try:
+                held = Lease(self.path / SHARDS, CLAIM.format(shard))
+            except Busy:
+                return False
+            if self.committed(shard):  # in between
+                held.release()
+                return False
+            self._claims[shard] = held
+            remove(remains(self.path, shard))
+        return True
 
     def write(
         self,
@@ -175,6 +178,8 @@ class Writer:
             raise
         self._done[shard] = record
         self._advance()
+        if shard in self._claims:
+            self._claims.pop(shard).release()
         self._usable = True
         return record
 
@@ -199,6 +204,9 @@ class Writer:
     def close(self) -> None:
         """Let others write. A store that is not finished can be opened again and gone on with."""
         self._usable = False
+        for claim in self._claims.values():
+            claim.release()
+        self._claims.clear()
         self._lease.release()
 
     def __enter__(self) -> "Writer":
