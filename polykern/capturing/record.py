@@ -7,6 +7,7 @@ from pathlib import Path
 from polykern.capturing.cutting import Cutting, Progress
 from polykern.capturing.unit import Source
 from polykern.errors import MismatchError, UsageError
+from polykern.launch import apart
 from polykern.ranks import Ranks, ranks
 from polykern.store import Activation, Manifest, Store, Writer
 
@@ -59,19 +60,24 @@ def record(
     progress     hears of the reading
 
     A shard is a function of the configuration and its number: units go to shards by their size alone, and no pass
-    reaches over the end of a shard. Of W processes (`polykern.ranks`) each reads all units and makes every W-th
-    shard, then those that are missing and that nobody makes. Errors: MismatchError when another run's store is
+    reaches over the end of a shard. Of W processes (`polykern.ranks`, and the tasks of a Slurm array) each reads
+    all units and makes every W-th shard, then those that are missing and that nobody makes. Errors: MismatchError when another run's store is
     there, or a source that cannot be read again was interrupted; ResourceError when memory does not suffice;
     UsageError when there is nothing to keep.
     """
     begun, group = time.monotonic(), ranks()
-    with _opened(out, manifest_of(source, shard_bytes), group, overwrite=overwrite) as writer:
-        fresh = 0
+    task, tasks = apart()
+    number, count, fresh = task * group.size + group.rank, tasks * group.size, 0
+    if count > 1 and not source.again:
+        raise UsageError("standard input is read by one process", fix="put the text into a file")
+    if tasks > 1 and overwrite:
+        raise UsageError("the tasks of an array cannot overwrite a store", fix="remove it, then start the array")
+    with _opened(out, manifest_of(source, shard_bytes), group, shared=count > 1, overwrite=overwrite) as writer:
         if not writer.complete:
-            _require_again(source, writer, group)
+            _require_again(source, writer)
             source.batch = int(writer.manifest.about["batch"])
             cutting = Cutting(source, writer, shard_bytes)
-            fresh = cutting.share(group.rank, group.size, progress or _silent)
+            fresh = cutting.share(number, count, progress or _silent)
             summary = source.summary()
             fresh += cutting.missing()
             group.meet()
@@ -81,17 +87,6 @@ def record(
     group.meet()
     return Capture(Path(out), manifest, rows, shards, fresh, time.monotonic() - begun)
 
-
-def _opened(out: Path | str, manifest: Manifest, group: Ranks, *, overwrite: bool) -> Writer:
-    """The store, opened by the first process before the others."""
-    if group.size == 1:
-        return Writer.open(out, manifest, overwrite=overwrite)
-    if overwrite and not group.joined:
-        raise UsageError("the tasks of an array cannot overwrite a store", fix="remove it, then start the array")
-    if overwrite and group.first:
-        Writer.open(out, manifest, overwrite=True).close()
-    group.meet()
-    return Writer.open(out, manifest, shared=True)
 
 
 def manifest_of(source: Source, shard_bytes: int) -> Manifest:
@@ -108,9 +103,7 @@ def manifest_of(source: Source, shard_bytes: int) -> Manifest:
     )
 
 
-def _require_again(source: Source, writer: Writer, group: Ranks) -> None:
-    if group.size > 1 and not source.again:
-        raise UsageError("standard input is read by one process", fix="put the text into a file")
+def _require_again(source: Source, writer: Writer) -> None:
     if writer.next and not source.again:
         raise MismatchError(
             f"{writer.path} holds {writer.rows} rows of a run that cannot be gone on with",
@@ -123,12 +116,10 @@ def _silent(stage: str, done: int, total: int) -> None:
     """Nobody wants to know."""
 
 
-def _opened(out: Path | str, manifest: Manifest, group: Ranks, *, overwrite: bool) -> Writer:
-    """The store, opened by the first process before the others."""
-    if group.size == 1:
+def _opened(out: Path | str, manifest: Manifest, group: Ranks, *, shared: bool, overwrite: bool) -> Writer:
+    """The store; where several write, the first of them removes what is to be overwritten."""
+    if not shared:
         return Writer.open(out, manifest, overwrite=overwrite)
-    if overwrite and not group.joined:
-        raise UsageError("the tasks of an array cannot overwrite a store", fix="remove it, then start the array")
     if overwrite and group.first:
         Writer.open(out, manifest, overwrite=True).close()
     group.meet()

@@ -10,6 +10,7 @@ from typing import Any
 
 from polykern.cli.pace import Bar, Lines, Silence
 from polykern.errors import UsageError
+from polykern.launch import launch
 from polykern.report.script import json_for_script, visible
 
 QUIET, PLAIN, VERBOSE, TRACEBACK = -1, 0, 1, 2
@@ -28,6 +29,7 @@ class Talk:
     verbosity  -1 errors only, 0, 1 every step, 2 tracebacks as well
     log        "text", or "json": a JSON object a line on stderr
     started    whether an interruption leaves something that the same command finishes
+    first      whether this is the first of several processes; the others say only what goes wrong
     """
 
     json: bool = False
@@ -35,6 +37,7 @@ class Talk:
     verbosity: int = PLAIN
     log: str = "text"
     started: bool = False
+    first: bool = True
     _handler: logging.Handler | None = field(default=None, repr=False)
     _level: int = field(default=logging.NOTSET, repr=False)  # of the loggers before
 
@@ -44,7 +47,8 @@ class Talk:
             raise UsageError(f"no log format {log!r}", fix=f"choose one of {', '.join(FORMATS)}")
         if quiet and verbose:
             raise UsageError("--quiet and --verbose contradict each other")
-        self.verbosity = QUIET if quiet else min(verbose, TRACEBACK)
+        self.first = launch().first
+        self.verbosity = QUIET if quiet or not (self.first or verbose) else min(verbose, TRACEBACK)
         self.log = log
         self._handler = _Handler(self)
         logger = logging.getLogger("polykern")
@@ -67,6 +71,8 @@ class Talk:
         whole  the JSON object that stands for them; it gets "ok": true behind its schema
         right  columns that are flush right
         """
+        if not self.first:
+            return
         if self.json:
             self.object({"schema": whole["schema"], "ok": True, **whole})
             return
@@ -80,7 +86,9 @@ class Talk:
         sys.stdout.flush()
 
     def object(self, whole: dict[str, Any]) -> None:
-        """One JSON object on stdout."""
+        """One JSON object on stdout, by the first process."""
+        if not self.first:
+            return
         sys.stdout.write(json_for_script(whole) + "\n")
         sys.stdout.flush()
 
