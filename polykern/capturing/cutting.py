@@ -97,8 +97,8 @@ class Cutting:
         record = self.writer.committed(shard.number)
         if record is not None and (record.row0, record.rows) != (shard.row0, shard.rows):
             raise CorruptError(
-                f"{self.writer.path}: shard {shard.number} holds rows {_span(record)}, the data give {_span(shard)}",
-                why="the data have changed, or are not the same for every process",
+                f"shard {shard.number} of {self.writer.path} holds rows {_span(record)}",
+                why=f"the data give {_span(shard)}: they have changed, or differ between processes",
             )
         return 0
 
@@ -120,11 +120,11 @@ class Cutting:
                     if full or len(pending) >= source.window:
                         shard.parts.append(_run(source, pending))
                         pending = []
-                        _tell(source, progress)
+                if (full or not pending) and (reached := source.progress()):
+                    progress("capture", *reached)
                 if full:
                     yield shard
                     number, row, shard = number + 1, row + shard.rows, None
-                    _tell(source, progress)
         if shard is not None:
             if pending:
                 shard.parts.append(_run(source, pending))
@@ -151,11 +151,6 @@ def _run(source: Source, units: list[Unit]) -> Kept:
             why=(str(error) or "MemoryError").splitlines()[0],
             fix="a smaller --batch (a store that was begun with another has to be made anew), or more memory",
         ) from error
-
-
-def _tell(source: Source, progress: Progress) -> None:
-    if reached := source.progress():
-        progress("capture", *reached)
 
 
 def _span(rows: Record | _Shard) -> str:

@@ -61,9 +61,10 @@ def record(
 
     A shard is a function of the configuration and its number: units go to shards by their size alone, and no pass
     reaches over the end of a shard. Of W processes (`polykern.ranks`, and the tasks of a Slurm array) each reads
-    all units and makes every W-th shard, then those that are missing and that nobody makes. Errors: MismatchError when another run's store is
-    there, or a source that cannot be read again was interrupted; ResourceError when memory does not suffice;
-    UsageError when there is nothing to keep.
+    all units and makes every W-th shard, then those that are missing and that nobody makes.
+
+    Errors: MismatchError when another run's store is there, or a source that cannot be read again was interrupted;
+    ResourceError when memory does not suffice; UsageError when there is nothing to keep.
     """
     begun, group = time.monotonic(), ranks()
     task, tasks = apart()
@@ -86,7 +87,6 @@ def record(
         manifest, rows, shards = writer.manifest, writer.rows, writer.next
     group.meet()
     return Capture(Path(out), manifest, rows, shards, fresh, time.monotonic() - begun)
-
 
 
 def manifest_of(source: Source, shard_bytes: int) -> Manifest:
