@@ -112,8 +112,7 @@ class MapFolder:
                 out = self.array(name)
                 out[row : row + height] = values
                 flush(out)
-        part = self.root / PARTS / f"{row:06d}.npz"
-        with _replacing(part, "wb") as f:
+        with _replacing(self.root / PARTS / f"{row:06d}.npz", "wb") as f:
             np.savez(f, *(s.numpy() for s in sightings), np.int64(uncertain))
 
     def sightings(self) -> tuple[list[Sightings], int]:
