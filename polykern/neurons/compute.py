@@ -157,12 +157,12 @@ def _layer(neurons: Neurons, found: Examples, share: float, cut: float, linkage:
     activation = torch.where(found.row >= 0, neurons.activated(found.value), 0.0)
     largest = activation[:, :1]
     kept = ((activation > share * largest) & (found.row >= 0)).sum(1).masked_fill(largest[:, 0] <= 0, 0).numpy()
-    at, parts = ranks(), list[Features | None]()
+    here, parts = ranks(), list[Features | None]()
     for number, first in enumerate(range(0, len(neurons), CHUNK)):
-        some, mine = slice(first, first + CHUNK), number % at.size == at.rank
+        some, mine = slice(first, first + CHUNK), number % here.size == here.rank
         of = (found.received(some), neurons.weight[some], kept[some]) if mine else None
         parts.append(features(*of, cut=cut, linkage=linkage) if of else None)
-    joined = _joined(parts, at)
+    joined = _joined(parts, here)
     neuron, example = torch.from_numpy(joined.central[:, 0]), torch.from_numpy(joined.central[:, 2])
     at = torch.searchsorted(found.token, found.row[neuron, example])
     return layer(neurons.field, found, activation, joined, *similar(found.inputs[at], joined.central[:, 0]))
