@@ -34,9 +34,9 @@ def ranks(timeout: float | None = None) -> "Ranks":
 
     timeout  seconds that a rank waits for the others in one call; None takes POLYKERN_RANK_TIMEOUT, or half an hour
 
-    The first call makes the group, which ends with the process; a process alone makes none. A group that the program
-    has made itself is used. Errors: RankLost when the others do not come, UsageError when the launcher's variables
-    contradict each other.
+    The first call makes the group, which ends with the process; a process alone makes none. A group that the
+    program has made itself is used. Errors: RankLost when the others do not come, UsageError when the launcher's
+    variables contradict each other.
     """
     global _here
     if _here is None:
@@ -67,9 +67,10 @@ class Ranks:
         """Whether this is the rank that speaks and writes."""
         return self.rank == 0
 
-    def share(self, n: int) -> range:
-        """What this rank does of n things: a contiguous part, no more than one longer than another rank's."""
-        return range(n * self.rank // self.size, n * (self.rank + 1) // self.size)
+    def share(self, n: int, rank: int | None = None) -> range:
+        """What this rank does of n things, or another one: a contiguous part, at most one longer than any other's."""
+        rank = self.rank if rank is None else rank
+        return range(n * rank // self.size, n * (rank + 1) // self.size)
 
     def least(self, x: Tensor) -> Tensor:
         """The least of all ranks, entry by entry.
@@ -108,6 +109,15 @@ class Ranks:
             own = x if rank == self.rank else torch.empty(shape, dtype=x.dtype, device=x.device)
             out.append(self._broadcast(own, rank))
         return out
+
+    def handed(self, x: Tensor | None, device: torch.device | str = "cpu") -> Tensor:
+        """The tensor of the first rank, on all, on `device`; the others pass None."""
+        if self.size == 1:
+            assert x is not None
+            return x.to(device)
+        dtype, *shape = self.sent([str(x.dtype).removeprefix("torch."), *x.shape] if x is not None else None)
+        own = x.to(device) if x is not None else torch.empty(shape, dtype=getattr(torch, dtype), device=device)
+        return self._broadcast(own, 0)
 
     def sent(self, what: Any = None) -> Any:
         """What the first rank passes, on all of them: anything that JSON can say. Tuples become lists."""

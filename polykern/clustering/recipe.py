@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from polykern.clustering.panels import Device, through
 from polykern.clustering.space import METRICS as OF_CODES
 from polykern.clustering.space import REAL as OF_ACTIVATIONS
 from polykern.clustering.space import SPARE
@@ -96,11 +97,17 @@ class Recipe:
         }
 
     def rows(self) -> Tensor:
-        """int32 (n, words) codes of the chosen fields, or float32 (n, units) activations, on the device."""
+        """int32 (n, words) codes of the chosen fields, or float32 (n, units) activations, on the CPU."""
         if self.activations is not None:
-            return self.store.activations(self.activations).flatten(1).float().to(self.device)
+            return self.store.activations(self.activations).flatten(1).float()
         every = len(self.fields) == len(self.store.layout.fields)
-        return self.store.rows(fields=None if every else self.fields).codes.words.to(self.device)
+        return self.store.rows(fields=None if every else self.fields).codes.words
+
+    def through(self) -> Device | None:
+        """The device, when it does not hold the codes; None when it does."""
+        if self.activations is not None:
+            return None
+        return through(len(self.store), self.row_bytes, max(k for k, _ in self.runs), self.device)
 
 
 def prepare(
