@@ -68,7 +68,7 @@ class Ranks:
         return self.rank == 0
 
     def share(self, n: int, rank: int | None = None) -> range:
-        """What this rank does of n things, or another one: a contiguous part, at most one longer than any other's."""
+        """What this rank, or another, does of n things: a contiguous part, at most one longer than any other's."""
         rank = self.rank if rank is None else rank
         return range(n * rank // self.size, n * (rank + 1) // self.size)
 

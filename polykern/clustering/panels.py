@@ -187,21 +187,22 @@ class Panels:
         return codes
 
 
-def through(rows: int, row_bytes: int, k: int, device: str | torch.device) -> Device | None:
-    """How codes pass through a device that does not hold them; None where it does, and on the CPU.
+def through(rows: int, row_bytes: int, k: int, device: str | torch.device, at: Ranks) -> Device | None:
+    """How codes pass through devices that do not hold them; None where those of all ranks do, and on the CPU.
 
     rows       codes
     row_bytes  of a code
     k          neighbours of each that are listed
     device     where distances are computed
+    at         ranks that call this together
     """
-    name = torch.device(device)
-    if name.type != "cuda":
-        return None
-    free = torch.cuda.mem_get_info(name)[0] - WORKSPACE
-    if rows * (HELD * row_bytes + LISTED * k) <= free:
-        return None
-    return Device(name, max(1, free // (PASSING * row_bytes)))
+    name, codes = torch.device(device), rows
+    if name.type == "cuda":
+        free = torch.cuda.mem_get_info(name)[0] - WORKSPACE
+        if rows * (HELD * row_bytes + LISTED * k) > free:
+            codes = min(rows - 1, max(1, free // (PASSING * row_bytes)))
+    codes = int(at.least(torch.tensor(codes)))
+    return Device(name, codes) if codes < rows else None
 
 
 def _never(dtype: torch.dtype) -> float:

@@ -22,7 +22,9 @@ from polykern.clustering.duplicates import Distinct, distinct_rows
 from polykern.clustering.space import METRICS as PACKED
 from polykern.clustering.space import REAL, SPARE, Packed, Progress, Space
 from polykern.clustering.spanning import SpanningTree, minimum_spanning_tree, sub_tree
+from polykern.errors import UsageError
 from polykern.ranks import Ranks
+from polykern.store.sealed import digest
 
 METRICS = (*PACKED, *REAL)
 
@@ -101,6 +103,8 @@ def reachabilities(
 
         return {k: _cuml.reachability(rows, metric, k) for k in dict.fromkeys(min_samples)}
     clock, at = _Clock(), at or Ranks()
+    _require_same(at, rows, metric, min_samples)
+    spare = int(at.least(torch.tensor(spare)))  # all take the same way
     groups = distinct_rows(rows)
     space = space_of(rows[groups.first], metric, backend=backend, spare=spare, at=at, through=through)
     clock.lap("duplicates")
@@ -136,6 +140,19 @@ def space_of(
     return Packed(points, metric, backend=backend, spare=spare, at=at, through=through)
 
 
+def _require_same(at: Ranks, rows: Tensor, metric: str, min_samples: Sequence[int]) -> None:
+    """Raise UsageError unless all ranks ask for the same."""
+    if at.size > 1:
+        asked = [digest(rows.contiguous().cpu().numpy().tobytes()), metric, *min_samples]
+        each = at.heard(asked)
+        if any(other != each[0] for other in each):
+            raise UsageError(
+                "the ranks cluster different rows, or differently",
+                why="they divide the work of one clustering, so each must be given all of it",
+                fix="HDBSCAN(processes='one') where each clusters rows of its own",
+            )
+
+
 def _lists(
     space: Space, k: int, device: torch.device, stages: Stages | None, progress: Progress | None, at: Ranks
 ) -> tuple[Tensor, Tensor]:
@@ -165,13 +182,11 @@ def _tree(
             effort = np.array([tree.rounds, tree.searched], np.int64)
             stages.save("tree", {**{k: v.numpy() for k, v in edges.items()}, "effort": effort})
         return tree
-    source, target, weight, effort = (_handed(at, kept, k, "cpu") for k in ("source", "target", "weight", "effort"))
-    return SpanningTree(source, target, weight, *effort.tolist())
+    source, target, weight = (_handed(at, kept, k, "cpu") for k in ("source", "target", "weight"))
+    return SpanningTree(source, target, weight, *_handed(at, kept, "effort", "cpu").tolist())
 
 
-def _handed(
-    at: Ranks, kept: Mapping[str, NDArray[Any]] | None, name: str, device: torch.device | str
-) -> Tensor:
+def _handed(at: Ranks, kept: Mapping[str, NDArray[Any]] | None, name: str, device: torch.device | str) -> Tensor:
     """An array that the first rank has kept, on all."""
     return at.handed(None if kept is None else torch.from_numpy(kept[name]), device)
 

@@ -15,6 +15,7 @@ from polykern.clustering.space import REAL as OF_ACTIVATIONS
 from polykern.clustering.space import SPARE
 from polykern.errors import UsageError
 from polykern.layout import Layout
+from polykern.ranks import Ranks
 from polykern.selectors import Select, matches, require_used
 from polykern.store import Store
 
@@ -103,11 +104,11 @@ class Recipe:
         every = len(self.fields) == len(self.store.layout.fields)
         return self.store.rows(fields=None if every else self.fields).codes.words
 
-    def through(self) -> Device | None:
-        """The device, when it does not hold the codes; None when it does."""
+    def through(self, at: Ranks) -> Device | None:
+        """The device, when it does not hold the codes; None when those of all ranks do."""
         if self.activations is not None:
             return None
-        return through(len(self.store), self.row_bytes, max(k for k, _ in self.runs), self.device)
+        return through(len(self.store), self.row_bytes, max(k for k, _ in self.runs), self.device, at)
 
 
 def prepare(

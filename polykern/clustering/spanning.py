@@ -97,8 +97,8 @@ def minimum_spanning_tree(
     progress   called with ("tree", edges found, n - 1)
     at         ranks that call this with the same arguments and divide the rows; None: this process alone
 
-    The same tree for any number of ranks. Exact in its weight: the sum of float64 weights may differ from another order of adding in the last digit, the
-    weights do not.
+    The same tree for any number of ranks. Exact in its weight: the sum of float64 weights may differ from another
+    order of adding in the last digit, the weights do not.
     """
     rounds = _Boruvka(space, distances, indices, cores, at or Ranks())
     while rounds.left > 1:
@@ -186,7 +186,7 @@ class _Boruvka:
         return _Edges(found, torch.where(inside, low, high), torch.where(inside, high, low), weight)
 
     def _pass(self, needed: Tensor) -> tuple[int, int]:
-        """The component with most rows to search, -1 where nothing is to be searched; and the rows of the others."""
+        """The component with most rows to search, -1 where there are none; and how many rows the others have."""
         rows = self.at.total(self.components[needed].bincount(minlength=self.left))
         most, component = rows.max(0)
         return (int(component), int(rows.sum() - most)) if int(most) else (-1, 0)
