@@ -1,6 +1,6 @@
 """What ranks make together, as one process of several makes it: `python -m tests.engine.ranked WHAT FOLDER CORPUS`.
 
-WHAT is "all" or "batches"; FATAL=n in the environment kills the process when it would commit its shard number n.
+WHAT is "all" or "batches"; FATAL="r n" in the environment kills rank r when it would commit one more than n shards.
 """
 
 import os
@@ -65,6 +65,7 @@ def dying(count: int) -> None:
 
 
 if __name__ == "__main__":
-    if os.environ.get("FATAL"):
-        dying(int(os.environ["FATAL"]))
+    fatal = os.environ.get("FATAL", "").split()
+    if fatal and fatal[0] == os.environ["RANK"]:
+        dying(int(fatal[1]))
     {"all": everything, "batches": batches}[sys.argv[1]](Path(sys.argv[2]), Path(sys.argv[3]))
