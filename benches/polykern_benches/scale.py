@@ -24,6 +24,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from polykern.capturing import capture
 from polykern.clustering.space import Packed
@@ -103,7 +104,7 @@ def _work(kind: str, n: int, out: Path) -> None:
     """One run of some size, in as many processes as there are."""
     torch.manual_seed(0)
     if kind == "neighbours":
-        Packed(codes(n, WORDS), at=ranks()).nearest(K)
+        Packed(codes(n, WORDS, device="cpu"), at=ranks()).nearest(K)
     elif kind == "capture":
         model = nn.Sequential(nn.Linear(256, 1024), nn.ReLU(), nn.Linear(1024, 1024), nn.ReLU()).eval()
         data = torch.randn(n, 256, generator=torch.Generator().manual_seed(1)).split(ITEM)
@@ -135,7 +136,7 @@ def _load(kind: str, n: int, size: int) -> Load:
 
 def _started(kind: str, sizes: list[int], size: int) -> list[list[float]]:
     """What each of so many processes spends."""
-    store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     with tempfile.TemporaryDirectory() as folder:
         words = ["-m", "polykern_benches.scale", "--inside", kind, folder, *map(str, sizes)]
         children = []
@@ -170,10 +171,13 @@ def compared(kind: str, most: int = 3) -> Iterator[dict[str, Any]]:
         yield {"run": kind, "n": n, "ranks": size, "predicted_s": predicted, "measured_s": measured}
 
 
-def table(n: int, row_bytes: int, pairs: float, rows: float, pixels: float, link: Link) -> list[dict[str, Any]]:
-    """What 1 ... 1,000 ranks would take for n codes and a map of 65,536 x 65,536 pixels.
+def table(
+    n: int, row_bytes: int, pairs: float, rows: float, reading: float, pixels: float, link: Link
+) -> list[dict[str, Any]]:
+    """What 1 ... 1,000 ranks would take for n codes and a map of 65,536 x 65,536 pixels, its end aside.
 
     pairs, rows, pixels  that one rank does a second
+    reading              rows that it reads a second without running them
     """
     found = []
     for size in (1, 8, 64, 1000):
@@ -185,7 +189,7 @@ def table(n: int, row_bytes: int, pairs: float, rows: float, pixels: float, link
             "map": (mapped(65_536, size), 1 / pixels),
         }
         for kind, (load, unit) in loads.items():
-            seconds = load.seconds(unit, 0.0, link)
+            seconds = load.seconds(unit, 1 / reading if kind == "capture" else 0.0, link)
             found.append({"run": kind, "ranks": size, "seconds": seconds, "wire": load.wire, "memory": load.memory})
     return found
 
@@ -194,11 +198,13 @@ def main() -> None:
     """Print one JSON object a line."""
     parser = argparse.ArgumentParser(description="Predicted times of several processes.")
     parser.add_argument("--inside", nargs="+", help=argparse.SUPPRESS)
+    parser.add_argument("--runs", nargs="+", choices=list(SIZES), default=list(SIZES), help="that are measured")
     parser.add_argument("--table", action="store_true", help="predict large runs instead of measuring small ones")
     parser.add_argument("--codes", type=int, default=10**9)
     parser.add_argument("--bits", type=int, default=3072)
     parser.add_argument("--pairs", type=float, default=1e9, help="of codes that a rank compares a second")
     parser.add_argument("--rows", type=float, default=1e5, help="that a rank captures a second")
+    parser.add_argument("--reading", type=float, default=1e6, help="rows that a rank reads a second")
     parser.add_argument("--pixels", type=float, default=1e6, help="that a rank evaluates a second")
     parser.add_argument("--latency", type=float, default=3e-5, help="of a call, in seconds")
     parser.add_argument("--bandwidth", type=float, default=2.5e10, help="of a rank, in bytes a second")
@@ -210,9 +216,9 @@ def main() -> None:
     found: Iterable[dict[str, Any]]
     if asked.table:
         link = Link(asked.latency, asked.bandwidth)
-        found = table(asked.codes, asked.bits // 8, asked.pairs, asked.rows, asked.pixels, link)
+        found = table(asked.codes, asked.bits // 8, asked.pairs, asked.rows, asked.reading, asked.pixels, link)
     else:
-        found = (row for kind in SIZES for row in compared(kind))
+        found = (row for kind in asked.runs for row in compared(kind))
     for row in found:
         print(json.dumps(row if asked.table else {**row, "load": os.getloadavg()[0]}), flush=True)
 
