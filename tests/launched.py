@@ -3,11 +3,12 @@
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from torch.distributed import TCPStore
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
+LONGEST = 600.0  # seconds of a process
 PATIENCE = "60"  # seconds that a rank waits for another
 
 
@@ -20,7 +21,7 @@ class Ended:
     err: str
 
 
-def together(size: int, words: Sequence[str], *, timeout: float = 300.0, **more: str) -> list[Ended]:
+def together(size: int, words: Sequence[str], more: Mapping[str, str]) -> list[Ended]:
     """`python WORDS` as `size` ranks, one thread each, until all have ended.
 
     more  variables of their environment
@@ -32,9 +33,9 @@ def together(size: int, words: Sequence[str], *, timeout: float = 300.0, **more:
             "RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_RANK": str(rank),
             "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "TORCHELASTIC_USE_AGENT_STORE": "True",
         }  # fmt: skip
-        started.append(begun(words, told | more))
+        started.append(begun(words, told | dict(more)))
     try:
-        return [ended(process, timeout) for process in started]
+        return [ended(process) for process in started]
     finally:
         for process in started:
             process.kill()
@@ -49,7 +50,7 @@ def begun(words: Sequence[str], told: dict[str, str], within: Sequence[str] = ()
     return subprocess.Popen(line, text=True, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
-def ended(process: subprocess.Popen[str], timeout: float) -> Ended:
+def ended(process: subprocess.Popen[str]) -> Ended:
     """A process, once it has ended."""
-    out, err = process.communicate(timeout=timeout)
+    out, err = process.communicate(timeout=LONGEST)
     return Ended(process.returncode, out, err)

@@ -16,7 +16,7 @@ import sys
 import time
 from typing import Any
 
-import torch
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from polykern.clustering.space import Packed
 from polykern.ranks import ranks
@@ -46,7 +46,7 @@ def main() -> None:
 
 def _searched(n: int, bits: int, repeats: int) -> dict[str, Any]:
     """Seconds of every repeat, and a digest of what was found."""
-    at, words = ranks(), codes(n, bits // 32)
+    at, words = ranks(), codes(n, bits // 32, device="cpu")
     Packed(words[:1200], at=at).nearest(K)  # what is compiled or loaded on first use
     spent, waited, found = [], [], ""
     for _ in range(repeats):
@@ -61,7 +61,7 @@ def _searched(n: int, bits: int, repeats: int) -> dict[str, Any]:
 
 def _started(asked: argparse.Namespace, size: int) -> list[dict[str, Any]]:
     """What each of `size` processes says."""
-    store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     cores = sorted(os.sched_getaffinity(0))
     words = [sys.executable, "-m", "polykern_benches.ranks"]
     words += [f"--{name}={getattr(asked, name)}" for name in ("codes", "bits", "repeats")]

@@ -102,7 +102,7 @@ def least(weight: Tensor, ends: Tensor, held: Tensor) -> tuple[int, int, int] | 
 def killed(rank: int, attempt: str) -> None:
     """From now on this process dies in its first search of a round, if it is that rank in that attempt."""
     if os.environ["RANK"] == str(rank) and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == attempt:
-        Packed.foreign = lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment,method-assign,return-value]
+        Packed.foreign = lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment,method-assign]
 
 
 if __name__ == "__main__":

@@ -144,8 +144,8 @@ def mutual(
     def minima(x: slice, y: slice) -> tuple[Tensor, ...]:
         return blocks.among(_launch, rows.part(x), columns.part(y), kind)
 
-    parts = (_squares(len(codes) if k else 0, kind.itemsize) for codes in (a, b))
-    return blocks.mutual(ours, theirs, *parts, minima, progress)
+    lines, lanes = (_squares(len(codes) if k else 0, kind.itemsize) for codes in (a, b))
+    return blocks.mutual(ours, theirs, lines, lanes, minima, progress)
 
 
 def within(a: Tensor, b: Tensor, radii: Tensor, metric: str) -> Tensor:

@@ -144,8 +144,8 @@ def mutual(
         return blocks.among(_launch, dot.codes(a[x]), dot.codes(b[y]), kind)
 
     most = blocks.square(kind.itemsize)
-    parts = (dot.parts(len(codes) if k else 0, words, most) for codes in (a, b))
-    return blocks.mutual(ours, theirs, *parts, minima, progress)
+    lines, lanes = (dot.parts(len(codes) if k else 0, words, most) for codes in (a, b))
+    return blocks.mutual(ours, theirs, lines, lanes, minima, progress)
 
 
 def within(a: Tensor, b: Tensor, radii: Tensor, metric: str) -> Tensor:
