@@ -45,7 +45,7 @@ def require_well(ended: list[Ended]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 3])
 def test_any_number_of_ranks_gives_the_same_bytes(count: int, alone: Path, corpus: Path, tmp_path: Path) -> None:
-    require_well(together(count, ["-m", SCRIPT, "all", str(tmp_path), str(corpus)]))
+    require_well(together(count, ["-m", SCRIPT, "all", str(tmp_path), str(corpus)], {}))
     assert contents(tmp_path) == contents(alone)
 
 
@@ -54,7 +54,7 @@ def test_a_rank_that_is_killed_ends_the_run_and_the_next_one_finishes_it(
     alone: Path, corpus: Path, tmp_path: Path
 ) -> None:
     words = ["-m", SCRIPT, "batches", str(tmp_path), str(corpus)]
-    first, second = together(2, words, FATAL="1 1")
+    first, second = together(2, words, {"FATAL": "1 1"})
     assert second.code == -9
     assert first.code == 1
     assert "rank 0 of 2 lost the others" in first.err
