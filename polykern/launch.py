@@ -55,10 +55,30 @@ def launch(environment: Mapping[str, str] | None = None) -> Launch:
     if "SLURM_PROCID" in told and "SLURM_STEP_NUM_TASKS" in told:
         return _launch(told, "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")
     if "SLURM_ARRAY_TASK_ID" in told and "MASTER_ADDR" in told:
-        least, step = _number(told, "SLURM_ARRAY_TASK_MIN", 0), _number(told, "SLURM_ARRAY_TASK_STEP", 1)
-        place = (_number(told, "SLURM_ARRAY_TASK_ID") - least) // max(step, 1)
-        return _placed(told, place, _number(told, "SLURM_ARRAY_TASK_COUNT", 1), 0)
+        return _placed(told, *_task(told), 0)
     return Launch()
+
+
+def apart(environment: Mapping[str, str] | None = None) -> tuple[int, int]:
+    """Number and count of the tasks of a Slurm array that do not meet, each of which may hold a launch of its own.
+
+    environment  variables; None takes those of the process
+
+    (0, 1) where there is no array, or its tasks meet. Errors: UsageError for variables that contradict each other.
+    """
+    told = os.environ if environment is None else environment
+    if "SLURM_ARRAY_TASK_ID" not in told or ("MASTER_ADDR" in told and "RANK" not in told):
+        return 0, 1
+    task, tasks = _task(told)
+    if not 0 <= task < tasks:
+        raise UsageError(f"task {task} of {tasks}", why="the variables of the array contradict each other")
+    return task, tasks
+
+
+def _task(told: Mapping[str, str]) -> tuple[int, int]:
+    least, step = _number(told, "SLURM_ARRAY_TASK_MIN", 0), _number(told, "SLURM_ARRAY_TASK_STEP", 1)
+    place = (_number(told, "SLURM_ARRAY_TASK_ID") - least) // max(step, 1)
+    return place, _number(told, "SLURM_ARRAY_TASK_COUNT", 1)
 
 
 def _launch(told: Mapping[str, str], rank: str, size: str, local: str) -> Launch:

@@ -7,7 +7,8 @@ from typing import Any
 from torch import nn
 
 from polykern.capturing.batches import Batch as Batch
-from polykern.capturing.record import SHARD, Progress, record
+from polykern.capturing.cutting import Progress
+from polykern.capturing.record import SHARD, record
 from polykern.capturing.record import Capture as Capture
 from polykern.models import Subject
 from polykern.models.language import Language as Language

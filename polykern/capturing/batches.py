@@ -54,8 +54,9 @@ class BatchSource:
         self.batch = 0
         self.columns: tuple[str, ...] = ("doc", "pos")
         self._given, self._config = batches, dict(config or {})
-        self._stream: Iterator[Any] = iter(())
+        self._stream: Iterator[Any] | None = None
         self._held: list[tuple[Batch, Kept]] = []
+        self._first, self._rows = (1, 1), 1  # sizes of the first batch, and how many rows it has
         self._read = 0
 
     @property
@@ -65,7 +66,7 @@ class BatchSource:
 
     @property
     def ahead(self) -> int:
-        """None: reading a batch runs the model."""
+        """None: the caller's batches are read in the caller's thread."""
         return 0
 
     @property
@@ -100,42 +101,41 @@ class BatchSource:
         first = next(self._stream, None)
         if first is None:
             raise UsageError("there are no batches")
-        self._held = [self._ran(first)]
-        self.columns = tuple(dict.fromkeys(("doc", "pos", *self._held[0][0].columns)))
+        batch = first if isinstance(first, Batch) else Batch(first)
+        self._held = [(batch, self._ran(batch, 0))]
+        self._first, self._rows = _sizes(batch.inputs), self.watch.width
+        self.columns = tuple(dict.fromkeys(("doc", "pos", *batch.columns)))
 
     def units(self, state: State | None) -> Iterator[Unit]:
         """The batches behind a state; those before it are read and not run."""
         self._read, doc = (0, 0) if state is None else (int(state["read"]), int(state["doc"]))
-        if self._read:
-            self._held = []
-            for _ in range(self._read - 1):  # the probe has read one
-                next(self._stream, None)
+        stream, held = self._opened()
+        for _ in range(self._read - len(held)):
+            next(stream, None)
+        held = held if not self._read else []
         while True:
-            if self._held:
-                batch, kept = self._held.pop()
-            else:
-                given = next(self._stream, None)
-                if given is None:
-                    return
-                batch, kept = self._ran(given)
-            self._read += 1
-            columns, items = self._columns(batch, kept, doc)
+            batch, kept = held.pop() if held else (next(stream, None), None)
+            if batch is None:
+                return
+            batch = batch if isinstance(batch, Batch) else Batch(batch)
+            number, self._read = self._read, self._read + 1
+            columns, items = self._columns(batch, number, doc)
             doc += items
+            rows = np.arange(len(columns["doc"]), dtype=np.int64)
             after = {"read": self._read, "doc": doc}
-            rows = np.arange(len(kept.codes), dtype=np.int64)
-            yield Unit(doc - items, columns, rows, [kept], f"batch {self._read - 1}", 0, after)
+            yield Unit(doc - items, columns, rows, [(batch, kept)], f"batch {number}", 0, after)
 
     def run(self, units: Sequence[Unit]) -> Kept:
-        """What was kept of some batches."""
-        return ordered([([k], u.data.pop()) for k, u in enumerate(units)], [u.rows for u in units])
+        """What is kept of some batches."""
+        return ordered([([k], self._kept(u)) for k, u in enumerate(units)], [u.rows for u in units])
 
     def seen(self, units: Sequence[Unit]) -> None:
         """Nobody knows what a person would see."""
 
     def largest(self) -> Unit:
         """The first batch."""
-        kept = self._held[0][1]
-        return Unit(0, {}, np.arange(len(kept.codes), dtype=np.int64), [kept], "the first batch", 0, {})
+        rows = np.arange(len(self._held[0][1].codes), dtype=np.int64)
+        return Unit(0, {}, rows, [self._held[0]], "batch 0", 0, {})
 
     def load(self, units: Sequence[Unit]) -> int:
         """Batches."""
@@ -155,31 +155,56 @@ class BatchSource:
         total = len(self._given) if hasattr(self._given, "__len__") else None  # type: ignore[arg-type]
         return None if total is None else (self._read, total)
 
-    def _ran(self, given: Any) -> tuple[Batch, Kept]:
-        batch = given if isinstance(given, Batch) else Batch(given)
+    def _opened(self) -> tuple[Iterator[Any], list[tuple[Batch, Kept]]]:
+        """The batches, and those of them that were run already."""
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            return stream, list(self._held)
+        if isinstance(self._given, Iterator):
+            raise UsageError("the batches were read once and cannot be read again", fix="give a list, or run again")
+        return iter(self._given), []
+
+    def _kept(self, unit: Unit) -> Kept:
+        batch, kept = unit.data.pop()
+        kept = kept or self._ran(batch, unit.after["read"] - 1)
+        if len(kept.codes) != unit.rows:
+            raise UsageError(
+                f"{unit.label} gives {len(kept.codes)} rows, {unit.rows} after what the first one gave",
+                fix="name the rows of each batch: Batch(inputs, keep=...)",
+            )
+        return kept
+
+    def _ran(self, batch: Batch, number: int) -> Kept:
         keep = None if batch.keep is None else torch.as_tensor(batch.keep)
         try:
-            return batch, self.watch.run(batch.inputs, keep)
+            return self.watch.run(batch.inputs, keep)
         except CorruptError as error:
-            raise CorruptError(f"{error.what}, in batch {self._read}", why=error.why) from error
+            raise CorruptError(f"{error.what}, in batch {number}", why=error.why) from error
 
-    def _columns(self, batch: Batch, kept: Kept, doc: int) -> tuple[dict[str, NDArray[np.int32]], int]:
-        items = _items(batch.inputs)
-        rows = len(kept.codes) if batch.keep is None else None
-        index = np.arange(rows) if rows is not None else np.asarray(torch.as_tensor(batch.keep))
-        each = self.watch.width // items if items and self.watch.rows == "tokens" else 1
+    def _columns(self, batch: Batch, number: int, doc: int) -> tuple[dict[str, NDArray[np.int32]], int]:
+        items, width = self._width(batch)
+        index = np.arange(width) if batch.keep is None else np.asarray(torch.as_tensor(batch.keep))
+        each = width // items if items and self.watch.rows == "tokens" else 1
         found = {"doc": doc + index // each, "pos": index % each}
         for name in self.columns:
             if name in batch.columns:
                 found[name] = np.asarray(torch.as_tensor(batch.columns[name]))
-            if name not in found or found[name].shape != (len(kept.codes),):
-                raise UsageError(f"batch {self._read - 1} has no column {name} with {len(kept.codes)} integers")
+            if name not in found or found[name].shape != index.shape:
+                raise UsageError(f"batch {number} has no column {name} with {len(index)} integers")
         return {name: found[name].astype(np.int32) for name in self.columns}, items
 
+    def _width(self, batch: Batch) -> tuple[int, int]:
+        """Items of a batch, and its rows, kept or not: as many for an item, or for a token, as in the first."""
+        (items, tokens), (before, each) = _sizes(batch.inputs), self._first
+        by_token = self.watch.rows == "tokens" and self._rows % max(1, before * each) == 0
+        size, sample = (items * tokens, before * each) if by_token else (items, before)
+        return items, self._rows * size // max(1, sample)
 
-def _items(inputs: Any) -> int:
-    """Items of a batch: the length of its first tensor."""
+
+def _sizes(inputs: Any) -> tuple[int, int]:
+    """Items of a batch and tokens of an item: the first two sizes of its first tensor."""
     values = (
         inputs.values() if isinstance(inputs, Mapping) else inputs if isinstance(inputs, tuple | list) else [inputs]
     )
-    return next((len(v) for v in values if isinstance(v, Tensor) and v.ndim), 1)
+    shape = next((v.shape for v in values if isinstance(v, Tensor) and v.ndim), (1,))
+    return shape[0], shape[1] if len(shape) > 1 else 1

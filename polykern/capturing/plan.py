@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from polykern.capturing.record import row_bytes
+from polykern.capturing.cutting import row_bytes
 from polykern.capturing.unit import Source, Unit
 from polykern.errors import ResourceError, UsageError
 

@@ -1,48 +1,37 @@
-"""The loop: units are run and committed shard by shard; what is committed is never computed again."""
+"""A capture from its beginning to its end, by one process or by several."""
 
-import logging
 import time
-from collections.abc import Callable, Generator
-from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
-
-from polykern.capturing.ahead import ahead
-from polykern.capturing.unit import Source, Unit
-from polykern.capturing.watch import Kept
-from polykern.codes import Codes
-from polykern.errors import MismatchError, ResourceError, UsageError
+from polykern.capturing.cutting import Cutting, Progress
+from polykern.capturing.unit import Source
+from polykern.errors import MismatchError, UsageError
+from polykern.launch import apart
+from polykern.ranks import Ranks, ranks
 from polykern.store import Activation, Manifest, Store, Writer
 
 SHARD = 128 << 20  # bytes of a shard with what a person sees of it
-log = logging.getLogger("polykern.capturing")
-Progress = Callable[[str, int, int], None]  # stage, done, total
 
 
 @dataclass(frozen=True)
 class Capture:
-    """A finished capture.
+    """A finished capture; of a task of an array, its share.
 
     folder    of the store
-    manifest  what it holds
+    manifest  what it holds; not complete while other tasks of an array are at work
+    rows      of the store, up to the first shard that is missing
     shards    how many
-    fresh     rows that this run added; the others were there
+    fresh     rows that this process added; the others were there, or are made by others
     seconds   that this run took
     """
 
     folder: Path
     manifest: Manifest
+    rows: int
     shards: int
     fresh: int
     seconds: float
-
-    @property
-    def rows(self) -> int:
-        """Rows of the store."""
-        return self.manifest.rows or 0
 
     @property
     def bits(self) -> int:
@@ -52,24 +41,6 @@ class Capture:
     def store(self) -> Store:
         """The store, opened."""
         return Store.open(self.folder)
-
-
-@dataclass
-class _Shard:
-    """Rows that are not committed."""
-
-    units: list[Unit] = field(default_factory=list)
-    parts: list[Kept] = field(default_factory=list)
-    size: int = 0
-
-    def write(self, source: Source, writer: Writer) -> None:
-        """Commit them."""
-        codes = Codes.cat(kept.codes for kept in self.parts)
-        columns = {n: np.concatenate([u.columns[n] for u in self.units]) for n in source.columns}
-        names = self.parts[0].activations
-        kept = {n: torch.cat([p.activations[n] for p in self.parts]) for n in names}
-        said = {"first": _plain(self.units[0].label), "last": _plain(self.units[-1].label)}
-        writer.write(codes, columns, kept, source.seen(self.units), {**said, **self.units[-1].after})
 
 
 def record(
@@ -89,27 +60,33 @@ def record(
     progress     hears of the reading
 
     A shard is a function of the configuration and its number: units go to shards by their size alone, and no pass
-    reaches over the end of a shard. Errors: MismatchError when another run's store is there, or a source that
-    cannot be read again was interrupted; ResourceError when memory does not suffice; UsageError when there is
-    nothing to keep.
+    reaches over the end of a shard. Of W processes (`polykern.ranks`, and the tasks of a Slurm array) each reads
+    all units and makes every W-th shard, then those that are missing and that nobody makes.
+
+    Errors: MismatchError when another run's store is there, or a source that cannot be read again was interrupted;
+    ResourceError when memory does not suffice; UsageError when there is nothing to keep.
     """
-    begun = time.monotonic()
-    manifest = manifest_of(source, shard_bytes)
-    with Writer.open(out, manifest, overwrite=overwrite) as writer:
-        before = writer.rows
+    begun, group = time.monotonic(), ranks()
+    task, tasks = apart()
+    number, count, fresh = task * group.size + group.rank, tasks * group.size, 0
+    if count > 1 and not source.again:
+        raise UsageError("standard input is read by one process", fix="put the text into a file")
+    if tasks > 1 and overwrite:
+        raise UsageError("the tasks of an array cannot overwrite a store", fix="remove it, then start the array")
+    with _opened(out, manifest_of(source, shard_bytes), group, shared=count > 1, overwrite=overwrite) as writer:
         if not writer.complete:
             _require_again(source, writer)
             source.batch = int(writer.manifest.about["batch"])
-            with closing(_shards(source, writer, shard_bytes, progress or _silent)) as found:
-                for shard in found:
-                    shard.write(source, writer)
-            if not writer.rows:
-                raise UsageError(
-                    f"there are no {source.noun} to keep", why="the data are empty, or all is left out"
-                )
-            writer.finish(source.summary())
-        shards, done = writer.next, writer.manifest
-    return Capture(Path(out), done, shards, (done.rows or 0) - before, time.monotonic() - begun)
+            cutting = Cutting(source, writer, shard_bytes)
+            fresh = cutting.share(number, count, progress or _silent)
+            summary = source.summary()
+            fresh += cutting.missing()
+            group.meet()
+            if cutting.whole():
+                writer.finish(summary)
+        manifest, rows, shards = writer.manifest, writer.rows, writer.next
+    group.meet()
+    return Capture(Path(out), manifest, rows, shards, fresh, time.monotonic() - begun)
 
 
 def manifest_of(source: Source, shard_bytes: int) -> Manifest:
@@ -126,50 +103,6 @@ def manifest_of(source: Source, shard_bytes: int) -> Manifest:
     )
 
 
-def row_bytes(source: Source) -> int:
-    """Bytes of a row on disk, without what a person sees."""
-    watch = source.watch
-    sizes = (int(np.prod(watch.shapes[name])) * dtype.itemsize for name, dtype in watch.kept.items())
-    return 8 * -(-watch.layout.bits // 64) + 4 * len(source.columns) + sum(sizes)
-
-
-def _shards(source: Source, writer: Writer, limit: int, progress: Progress) -> Generator[_Shard]:
-    shard, pending, each = _Shard(), list[Unit](), row_bytes(source)
-    with closing(ahead(source.units(writer.resume), source.ahead)) as units:
-        for unit in units:
-            shard.units.append(unit)
-            pending.append(unit)
-            shard.size += unit.rows * each + unit.bytes
-            full = shard.size >= limit
-            if full or len(pending) >= source.window:
-                shard.parts.append(_run(source, pending))
-                pending = []
-                if reached := source.progress():
-                    progress("capture", *reached)
-            if full:
-                yield shard
-                shard = _Shard()
-    if pending:
-        shard.parts.append(_run(source, pending))
-    if shard.units:
-        yield shard
-    if reached := source.progress():
-        progress("capture", reached[1], reached[1])
-
-
-def _run(source: Source, units: list[Unit]) -> Kept:
-    try:
-        return source.run(units)
-    except (MemoryError, RuntimeError) as error:
-        if not (isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)):
-            raise
-        raise ResourceError(
-            f"out of memory in a pass of {source.batch} {source.noun}",
-            why=(str(error) or "MemoryError").splitlines()[0],
-            fix="a smaller --batch (a store that was begun with another has to be made anew), or more memory",
-        ) from error
-
-
 def _require_again(source: Source, writer: Writer) -> None:
     if writer.next and not source.again:
         raise MismatchError(
@@ -179,10 +112,15 @@ def _require_again(source: Source, writer: Writer) -> None:
         )
 
 
-def _plain(label: str) -> str:
-    """A name that any file can hold."""
-    return label.encode("utf-8", "replace").decode()
-
-
 def _silent(stage: str, done: int, total: int) -> None:
     """Nobody wants to know."""
+
+
+def _opened(out: Path | str, manifest: Manifest, group: Ranks, *, shared: bool, overwrite: bool) -> Writer:
+    """The store; where several write, the first of them removes what is to be overwritten."""
+    if not shared:
+        return Writer.open(out, manifest, overwrite=overwrite)
+    if overwrite and group.first:
+        Writer.open(out, manifest, overwrite=True).close()
+    group.meet()
+    return Writer.open(out, manifest, shared=True)

@@ -178,10 +178,12 @@ def _say(talk: Talk, made: "Capture") -> None:
     rows += [("passed over", f"{passed:,}: {'; '.join(about['passed_over_first'][:3])}")] if passed else []
     replaced = about.get("parts_with_replaced_bytes", 0)
     rows += [("no UTF-8", f"bytes were replaced in {replaced:,} documents")] if replaced else []
+    rows += [] if manifest.complete else [("to come", "what other tasks make; the last one completes the store")]
     rows.append(("folder", str(made.folder)))
     whole = {
         "schema": RESULT,
         "folder": str(made.folder),
+        "complete": manifest.complete,
         "rows": made.rows,
         "new_rows": made.fresh,
         "shards": made.shards,

@@ -43,11 +43,13 @@ def tell(
     figures: bool,
     page: Callable[[Path], Path] | None = None,
 ) -> None:
-    """Write the folder of the findings and put the result on stdout.
+    """Write the folder of the findings and put the result on stdout; of several processes the first does.
 
     rows  the headline numbers, as a person reads them; the folder and its files are added
     page  writes pages to explore into the folder, and gives the one to open
     """
+    if not talk.first:
+        return
     from polykern.findings import finite
 
     talk.say("writing", "debug")

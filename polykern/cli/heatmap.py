@@ -85,6 +85,8 @@ def command(
         _say_plan(talk, recipe, budget)
         return
     result = _made(talk, recipe, out, overwrite=overwrite)
+    if not talk.first:
+        return
     _say(talk, result, _drawn(talk, result, figures=figures, viewer=viewer))
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from polykern.cli.pace import Bar, Lines, Silence
 from polykern.errors import UsageError
+from polykern.launch import launch
 from polykern.report.script import json_for_script, visible
 
 QUIET, PLAIN, VERBOSE, TRACEBACK = -1, 0, 1, 2
@@ -31,6 +32,7 @@ class Talk:
     started    whether an interruption leaves something that the same command finishes
     file       of settings, that is read
     settings   option -> its value, and where it is from; they go with the result
+    first      whether this is the first of several processes; the others say only what goes wrong
     """
 
     json: bool = False
@@ -40,6 +42,7 @@ class Talk:
     started: bool = False
     file: Path | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+    first: bool = True
     _handler: logging.Handler | None = field(default=None, repr=False)
     _level: int = field(default=logging.NOTSET, repr=False)  # of the loggers before
 
@@ -49,7 +52,8 @@ class Talk:
             raise UsageError(f"no log format {log!r}", fix=f"choose one of {', '.join(FORMATS)}")
         if quiet and verbose:
             raise UsageError("--quiet and --verbose contradict each other")
-        self.verbosity = QUIET if quiet else min(verbose, TRACEBACK)
+        self.first = launch().first
+        self.verbosity = QUIET if quiet or not (self.first or verbose) else min(verbose, TRACEBACK)
         self.log = log
         self._handler = _Handler(self)
         logger = logging.getLogger("polykern")
@@ -72,6 +76,8 @@ class Talk:
         whole  the JSON object that stands for them; it gets "ok": true behind its schema, and the settings last
         right  columns that are flush right
         """
+        if not self.first:
+            return
         if self.json:
             self.object({"schema": whole["schema"], "ok": True, **whole, "settings": self.settings})
             return
@@ -85,7 +91,9 @@ class Talk:
         sys.stdout.flush()
 
     def object(self, whole: dict[str, Any]) -> None:
-        """One JSON object on stdout."""
+        """One JSON object on stdout, by the first process."""
+        if not self.first:
+            return
         sys.stdout.write(json_for_script(whole) + "\n")
         sys.stdout.flush()
 

@@ -4,6 +4,7 @@ import math
 import re
 
 from polykern.errors import ResourceError, UsageError
+from polykern.launch import launch
 
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?", re.IGNORECASE)
@@ -45,7 +46,7 @@ def one_of(option: str, word: str, words: tuple[str, ...]) -> None:
 def device(wanted: str, backend: str) -> str:
     """Where to compute: "cpu" or "cuda:N".
 
-    wanted   "auto" takes the first GPU, or the CPU where there is none
+    wanted   "auto" takes the first GPU, of several processes each its own, or the CPU where there is none
     backend  "triton" runs on a GPU, "cpu" on the CPU; "auto" goes where `wanted` says
 
     Raises UsageError where the two contradict each other, ResourceError where there is no such device.
@@ -63,7 +64,7 @@ def device(wanted: str, backend: str) -> str:
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if wanted == "auto" and backend == "auto" and not count:
         return "cpu"
-    index = int(found[1] or 0)
+    index = int(found[1] or launch().local % max(count, 1))
     if index >= count:
         raise ResourceError(
             f"there is no device cuda:{index}",

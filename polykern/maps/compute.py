@@ -20,6 +20,7 @@ from polykern.maps.folder import MapFolder, fingerprint, flush
 from polykern.maps.provenance import provenance
 from polykern.maps.result import HeatMap
 from polykern.plane import Grid
+from polykern.ranks import Ranks, ranks
 from polykern.tail import Tail
 from polykern.tiles import BANDS, TileEngine
 
@@ -87,34 +88,46 @@ def compute(
     overwrite  replace what another run left there
     progress   called with (stage, done, total) as rows are finished
     errors     MismatchError when the folder holds another run's results
+
+    Of W processes (`polykern.ranks`) each makes every W-th band, in files that all of them map; the first one
+    chooses the engine and does census, smoothing and audit.
     """
-    grid, layout = recipe.grid, recipe.tail.layout
-    folder = MapFolder(
-        Path(root),
-        recipe.config,
-        (grid.resolution, len(layout.fields)),
-        classes=recipe.classes,
-        overwrite=overwrite,
-    )
-    if folder.finished:
-        return HeatMap.open(folder.root)
-    timings: dict[str, float] = {}
-    spots = audits.places(grid.resolution, recipe.audited, recipe.seed)
+    group, timings = ranks(), dict[str, float]()
+    spots = audits.places(recipe.grid.resolution, recipe.audited, recipe.seed)
     with ieee():
-        with _timed(timings, "choose"):
-            chosen = _engine(recipe, folder, len(spots), spots[0].height)
-        with _timed(timings, "map"):
-            _fill(chosen.engine, grid, folder, spots, progress or _silent)
-        return _finish(recipe, folder, chosen, spots, timings)
+        if group.first:
+            folder = _folder(recipe, root, overwrite=overwrite)
+            chosen = _chosen(recipe, folder, spots, timings)
+            group.meet()
+        else:
+            group.meet()  # the first has laid the files out
+            folder = _folder(recipe, root)
+            chosen = _chosen(recipe, folder, spots, timings)
+        if chosen is not None:
+            with _timed(timings, "map"):
+                _fill(chosen.engine, recipe.grid, folder, spots, group, progress or _silent)
+                group.meet()
+            if group.first:
+                _finish(recipe, folder, chosen, spots, timings)
+    group.meet()
+    return HeatMap.open(folder.root)
 
 
-def _engine(recipe: Recipe, folder: MapFolder, audited: int, side: int) -> Chosen:
-    """The engine of an interrupted run, or a freshly chosen one."""
-    if "engine" in folder.state:
-        settings = folder.state["engine"]
-        return Chosen(make(recipe.tail, settings), settings["reason"], settings)
-    chosen = chosen_for(recipe)
-    folder.begin({**chosen.settings, "reason": chosen.reason}, audited, side)
+def _folder(recipe: Recipe, root: Path | str, *, overwrite: bool = False) -> MapFolder:
+    shape = recipe.grid.resolution, len(recipe.tail.layout.fields)
+    return MapFolder(Path(root), recipe.config, shape, classes=recipe.classes, overwrite=overwrite)
+
+
+def _chosen(recipe: Recipe, folder: MapFolder, spots: Sequence[Block], timings: dict[str, float]) -> Chosen | None:
+    """The engine of a run that was begun, or a freshly chosen one; None when the map is finished."""
+    if folder.finished:
+        return None
+    with _timed(timings, "choose"):
+        if "engine" in folder.state:
+            settings = folder.state["engine"]
+            return Chosen(make(recipe.tail, settings), settings["reason"], settings)
+        chosen = chosen_for(recipe)
+        folder.begin({**chosen.settings, "reason": chosen.reason}, len(spots), spots[0].height)
     return chosen
 
 
@@ -132,11 +145,13 @@ def chosen_for(recipe: Recipe) -> Chosen:
     )
 
 
-def _fill(engine: Engine, grid: Grid, folder: MapFolder, spots: Sequence[Block], progress: Progress) -> None:
+def _fill(
+    engine: Engine, grid: Grid, folder: MapFolder, spots: Sequence[Block], group: Ranks, progress: Progress
+) -> None:
     n, height = grid.resolution, band_rows(engine)
-    checked = folder.array("parts/audit")
-    for row in range(0, n, height):
-        if row in folder.bands:
+    checked, done = folder.array("parts/audit"), folder.bands
+    for row in range(height * group.rank, n, height * group.size):
+        if row in done:
             continue
         progress("map", row, n)
         band = Block(row, 0, min(height, n - row), n)
@@ -176,7 +191,7 @@ def _finish(
     chosen: Chosen,
     spots: Sequence[Block],
     timings: dict[str, float],
-) -> HeatMap:
+) -> None:
     grid = recipe.grid
     right, down = folder.array("right"), folder.array("down")
     sightings, uncertain = folder.sightings()
@@ -193,7 +208,6 @@ def _finish(
     flips = folder.array("layers").sum((1, 2), dtype=np.int64)
     _save_thumbnails(folder.root, recipe.about)
     folder.finish(provenance(recipe, chosen, flips.tolist(), audit, polytopes, summary, timings))
-    return HeatMap.open(folder.root)
 
 
 def _save_thumbnails(root: Path, about: dict[str, Any]) -> None:

@@ -1,16 +1,17 @@
 """The folder of a heat map while it is being made: maps on disk, finished bands, resume.
 
-A band of rows is written into the memory-mapped .npy files, flushed, its sightings saved, and only then recorded in
-progress.json (written beside and renamed). A run that was interrupted goes on with the first band that is not
-recorded and gives the same bytes. A folder of another run is refused.
+A band of rows is written into the memory-mapped .npy files and flushed, and only then recorded: by the file of its
+sightings, written beside and renamed. A run that was interrupted goes on with the first band that is not recorded
+and gives the same bytes. Several processes may write bands of one folder. A folder of another run is refused.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -55,8 +56,8 @@ class MapFolder:
 
     @property
     def bands(self) -> set[int]:
-        """First rows of the bands that are on disk."""
-        return set(self.state.get("bands", ()))
+        """First rows of the bands that are on disk, whoever wrote them."""
+        return {int(p.stem) for p in (self.root / PARTS).glob("*.npz")}
 
     def begin(self, engine: Mapping[str, Any], audited: int, side: int) -> None:
         """Lay the files out and record which engine makes the map."""
@@ -71,11 +72,13 @@ class MapFolder:
         if self.classes:
             shapes["classes"] = (np.int16, (n, n))
         (self.root / PARTS).mkdir(exist_ok=True)
+        for part in (self.root / PARTS).iterdir():  # of a run that is overwritten
+            part.unlink()
         shapes[f"{PARTS}/audit"] = (np.int64, (audited, side, side, 2))
         for name, (dtype, shape) in shapes.items():
             np.lib.format.open_memmap(self.root / f"{name}.npy", "w+", dtype, shape).flush()
-        self.state = {"config": self.config, "engine": dict(engine), "bands": []}
-        self._record()
+        self.state = {"config": self.config, "engine": dict(engine)}
+        _replace(self.root / PROGRESS, json.dumps(self.state))
 
     def array(self, name: str) -> NDArray[Any]:
         """One of the maps, writable."""
@@ -109,9 +112,8 @@ class MapFolder:
                 out = self.array(name)
                 out[row : row + height] = values
                 flush(out)
-        np.savez(self.root / PARTS / f"{row:06d}.npz", *(s.numpy() for s in sightings), np.int64(uncertain))
-        self.state["bands"].append(row)
-        self._record()
+        with _replacing(self.root / PARTS / f"{row:06d}.npz", "wb") as f:
+            np.savez(f, *(s.numpy() for s in sightings), np.int64(uncertain))
 
     def sightings(self) -> tuple[list[Sightings], int]:
         """What `write` was given for every band, in order, and the sum of uncertain bits."""
@@ -159,9 +161,6 @@ class MapFolder:
             )
         return state
 
-    def _record(self) -> None:
-        _replace(self.root / PROGRESS, json.dumps(self.state))
-
 
 def fingerprint(array: NDArray[Any]) -> str:
     """sha256 of an array's dtype, shape and bytes."""
@@ -194,10 +193,16 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Write beside, sync, rename: readers see the old file or the new one."""
-    beside = path.with_suffix(".tmp")
-    with beside.open("w") as f:
+    with _replacing(path, "w") as f:
         f.write(text)
+
+
+@contextmanager
+def _replacing(path: Path, mode: str) -> Iterator[IO[Any]]:
+    """A file to write beside; then it is synced and renamed: readers see the old file or the new one."""
+    beside = path.with_suffix(".tmp")
+    with beside.open(mode) as f:
+        yield f
         f.flush()
         os.fsync(f.fileno())
     beside.replace(path)

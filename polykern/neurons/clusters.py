@@ -11,7 +11,7 @@ which is the connected components of the graph of similarities above 1 - cut (th
 Foote 2024, "Tackling Polysemanticity with Neuron Embeddings"; names of the metrics as released with it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import numpy as np
@@ -48,6 +48,9 @@ class Features:
     metrics: NDArray[np.float64]
     central: NDArray[np.int64]
     members: NDArray[np.int64]
+
+
+KINDS = {f.name: {"label": np.int32, "metrics": np.float64}.get(f.name, np.int64) for f in fields(Features)}
 
 
 def embed(received: Tensor, weight: Tensor) -> Tensor:

@@ -16,11 +16,12 @@ from polykern.capturing.watch import INPUT, mlps
 from polykern.errors import UsageError
 from polykern.findings import RECORDED
 from polykern.models.language import Language, language
-from polykern.neurons.clusters import CUT, Features, Linkage, features
+from polykern.neurons.clusters import CUT, KINDS, Features, Linkage, features
 from polykern.neurons.examples import Examples, TopExamples
 from polykern.neurons.neurons import Neurons, neurons_of
 from polykern.neurons.result import Embeddings, Layer, layer
 from polykern.neurons.similar import similar
+from polykern.ranks import Ranks, ranks
 from polykern.selectors import Select
 from polykern.versions import recorded
 
@@ -63,7 +64,8 @@ def embeddings(
     progress      hears (stage, done, total)
     reading       as of `capture` for text: pack, text_key, limit_documents, strict, batch, dtype
 
-    One pass over the data; the top examples equal those of a full sort, ties to the earlier token. What a neuron
+    One pass over the data; the top examples equal those of a full sort, ties to the earlier token. Of W processes
+    (`polykern.ranks`) each runs every W-th pass, and all give the result of one, bit for bit. What a neuron
     receives is the input of its linear module, LayerNorm and its gain included where the model has them there, so
     that an embedding sums, with the bias, to the pre-activation. Foote 2024, "Tackling Polysemanticity with Neuron
     Embeddings".
@@ -109,11 +111,15 @@ def _read(
     token: list[NDArray[np.int32]] = []
     piece: list[str] = []
     lengths: list[int] = []
-    for units in _together(source):
-        kept = source.run(units)
+    at = ranks()
+    for number, units in enumerate(_together(source)):
         rows = torch.tensor([u.rows for u in units])
+        kept = source.run(units) if number % at.size == at.rank else None
         for n, examples in zip(every, running, strict=True):
-            examples.add(kept.activations[n.field], kept.activations[INPUT + n.module], rows)
+            if kept is None:
+                examples.skip(rows)
+            else:
+                examples.add(kept.activations[n.field], kept.activations[INPUT + n.module], rows)
         for u in units:
             token.append(u.columns["token"])
             piece += _pieces(u)
@@ -122,6 +128,8 @@ def _read(
             tell("tokens", *reached)
     if not token:
         raise UsageError("there are no tokens to read", why="the data are empty, or all is left out")
+    for examples in running:
+        examples.share(at)
     return [r.examples() for r in running], np.concatenate(token), piece, np.cumsum([0, *lengths[:-1]])
 
 
@@ -149,21 +157,23 @@ def _layer(neurons: Neurons, found: Examples, share: float, cut: float, linkage:
     activation = torch.where(found.row >= 0, neurons.activated(found.value), 0.0)
     largest = activation[:, :1]
     kept = ((activation > share * largest) & (found.row >= 0)).sum(1).masked_fill(largest[:, 0] <= 0, 0).numpy()
-    parts = []
-    for first in range(0, len(neurons), CHUNK):
-        some = slice(first, first + CHUNK)
-        parts.append(features(found.received(some), neurons.weight[some], kept[some], cut=cut, linkage=linkage))
-    joined = _joined(parts)
+    here, parts = ranks(), list[Features | None]()
+    for number, first in enumerate(range(0, len(neurons), CHUNK)):
+        some, mine = slice(first, first + CHUNK), number % here.size == here.rank
+        of = (found.received(some), neurons.weight[some], kept[some]) if mine else None
+        parts.append(features(*of, cut=cut, linkage=linkage) if of else None)
+    joined = _joined(parts, here)
     neuron, example = torch.from_numpy(joined.central[:, 0]), torch.from_numpy(joined.central[:, 2])
     at = torch.searchsorted(found.token, found.row[neuron, example])
     return layer(neurons.field, found, activation, joined, *similar(found.inputs[at], joined.central[:, 0]))
 
 
-def _joined(parts: Sequence[Features]) -> Features:
-    """The features of chunks of neurons, the neurons of `central` counted on."""
-    central = [p.central + np.array([CHUNK * k, 0, 0]) for k, p in enumerate(parts)]
-    rest = {
-        name: np.concatenate([getattr(p, name) for p in parts])
-        for name in ("label", "size", "count", "sweep", "metrics", "members")
-    }
-    return Features(**rest, central=np.concatenate(central))
+def _joined(parts: Sequence[Features | None], at: Ranks) -> Features:
+    """The features of chunks of neurons, each from the rank that has it; the neurons of `central` counted on."""
+    every: dict[str, list[NDArray[Any]]] = {name: [] for name in KINDS}
+    for k, part in enumerate(parts):
+        for name, dtype in KINDS.items():
+            own = np.empty(0, dtype) if part is None else getattr(part, name)
+            every[name].append(at.gathered(torch.from_numpy(own))[k % at.size].numpy())
+        every["central"][k] = every["central"][k] + np.array([CHUNK * k, 0, 0])
+    return Features(**{name: np.concatenate(found) for name, found in every.items()})

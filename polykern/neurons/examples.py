@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from polykern.ranks import Ranks
+
 LOW = (1 << 32) - 1
 BACK, AHEAD = 20, 10  # tokens of an example's window
 
@@ -78,6 +80,24 @@ class TopExamples:
         self._look(fresh, index - self.k, place, values, starts, ends)
         self._hold(inputs.float())
         self._rows += len(values)
+
+    def skip(self, lengths: Tensor) -> None:
+        """Sequences that another rank looks at."""
+        self._rows += int(lengths.sum())
+
+    def share(self, group: Ranks) -> None:
+        """Give every rank the top examples of all of them: those that one process would have found."""
+        if group.size == 1:
+            return
+        token = torch.cat(group.gathered(self._token))
+        inputs = torch.cat(group.gathered(self._inputs))
+        key, index = torch.cat(group.gathered(self._key), 1).topk(self.k, 1)
+        wide = index[..., None].expand(-1, -1, self._window.shape[2])
+        self._window = torch.cat(group.gathered(self._window), 1).gather(1, wide)
+        row = _unkey(key)[1]
+        self._key, self._token = key, row[row >= 0].unique()
+        order = token.argsort()
+        self._inputs = inputs[order[torch.searchsorted(token[order], self._token)]]
 
     def examples(self) -> Examples:
         """What has been found so far."""

@@ -1,7 +1,8 @@
 """`pk.spectrum`: from a store of activations and codes, or a network and its examples, to eigenspectra."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from math import prod
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from polykern.errors import ResourceError, UsageError
 from polykern.findings import RECORDED
 from polykern.layout import Field, Layout
 from polykern.models import Subject, stacked
+from polykern.ranks import Ranks, ranks
 from polykern.spectra import channels, powerlaw
 from polykern.spectra.moments import GROUPS, ActivationMoments, CodeMoments, Moments
 from polykern.spectra.result import ACTIVATIONS, CODES, Spectra, Spectrum
@@ -26,9 +28,28 @@ from polykern.versions import recorded
 Progress = Callable[[str, int, int], None]
 Documents = NDArray[Any]
 Chunk = tuple[Tensor | Codes, Documents]
-Stream = tuple[str, str, Iterator[Chunk]]  # name of the site, kind, its rows
 BATCH = 64  # examples a pass
 MEMORY = 8 << 30  # bytes of the moments of one site
+
+
+class Site(NamedTuple):
+    """A layer and its rows.
+
+    name    of the nonlinearity, or of kept activations
+    kind    "activations" or "codes"
+    width   columns of a row
+    chunks  (rows, document of each); of the groups of documents that this process makes at least
+    """
+
+    name: str
+    kind: str
+    width: int
+    chunks: Iterator[Chunk]
+
+    @property
+    def label(self) -> str:
+        """What it is called."""
+        return f"{self.name} ({CODES})" if self.kind == CODES else self.name
 
 
 def spectrum(
@@ -58,10 +79,11 @@ def spectrum(
     level      of the intervals
     progress   called with (stage, done, total)
 
-    Moments are float64 sums; those of codes are exact. Rows of one document are not independent: intervals are of
-    the jackknife over groups (Efron and Tibshirani 1993). With fewer than ten rows a column the exponent is biased,
-    and the result says so. Stringer et al. 2019; Marshall and Kirchner 2024, "Understanding polysemanticity in
-    neural networks through coding theory".
+    Moments are float64 sums; those of codes are exact. Of W processes (`polykern.ranks`) each makes every W-th
+    group of documents, and all give the result of one, bit for bit. Rows of one document are not independent:
+    intervals are of the jackknife over groups (Efron and Tibshirani 1993). With fewer than ten rows a column the
+    exponent is biased, and the result says so. Stringer et al. 2019; Marshall and Kirchner 2024, "Understanding
+    polysemanticity in neural networks through coding theory".
 
     Errors: UsageError for a site that there is not, constant activations, or a rank below the window; CorruptError
     for NaN.
@@ -69,19 +91,24 @@ def spectrum(
     if groups < 2:
         raise UsageError(f"{groups} group of documents gives no interval", fix="take two or more, better sixteen")
     tell = progress or (lambda stage, done, total: None)
-    streams = _of_store(source, sites, codes) if isinstance(source, Store) else of_subject(source, sites, codes)
+    at = ranks()
+    if isinstance(source, Store):
+        streams = _of_store(source, sites, codes)
+    else:
+        streams = of_subject(source, sites, codes, groups, at)
     found: dict[str, Spectrum] = {}
     left_out: dict[str, str] = {}
-    for k, (name, kind, chunks) in enumerate(streams):
+    for k, site in enumerate(streams):
         tell("sites", k, len(streams))
-        label = f"{name} ({CODES})" if kind == CODES else name
-        moments, documents = _gathered(label, chunks, groups)
+        moments, documents = _gathered(site, groups, at)
         try:
-            found[label] = measured(label, moments, documents, first=first, last=last, centred=centred, level=level)
+            found[site.label] = measured(
+                site.label, moments, documents, first=first, last=last, centred=centred, level=level
+            )
         except UsageError as reason:
             if sites is not None:
                 raise
-            left_out[label] = reason.what
+            left_out[site.label] = reason.what
     tell("sites", len(streams), len(streams))
     settings = {
         "sites": list(found), "first": first, "last": last, "centred": centred, "groups": groups, "level": level,
@@ -116,6 +143,8 @@ def measured(
     moments    `ActivationMoments` or `CodeMoments`, with rows in at least two groups
     documents  how many the rows are of
     others     as of `spectrum`, and its errors
+
+    Every rank passes the same moments and gets the same spectrum; they share the work of the interval.
     """
     values = eigenvalues(moments.read(centred=centred))
     if not values[0] > 0:
@@ -141,12 +170,13 @@ def _left_out(name: str, moments: Moments, centred: bool) -> list[NDArray[np.flo
         raise UsageError(
             f"{name}: all rows are of one document, which has no interval", fix="take more documents, or pictures"
         )
-    found = []
-    for group in filled.tolist():
+    at, own = ranks(), []
+    for group in filled[at.rank :: at.size].tolist():
         weights = np.ones(len(moments.rows))
         weights[group] = 0
-        found.append(eigenvalues(moments.read(weights, centred=centred)))
-    return found
+        own.append(torch.from_numpy(eigenvalues(moments.read(weights, centred=centred))))
+    shares = at.gathered(torch.stack(own) if own else torch.zeros((0, moments.width), dtype=torch.float64))
+    return [shares[k % at.size][k // at.size].numpy() for k in range(len(filled))]
 
 
 def held_out(moments: Moments, *, centred: bool = True) -> NDArray[np.float64]:
@@ -163,25 +193,27 @@ def held_out(moments: Moments, *, centred: bool = True) -> NDArray[np.float64]:
     return found
 
 
-def _gathered(name: str, chunks: Iterator[Chunk], groups: int) -> tuple[Moments, int]:
-    """The moments of all chunks, and how many documents they are of."""
-    moments: ActivationMoments | CodeMoments | None = None
+def _gathered(site: Site, groups: int, at: Ranks) -> tuple[Moments, int]:
+    """The moments of all chunks of all ranks, and how many documents they are of."""
+    _require_room(site.label, site.width, groups)
+    kind = CodeMoments if site.kind == CODES else ActivationMoments
+    moments: ActivationMoments | CodeMoments = kind(site.width, groups)
     documents: set[int] = set()
-    for rows, number in chunks:
-        if moments is None:
-            width = rows.layout.bits if isinstance(rows, Codes) else rows.shape[1]
-            _require_room(name, width, groups)
-            moments = CodeMoments(width, groups) if isinstance(rows, Codes) else ActivationMoments(width, groups)
-        moments.add(rows.words if isinstance(rows, Codes) else rows, number)
-        documents.update(np.unique(number).tolist())
-    if moments is None:
-        raise UsageError(f"{name} has no rows to take a spectrum of")
-    return moments, len(documents)
+    for rows, number in site.chunks:
+        own = np.flatnonzero(number % groups % at.size == at.rank)
+        if len(own):
+            some = rows.words if isinstance(rows, Codes) else rows
+            moments.add(some[torch.from_numpy(own)] if at.size > 1 else some, number[own])
+            documents.update(np.unique(number[own]).tolist())
+    moments.share(at)
+    if not moments.rows.sum():
+        raise UsageError(f"{site.label} has no rows to take a spectrum of")
+    return moments, int(at.total(torch.tensor(len(documents))))
 
 
-def _of_store(store: Store, sites: Sequence[str] | None, codes: bool) -> list[Stream]:
+def _of_store(store: Store, sites: Sequence[str] | None, codes: bool) -> list[Site]:
     kept = store.manifest.activations
-    fields = {f.name for f in store.layout.fields}
+    fields = {f.name: f for f in store.layout.fields}
     wanted = list(kept) if sites is None else list(sites)
     for name in wanted:
         if name not in kept and name not in fields:
@@ -191,7 +223,7 @@ def _of_store(store: Store, sites: Sequence[str] | None, codes: bool) -> list[St
                 fix="name one of them, or capture again with --activations",
             )
     if not wanted:  # no activations are kept: codes alone
-        wanted = sorted(fields, key=[f.name for f in store.layout.fields].index)
+        wanted = list(fields)
 
     def values(name: str) -> Iterator[Chunk]:
         for shard in store.shards([store.layout.fields[0].name], activations=[name]):
@@ -201,33 +233,48 @@ def _of_store(store: Store, sites: Sequence[str] | None, codes: bool) -> list[St
         for shard in store.shards([name]):
             yield shard.codes, _documents(shard)
 
-    streams: list[Stream] = [(name, ACTIVATIONS, values(name)) for name in wanted if name in kept]
-    return streams + [(name, CODES, bits(name)) for name in wanted if codes and name in fields]
+    streams = [Site(n, ACTIVATIONS, _width(kept[n].shape), values(n)) for n in wanted if n in kept]
+    return streams + [Site(n, CODES, fields[n].bits, bits(n)) for n in wanted if codes and n in fields]
 
 
 def _documents(rows: Rows) -> Documents:
     return rows.columns.get("doc", rows.index)
 
 
-def of_subject(subject: Subject, sites: Sequence[str] | None, codes: bool) -> list[Stream]:
-    """Pre-activations of a subject's examples, and their codes, site by site; of feature maps place by place."""
+def of_subject(
+    subject: Subject, sites: Sequence[str] | None, codes: bool, groups: int = GROUPS, at: Ranks | None = None
+) -> list[Site]:
+    """Pre-activations of a subject's examples, and their codes, site by site; of feature maps place by place.
+
+    Of the examples of some groups, those that rank `at` makes of `groups`; None: of all of them.
+    """
+    at = at or Ranks()
     fields = Tail(subject.model, subject.sample, select="*" if sites is None else list(sites)).layout.fields
 
     def values(field: Field) -> Iterator[Chunk]:
-        for first in range(0, len(subject.examples), BATCH):
-            some = range(first, min(first + BATCH, len(subject.examples)))
-            with trace(subject.model, select=[field.name], values=True) as t:
-                t.run(stacked(subject.examples, some))
-            yield _by_place(t.values[field.name], np.asarray(some))
+        for group in range(at.rank, min(groups, len(subject.examples)), at.size):  # a pass holds one group's
+            own = range(group, len(subject.examples), groups)
+            for first in range(0, len(own), BATCH):
+                some = own[first : first + BATCH]
+                with trace(subject.model, select=[field.name], values=True) as t:
+                    t.run(stacked(subject.examples, some))
+                yield _by_place(t.values[field.name], np.asarray(some))
+
+    def of(field: Field) -> Field:
+        return Field(field.module, field.call, field.kind, (_width(field.shape),), field.thresholds, 0)
 
     def bits(field: Field) -> Iterator[Chunk]:
         for rows, documents in values(field):
             assert isinstance(rows, Tensor)
-            of = Field(field.module, field.call, field.kind, (rows.shape[1],), field.thresholds, 0)
-            yield Codes(packed(of, rows), Layout.of([of])), documents
+            yield Codes(packed(of(field), rows), Layout.of([of(field)])), documents
 
-    streams: list[Stream] = [(f.name, ACTIVATIONS, values(f)) for f in fields]
-    return streams + [(f.name, CODES, bits(f)) for f in fields if codes]
+    streams = [Site(f.name, ACTIVATIONS, _width(f.shape), values(f)) for f in fields]
+    return streams + [Site(f.name, CODES, of(f).bits, bits(f)) for f in fields if codes]
+
+
+def _width(shape: Sequence[int]) -> int:
+    """Columns of a row: units, or the channels of a feature map."""
+    return shape[0] if len(shape) > 1 else prod(shape)
 
 
 def _by_place(values: Tensor, documents: Documents) -> Chunk:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from polykern.errors import CorruptError, UsageError
+from polykern.ranks import Ranks
 from polykern_kernels import cooccurrence, covariance
 
 Reals = NDArray[np.float64]
@@ -43,6 +44,10 @@ class Moments(Protocol):
 
     def noise(self) -> float:
         """Variance a column that the rounding of the rows to their dtype makes up, at most."""
+        ...
+
+    def share(self, group: Ranks) -> None:
+        """Give every rank the moments of the groups of documents that each of them has made: g of g % size."""
         ...
 
 
@@ -119,6 +124,19 @@ class ActivationMoments:
         """As of `Moments`."""
         return self.roundoff**2 * float(self.read(centred=False).diagonal().mean())
 
+    def share(self, group: Ranks) -> None:
+        """As of `Moments`; every group travels as it is, so that nothing is rounded."""
+        if group.size == 1:
+            return
+        for rank in range(group.size):
+            of = range(rank, len(self.states), group.size)
+            for name in covariance.State._fields if of else ():
+                own = torch.stack([getattr(self.states[g], name) for g in of])
+                came = group.gathered(own if rank == group.rank else own[:0])[rank]
+                for g, value in zip(of, came, strict=True):
+                    self.states[g] = self.states[g]._replace(**{name: value.clone()})
+        self.roundoff = max(float(x) for x in group.gathered(torch.tensor(self.roundoff, dtype=torch.float64)))
+
     def state_dict(self) -> dict[str, Tensor]:
         """Plain tensors: saved and loaded, a run goes on where it was."""
         state = {f"{k}.{name}": t for k, s in enumerate(self.states) for name, t in s._asdict().items()}
@@ -178,6 +196,11 @@ class CodeMoments:
     def noise(self) -> float:
         """As of `Moments`: bits are exact."""
         return 0.0
+
+    def share(self, group: Ranks) -> None:
+        """As of `Moments`; counts are exact."""
+        self.totals = group.total(self.totals)
+        self.rows = group.total(torch.from_numpy(self.rows).long()).double().numpy()
 
 
 def _dealt(documents: NDArray[Any] | None, before: int, n: int, groups: int) -> list[tuple[int, Tensor]]:

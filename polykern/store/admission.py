@@ -1,6 +1,7 @@
 """Whether a folder may be written into: what is there, what a killed writer left, what is to be overwritten."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Container, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,17 +15,20 @@ from polykern.store.manifest import Manifest
 from polykern.store.records import ITEMS, NUMBERED, SHARDS, Record
 
 CLEARED = ".cleared"  # there while a store is being removed to be overwritten
+ADMISSION = ".admission"  # locked while one of several writers begins or finishes the store
+CLAIM = re.compile(r"\.([0-9]{6})\.claim")  # in the folder of shards: who makes a shard
 FAMILY = b'"polykern-codes/'
 
 
 def admitted(root: Path, manifest: Manifest) -> tuple[Manifest | None, list[Record]]:
-    """The manifest and the records of the store in a folder, (None, []) where there is none.
+    """The manifest and all records of the store in a folder, (None, []) where there is none.
 
     Errors: MismatchError for a store of another config, naming every field that differs, and for a folder with
     something else in it; CorruptError for a damaged store.
     """
     if not (root / MANIFEST).exists():
-        foreign = sorted(p.name for p in root.iterdir() if p.name != LEASE and not TEMPORARY.fullmatch(p.name))
+        ours = (LEASE, ADMISSION)
+        foreign = sorted(p.name for p in root.iterdir() if p.name not in ours and not TEMPORARY.fullmatch(p.name))
         if foreign:
             _refuse(root, f"there is {', '.join(foreign[:4])}, and no {MANIFEST}")
         return None, []
@@ -43,19 +47,28 @@ def admitted(root: Path, manifest: Manifest) -> tuple[Manifest | None, list[Reco
             why=f"{len(found.problems)} of its files are damaged" if found.problems[1:] else "",
             fix="remove the records from the first damaged shard on, and run again; or --overwrite",
         )
-    return begun, found.records
+    return begun, [*found.records, *found.apart]
 
 
-def leftovers(root: Path, committed: int) -> Iterator[Path]:
-    """What a killed writer left: temporary files, and shards that have no record.
+def leftovers(root: Path, committed: Container[int]) -> Iterator[Path]:
+    """What killed writers left: temporary files, shards that have no record, claims. Nobody else may be at work.
 
     root       the folder of the store
-    committed  how many shards have one
+    committed  numbers of the shards that have one
     """
     for folder in (root, root / SHARDS, root / ITEMS):
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
             name = NUMBERED.fullmatch(path.name) if folder != root else None
-            if TEMPORARY.fullmatch(path.name) or (name and int(name[1]) >= committed):
+            claim = CLAIM.fullmatch(path.name) if folder != root else path.name == ADMISSION
+            if TEMPORARY.fullmatch(path.name) or claim or (name and int(name[1]) not in committed):
+                yield path
+
+
+def remains(root: Path, shard: int) -> Iterator[Path]:
+    """Temporary files that a killed writer left of one shard; whoever claims it removes them."""
+    for folder in (root / SHARDS, root / ITEMS):
+        for path in sorted(folder.glob(f".{shard:06d}.*")) if folder.is_dir() else ():
+            if TEMPORARY.fullmatch(path.name):
                 yield path
 
 
@@ -88,7 +101,8 @@ def clear(root: Path) -> None:
     for folder in (SHARDS, ITEMS):
         inside = root / folder
         if inside.is_dir() and not inside.is_symlink():
-            remove(p for p in sorted(inside.iterdir()) if NUMBERED.fullmatch(p.name) or TEMPORARY.fullmatch(p.name))
+            ours = (NUMBERED, TEMPORARY, CLAIM)
+            remove(p for p in sorted(inside.iterdir()) if any(form.fullmatch(p.name) for form in ours))
             with suppress(OSError):  # what is not ours keeps the folder
                 inside.rmdir()
 

@@ -34,10 +34,17 @@ class Problem:
 
 @dataclass
 class Examined:
-    """What was found: the manifest, the committed records from 0 on, and everything wrong."""
+    """What was found.
+
+    manifest  None where it cannot be read
+    records   committed, from 0 on
+    apart     committed behind a shard that is not: several writers are at work, or were
+    problems  everything wrong
+    """
 
     manifest: Manifest | None = None
     records: list[Record] = field(default_factory=list)
+    apart: list[Record] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
 
 
@@ -67,9 +74,9 @@ def examine(files: Files, level: str, progress: Progress | None = None) -> Exami
     except (ValueError, OSError) as reason:
         found.problems.append(_problem(files, MANIFEST, reason))
         return found
-    found.problems += _read_records(files, manifest, found.records)
+    found.problems += _read_records(files, manifest, found)
     sizes = {f"{folder}/{name}": size for folder in (SHARDS, ITEMS) for name, size in files.names(folder).items()}
-    each = [(record, mark) for record in found.records for mark in record.files]
+    each = [(record, mark) for record in (*found.records, *found.apart) for mark in record.files]
     for done, (record, mark) in enumerate(each, 1):
         found.problems += _file_problems(files, manifest, record, mark, sizes, level)
         if progress is not None:
@@ -77,25 +84,26 @@ def examine(files: Files, level: str, progress: Progress | None = None) -> Exami
     return found
 
 
-def _read_records(files: Files, manifest: Manifest, records: list[Record]) -> Iterator[Problem]:
-    """Fill `records`; yield what is wrong with them."""
+def _read_records(files: Files, manifest: Manifest, found: Examined) -> Iterator[Problem]:
+    """Fill `records` and `apart`; yield what is wrong with them."""
     there = sorted(int(name[:6]) for name in files.names(SHARDS) if name.endswith(".json"))
     wanted = manifest.shards if manifest.complete and manifest.shards is not None else 0
-    row, whole = 0, True
+    row, whole, behind = 0, True, False
     for shard in range(max(wanted, there[-1] + 1 if there else 0)):
         name = record_name(shard)
         try:
             record = Record.decoded(files.text(name), shard, manifest.items is not None)
             _require_in_place(record, manifest, row if whole else None)
         except FileNotFoundError:
-            whole = False
-            behind = "later shards are" if any(k > shard for k in there) else "the store is said to be complete"
-            yield Problem(name, f"not there, though {behind}")
+            whole, behind = False, not manifest.complete
+            if manifest.complete:
+                later = "later shards are" if there and there[-1] > shard else "the store is said to be complete"
+                yield Problem(name, f"not there, though {later}")
         except (ValueError, OSError) as reason:
             whole = False
             yield _problem(files, name, reason)
         else:
-            records.append(record)
+            (found.apart if behind else found.records).append(record)
             row, whole = record.row0 + record.rows, True
     if manifest.complete and whole and (row, max(there, default=-1) + 1) != (manifest.rows, manifest.shards):
         yield Problem(

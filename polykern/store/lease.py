@@ -1,4 +1,4 @@
-"""One writer at a time: a lock on a file in the store, given back by the system when its process dies."""
+"""Who writes: locks on files in a folder, given back by the system when their process dies."""
 
 import errno
 import logging
@@ -13,19 +13,27 @@ LOCKLESS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK}  # some clusters mount
 log = logging.getLogger("polykern.store")
 
 
+class Busy(ResourceError):
+    """Another process writes there."""
+
+
 class Lease:
-    """The right to write into a folder, held until `release`.
+    """The right to write into a folder, or a part of it, held until `release`.
 
     folder  that is written into
+    name    of the file that is locked
+    shared  others that share it may write as well, and nobody who does not
+    wait    until it is given back, instead of failing
 
     The lock is advisory (flock) and holds between processes of one machine, and between machines where the file
     system carries it; where it has no locks a warning says so.
 
-    Errors: ResourceError when another writer holds it, naming its process.
+    Errors: Busy, a ResourceError, when another writer holds it, naming its process.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / NAME
+    def __init__(self, folder: Path, name: str = NAME, *, shared: bool = False, wait: bool = False) -> None:
+        self.path = folder / name
+        self._shared, self._wait = shared, wait
         self._descriptor: int | None = None
         with told(self.path):
             while self._descriptor is None:
@@ -36,9 +44,10 @@ class Lease:
         import fcntl
 
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+        how = (fcntl.LOCK_SH if self._shared else fcntl.LOCK_EX) | (0 if self._wait else fcntl.LOCK_NB)
         try:
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(descriptor, how)
             except OSError as reason:
                 if reason.errno not in LOCKLESS:
                     raise
@@ -54,7 +63,7 @@ class Lease:
         except BlockingIOError:
             holder = os.pread(descriptor, 20, 0).decode("ascii", "replace")
             os.close(descriptor)
-            raise ResourceError(
+            raise Busy(
                 f"{self.path.parent} is being written by another process",
                 why=f"process {holder or '?'} holds {self.path.name}",
                 fix="wait until it has ended, or write into another folder",
@@ -72,9 +81,24 @@ class Lease:
         return found.st_dev, found.st_ino
 
     def release(self) -> None:
-        """Give the folder back; the file goes away while it is still locked."""
-        if self._descriptor is not None:
-            with told(self.path):
-                self.path.unlink(missing_ok=True)
-            os.close(self._descriptor)
-            self._descriptor = None
+        """Give the folder back; the file goes away while it is still locked, with the last that shares it."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is None:
+            return
+        try:
+            if not self._shared or _alone(descriptor):
+                with told(self.path):
+                    self.path.unlink(missing_ok=True)
+        finally:
+            os.close(descriptor)
+
+
+def _alone(descriptor: int) -> bool:
+    """Whether nobody else shares a locked file; from then on nobody can."""
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

@@ -5,34 +5,31 @@ same way. A shard without a record is not part of the store: it is removed when 
 writing. Equal input gives equal bytes: no file holds a time, a host or a path.
 """
 
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from polykern.codes import Codes
-from polykern.errors import UsageError
+from polykern.errors import CorruptError, UsageError
 from polykern.store import items as things
 from polykern.store import shard as files_of
-from polykern.store.admission import admitted, begun_again, clear, cleared, leftovers
+from polykern.store.admission import ADMISSION, admitted, begun_again, clear, cleared, leftovers, remains
+from polykern.store.arrays import Column, arrays
 from polykern.store.disk import make_folder, put, remove
 from polykern.store.files import MANIFEST
-from polykern.store.lease import Lease
+from polykern.store.lease import Busy, Lease
 from polykern.store.manifest import MAX_ROWS, MAX_SHARDS, Manifest
 from polykern.store.records import ITEMS, SHARDS, Mark, Record, data_name, items_name, record_name
 
-Column = NDArray[Any] | Tensor
-INT32 = np.iinfo(np.int32)
+CLAIM = ".{:06d}.claim"
 
 
 class Writer:
-    """A store that grows. One at a time: a second writer is refused.
+    """A store that grows. One at a time, and a second writer is refused; or several that share it, shard by shard.
 
     path      its folder
     manifest  what it holds; of a store that was there, as it was begun
@@ -40,67 +37,101 @@ class Writer:
     `Writer.open` makes one; use it as a context or call `close`.
     """
 
-    def __init__(self, path: Path, manifest: Manifest, done: list[Record], lease: Lease) -> None:
-        self.path, self.manifest = path, manifest
-        self._done, self._lease = done, lease
+    def __init__(self, path: Path, manifest: Manifest, done: Sequence[Record], lease: Lease, shared: bool) -> None:
+        self.path, self.manifest, self.shared = path, manifest, shared
+        self._done, self._lease = {record.shard: record for record in done}, lease
+        self._claims: dict[int, Lease] = {}
+        self._next, self._rows = 0, 0  # of the shards without a gap
         self._usable = not manifest.complete
+        self._advance()
 
     @classmethod
-    def open(cls, path: Path | str, manifest: Manifest, *, overwrite: bool = False) -> "Writer":
+    def open(
+        cls, path: Path | str, manifest: Manifest, *, overwrite: bool = False, shared: bool = False
+    ) -> "Writer":
         """A writer into a new store, or one that goes on where another ended.
 
         path       the folder; made when missing
         manifest   what the store is to hold
         overwrite  a store that is there is removed first, and nothing that is none
+        shared     others that are opened so may write as well; each claims a shard before it makes it
 
         Errors: MismatchError naming every field in which a store that is there differs, or when the folder holds
         something else; CorruptError naming the file when the store is damaged; ResourceError when another
-        process writes it, or the disk fails.
+        process writes it, or the disk fails; UsageError when one of several writers would overwrite.
         """
         root = Path(path)
         if root.exists() and not root.is_dir():
             raise UsageError(f"{root} is not a folder")
+        if overwrite and shared:
+            raise UsageError("a store that several write cannot be overwritten", fix="remove it first")
         make_folder(root)
-        lease = Lease(root)
+        lease = Lease(root, shared=shared)
         try:
-            if overwrite or cleared(root):
-                clear(root)
-            begun, done = (None, []) if cleared(root) else admitted(root, manifest)
-            if begun is None:
-                put(root / MANIFEST, [manifest.encoded()])
-            begun_again(root)
-            for folder in (SHARDS, ITEMS)[: 1 + (manifest.items is not None)]:
-                make_folder(root / folder)
-            remove(leftovers(root, len(done)))
+            with _admission(root, shared):
+                if overwrite or cleared(root):
+                    clear(root)
+                begun, done = (None, []) if cleared(root) else admitted(root, manifest)
+                if begun is None:
+                    put(root / MANIFEST, [manifest.encoded()])
+                begun_again(root)
+                for folder in (SHARDS, ITEMS)[: 1 + (manifest.items is not None)]:
+                    make_folder(root / folder)
+                if not shared:
+                    remove(leftovers(root, {record.shard for record in done}))
         except BaseException:
             lease.release()
             raise
-        return cls(root, begun or manifest, done, lease)
+        return cls(root, begun or manifest, done, lease, shared)
 
     @property
     def done(self) -> tuple[Record, ...]:
-        """The records of the shards that are committed."""
-        return tuple(self._done)
+        """The records of the shards that are committed, up to the first that is not."""
+        return tuple(self._done[k] for k in range(self._next))
 
     @property
     def next(self) -> int:
-        """Number of the shard that is written next."""
-        return len(self._done)
+        """Number of the first shard that is not committed."""
+        return self._next
 
     @property
     def rows(self) -> int:
-        """Rows that are committed."""
-        return self._done[-1].row0 + self._done[-1].rows if self._done else 0
+        """Rows that are committed, up to the first shard that is not."""
+        return self._rows
 
     @property
     def resume(self) -> dict[str, Any] | None:
-        """What the last committed shard was written with as its source; None before the first."""
-        return dict(self._done[-1].source) if self._done else None
+        """What the shard before `next` was written with as its source; None before the first."""
+        return dict(self._done[self._next - 1].source) if self._next else None
 
     @property
     def complete(self) -> bool:
         """Whether the store is finished; nothing can be added then."""
         return self.manifest.complete
+
+    def committed(self, shard: int) -> Record | None:
+        """The record of a shard, whoever wrote it; None while there is none."""
+        if shard not in self._done and self.shared and (self.path / record_name(shard)).exists():
+            data = (self.path / record_name(shard)).read_bytes()
+            self._done[shard] = Record.decoded(data, shard, self.manifest.items is not None)
+            self._advance()
+        return self._done.get(shard)
+
+    def claim(self, shard: int) -> bool:
+        """Take the right to make a shard, until it is written; False when it is committed, or another makes it."""
+        if self.committed(shard):
+            return False
+        if self.shared and shard not in self._claims:
+            try:
+                held = Lease(self.path / SHARDS, CLAIM.format(shard))
+            except Busy:
+                return False
+            if self.committed(shard):  # in between
+                held.release()
+                return False
+            self._claims[shard] = held
+            remove(remains(self.path, shard))
+        return True
 
     def write(
         self,
@@ -109,6 +140,7 @@ class Writer:
         activations: Mapping[str, Tensor] | None = None,
         items: things.Items | None = None,
         source: Mapping[str, Any] | None = None,
+        at: tuple[int, int] | None = None,
     ) -> Record:
         """Commit one shard; when this returns, its rows are on the disk for good.
 
@@ -117,20 +149,20 @@ class Writer:
         activations  name -> (n, *shape), every one of the manifest, in its dtype
         items        what the rows' documents are, where the manifest says so; a document may be in any shard
         source       where the rows come from and where to go on; JSON
+        at           number of the shard and its first row; None: behind the last
         returns      the commit record
 
         Errors: UsageError for what does not fit the manifest; ResourceError when the disk is full or fails: the
         shards before it are kept, the writer has to be opened again.
         """
         self._require_usable()
-        rows = len(codes)
-        if rows < 1 or self.rows + rows > MAX_ROWS or self.next >= MAX_SHARDS:
-            raise UsageError(f"{rows} rows cannot be shard {self.next} behind {self.rows} rows")
+        rows, (shard, row0) = len(codes), at or (self.next, self.rows)
+        if rows < 1 or row0 + rows > MAX_ROWS or shard >= MAX_SHARDS or shard in self._done:
+            raise UsageError(f"{rows} rows cannot be shard {shard} behind {row0} rows")
         said = dict(source or {})
-        arrays = self._arrays(codes, columns, activations or {})
+        packed = arrays(self.manifest, codes, columns, activations or {})
         beside = self._items(items)
-        shard = self.next
-        record = Record(shard, self.rows, rows, (), self.manifest.config_hash, said)
+        record = Record(shard, row0, rows, (), self.manifest.config_hash, said)
         try:
             record.encoded()
         except (TypeError, ValueError) as reason:
@@ -138,13 +170,16 @@ class Writer:
         self._usable = False  # until it is known what is on the disk
         try:
             kept = [self._put(ITEMS, items_name(shard), beside, record)] if beside is not None else []
-            kept.insert(0, self._put(SHARDS, data_name(shard), arrays, record))
-            record = Record(shard, record.row0, rows, tuple(kept), record.config_hash, said)
+            kept.insert(0, self._put(SHARDS, data_name(shard), packed, record))
+            record = Record(shard, row0, rows, tuple(kept), record.config_hash, said)
             put(self.path / record_name(shard), [record.encoded()])
         except BaseException:
             self._forget(shard)
             raise
-        self._done.append(record)
+        self._done[shard] = record
+        self._advance()
+        if shard in self._claims:
+            self._claims.pop(shard).release()
         self._usable = True
         return record
 
@@ -152,17 +187,26 @@ class Writer:
         """Say that every shard is there; the store is complete from now on.
 
         about  added to what the manifest tells people
+
+        Errors: CorruptError when the shards of several writers do not follow each other.
         """
         if not self.complete:
             self._require_usable()
+            self._require_joined()
             manifest = self.manifest.finished(self.rows, self.next, about or {})
-            put(self.path / MANIFEST, [manifest.encoded()])
+            with _admission(self.path, self.shared):
+                put(self.path / MANIFEST, [manifest.encoded()])
+                if self.shared:
+                    remove(p for p in leftovers(self.path, self._done) if p.name != ADMISSION)
             self.manifest, self._usable = manifest, False
         return self.manifest
 
     def close(self) -> None:
         """Let others write. A store that is not finished can be opened again and gone on with."""
         self._usable = False
+        for claim in self._claims.values():
+            claim.release()
+        self._claims.clear()
         self._lease.release()
 
     def __enter__(self) -> "Writer":
@@ -173,15 +217,28 @@ class Writer:
     ) -> None:
         self.close()
 
+    def _advance(self) -> None:
+        while (record := self._done.get(self._next)) is not None:
+            self._next, self._rows = self._next + 1, record.row0 + record.rows
+
+    def _require_joined(self) -> None:
+        row = 0
+        for shard in range(max(self._done, default=-1) + 1):
+            record = self._done.get(shard)
+            if record is None or record.row0 != row:
+                said = "not there" if record is None else f"begins at row {record.row0}, not {row}"
+                raise CorruptError(f"{self.path}/{record_name(shard)}: {said}", fix="remove it, and run again")
+            row += record.rows
+
     def _require_usable(self) -> None:
         if self.complete:
             raise UsageError(f"{self.path} is complete; nothing can be added")
         if not self._usable:
             raise UsageError(f"this writer of {self.path} has ended", fix="open another one")
 
-    def _put(self, what: str, name: str, arrays: files_of.Arrays, record: Record) -> Mark:
+    def _put(self, what: str, name: str, inside: files_of.Arrays, record: Record) -> Mark:
         said = files_of.metadata(what, record.shard, record.row0, record.rows, record.config_hash)
-        return Mark(name, *put(self.path / name, files_of.stream(arrays, said)))
+        return Mark(name, *put(self.path / name, files_of.stream(inside, said)))
 
     def _forget(self, shard: int) -> None:
         """Free what an uncommitted shard takes, as far as the disk lets us."""
@@ -190,28 +247,6 @@ class Writer:
                 with suppress(OSError):
                     (self.path / name).unlink(missing_ok=True)
 
-    def _arrays(self, codes: Codes, columns: Mapping[str, Column], kept: Mapping[str, Tensor]) -> files_of.Arrays:
-        manifest, rows = self.manifest, len(codes)
-        manifest.layout.require_same(codes.layout)
-        if codes.choices:
-            raise UsageError("a store holds no choices of max-pools", fix="leave them out of the codes")
-        for what, given, wanted in (
-            ("columns", columns, manifest.columns),
-            ("activations", kept, manifest.activations),
-        ):
-            if set(given) != set(wanted):
-                raise UsageError(f"{what} are {sorted(given)}, the store holds {sorted(wanted)}")
-        found: dict[str, tuple[str, NDArray[Any]]] = {}
-        for name, (dtype, shape) in files_of.columns(manifest, rows).items():
-            if name == "codes":
-                found[name] = dtype, _words64(codes)
-            elif name in columns:
-                found[name] = dtype, _int32(name, columns[name], shape)
-            else:
-                key = name.removeprefix(files_of.BEHIND)
-                found[name] = dtype, _activation(key, kept[key], manifest.activations[key].dtype, shape)
-        return found
-
     def _items(self, items: things.Items | None) -> files_of.Arrays | None:
         kind = None if items is None else "text" if isinstance(items, things.Texts) else "image"
         if kind != self.manifest.items:
@@ -219,28 +254,12 @@ class Writer:
         return None if items is None else things.arrays(items)
 
 
-def _words64(codes: Codes) -> NDArray[np.uint64]:
-    """uint64 (n, words of 64 bits): the same bits, little-endian."""
-    words = codes.words.cpu().contiguous().numpy()
-    if words.shape[1] % 2:
-        words = np.pad(words, ((0, 0), (0, 1)))
-    return words.astype("<i4", copy=False).view("<u8")
-
-
-def _int32(name: str, values: Column, shape: tuple[int, ...]) -> NDArray[np.int32]:
-    given = values.cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
-    if given.shape != shape or given.dtype.kind not in "iu":
-        raise UsageError(f"column {name} is {given.dtype} {list(given.shape)}, not integers {list(shape)}")
-    if given.min() < INT32.min or given.max() > INT32.max:
-        raise UsageError(f"column {name} holds {given.min()} .. {given.max()}, more than int32")
-    return given.astype(np.int32)
-
-
-def _activation(name: str, values: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> NDArray[Any]:
-    if values.dtype != dtype or tuple(values.shape) != shape:
-        raise UsageError(
-            f"activations of {name} are {values.dtype} {list(values.shape)}, the store holds {dtype} {list(shape)}"
-        )
-    given = values.detach().cpu().contiguous()
-    found: NDArray[Any] = (given.view(torch.int16) if dtype == torch.bfloat16 else given).numpy()
-    return found
+@contextmanager
+def _admission(root: Path, shared: bool) -> Iterator[None]:
+    """A context that one of several writers is in at a time."""
+    held = Lease(root, ADMISSION, wait=True) if shared else None
+    try:
+        yield
+    finally:
+        if held is not None:
+            held.release()

@@ -1,0 +1,227 @@
+"""What runs of several processes take, predicted: `python -m polykern_benches.scale`.
+
+A run is the work of its slowest rank and what it waits for on the wire:
+
+    seconds = work of the slowest rank x seconds of a unit + calls x latency + bytes / bandwidth
+
+Seconds of a unit are measured in one process, on a smaller run of the same kind; the work of the slowest rank is
+counted from the plan that the ranks follow. Without --table the prediction is held against runs of 1, 2 and 3
+processes on this machine, in seconds of a processor: other programs hardly change them, and nothing waits in them.
+"""
+
+import argparse
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+from polykern.capturing import capture
+from polykern.clustering.space import Packed
+from polykern.maps.compute import Recipe, compute
+from polykern.plane import Grid, Plane
+from polykern.ranks import ranks
+from polykern.tail import Tail
+from polykern_benches._harness import codes
+
+SIZES = {"capture": 6144, "map": 768, "neighbours": 12_000}  # rows, pixels a side, codes
+ITEM, K, BAND, WORDS = 256, 15, 128, 32
+SMALLER = 2  # times is what the rates are measured on
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """What joins ranks: seconds before a message arrives, bytes a second."""
+
+    latency: float
+    bandwidth: float
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What the slowest rank does.
+
+    work    units that it works on: rows, pixels, pairs
+    apart   units that only one rank works on, or each of them in full
+    calls   in which all ranks meet
+    wire    bytes that reach it
+    memory  bytes that it holds, the model aside
+    """
+
+    work: float
+    apart: float
+    calls: float
+    wire: float
+    memory: float
+
+    def seconds(self, unit: float, alone: float, link: Link) -> float:
+        """Of the run; unit and alone: seconds of a unit of `work` and of `apart`."""
+        return self.work * unit + self.apart * alone + self.calls * link.latency + self.wire / link.bandwidth
+
+
+def captured(rows: int, shard: int, size: int, row_bytes: int = 512) -> Load:
+    """A capture of shards of so many rows: every rank reads all rows, and runs its shards."""
+    shards = math.ceil(rows / shard)
+    return Load(min(rows, math.ceil(shards / size) * shard), rows, 3, 0, 2.25 * shard * row_bytes)
+
+
+def mapped(side: int, size: int, band: int = BAND, fields: int = 1) -> Load:
+    """A map of side x side pixels in bands of rows: every rank its bands; the first finishes the whole map."""
+    bands = math.ceil(side / band)
+    return Load(math.ceil(bands / size) * band * side, side**2, 3, 0, band * side * (12 * fields + 44))
+
+
+def neighbours(n: int, row_bytes: int, size: int, k: int = K) -> Load:
+    """The k nearest of n codes: pairs are dealt out, lists of all ranks are merged, every rank holds all codes."""
+    lists = n * k * 12  # int32 distances and int64 indices
+    wire = 0 if size == 1 else (size + 1) * lists  # each rank's lists of each rank's rows, then the merged ones
+    return Load(n * n / 2 / size, 0, 6 * size * (size + 1) if size > 1 else 0, wire, n * (row_bytes + 24 * k))
+
+
+def boruvka(n: int, row_bytes: int, size: int, k: int = K, passes: float = 0.9) -> Load:
+    """A spanning tree behind them: row searches are dealt out; of every component a key and a count travel."""
+    rounds = math.ceil(math.log2(max(n, 2)))
+    wire = 0 if size == 1 else 2 * 2 * n * 8 * 2  # components halve at least; an all-reduce passes twice
+    return Load(
+        passes * n * n / size, n * rounds, 3 * rounds if size > 1 else 0, wire, n * (row_bytes + 12 * k + 40)
+    )
+
+
+# --- small runs on this machine --------------------------------------------------------------------
+
+
+def _work(kind: str, n: int, out: Path) -> None:
+    """One run of some size, in as many processes as there are."""
+    torch.manual_seed(0)
+    if kind == "neighbours":
+        Packed(codes(n, WORDS, device="cpu"), at=ranks()).nearest(K)
+    elif kind == "capture":
+        model = nn.Sequential(nn.Linear(256, 1024), nn.ReLU(), nn.Linear(1024, 1024), nn.ReLU()).eval()
+        data = torch.randn(n, 256, generator=torch.Generator().manual_seed(1)).split(ITEM)
+        capture(model, list(data), out / f"{n}.codes", shard_bytes=ITEM * (256 + 8) * 2 - 1)
+    else:
+        model = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 4))
+        tail = Tail(model.eval(), torch.zeros(1, 64))
+        plane = Plane.through(torch.randn(3, 64, generator=torch.Generator().manual_seed(2)))
+        compute(Recipe(tail, Grid(plane, plane.window(), n), 2.0, engine="float32"), out / f"{n}.map")
+
+
+def _spent(kind: str, sizes: list[int], out: Path) -> list[float]:
+    """Seconds of a processor that this process spends on runs of some sizes, after a small one."""
+    _work(kind, {"capture": ITEM, "map": BAND + 2, "neighbours": 1200}[kind], out)
+    found = []
+    for n in sizes:
+        ranks().meet()
+        before = time.process_time()
+        _work(kind, n, out)
+        found.append(time.process_time() - before)
+    return found
+
+
+def _load(kind: str, n: int, size: int) -> Load:
+    if kind == "neighbours":
+        return neighbours(n, 4 * WORDS, size)
+    return captured(n, 2 * ITEM, size) if kind == "capture" else mapped(n, size)
+
+
+def _started(kind: str, sizes: list[int], size: int) -> list[list[float]]:
+    """What each of so many processes spends."""
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    with tempfile.TemporaryDirectory() as folder:
+        words = ["-m", "polykern_benches.scale", "--inside", kind, folder, *map(str, sizes)]
+        children = []
+        for rank in range(size):
+            told = {
+                "RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": str(store.port), "TORCHELASTIC_USE_AGENT_STORE": "True",
+                "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1",
+            }  # fmt: skip
+            line = [sys.executable, *words]
+            children.append(subprocess.Popen(line, env=os.environ | told, stdout=subprocess.PIPE, text=True))
+        said = [child.communicate()[0] for child in children]
+    if any(child.returncode for child in children):
+        raise SystemExit("a rank has failed: no time was taken")
+    return [json.loads(one) for one in said]
+
+
+def compared(kind: str, most: int = 3) -> Iterator[dict[str, Any]]:
+    """Predicted and measured seconds of the slowest rank of 1 ... `most` processes."""
+    n = SIZES[kind]
+    small = n // SMALLER
+    (once,) = _started(kind, [small], 1)
+    (pair,) = _started(kind, [small], 2)[:1]
+    one, two = _load(kind, small, 1), _load(kind, small, 2)
+    # two runs of one size differ in `work` alone, which parts the rates of `work` and of `apart`
+    unit = max(0.0, (once[0] - pair[0]) / (one.work - two.work)) if one.apart else once[0] / one.work
+    alone = max(0.0, (once[0] - one.work * unit) / one.apart) if one.apart else 0.0
+    for size in range(1, most + 1):
+        load = _load(kind, n, size)
+        predicted = load.work * unit + load.apart * alone
+        measured = max(rank[0] for rank in _started(kind, [n], size))
+        yield {"run": kind, "n": n, "ranks": size, "predicted_s": predicted, "measured_s": measured}
+
+
+def table(
+    n: int, row_bytes: int, pairs: float, rows: float, reading: float, pixels: float, link: Link
+) -> list[dict[str, Any]]:
+    """What 1 ... 1,000 ranks would take for n codes and a map of 65,536 x 65,536 pixels, its end aside.
+
+    pairs, rows, pixels  that one rank does a second
+    reading              rows that it reads a second without running them
+    """
+    found = []
+    for size in (1, 8, 64, 1000):
+        shard = (128 << 20) // row_bytes
+        loads = {
+            "capture": (captured(n, shard, size, row_bytes), 1 / rows),
+            "neighbours": (neighbours(n, row_bytes, size), 1 / pairs),
+            "boruvka": (boruvka(n, row_bytes, size), 1 / pairs),
+            "map": (mapped(65_536, size), 1 / pixels),
+        }
+        for kind, (load, unit) in loads.items():
+            seconds = load.seconds(unit, 1 / reading if kind == "capture" else 0.0, link)
+            found.append({"run": kind, "ranks": size, "seconds": seconds, "wire": load.wire, "memory": load.memory})
+    return found
+
+
+def main() -> None:
+    """Print one JSON object a line."""
+    parser = argparse.ArgumentParser(description="Predicted times of several processes.")
+    parser.add_argument("--inside", nargs="+", help=argparse.SUPPRESS)
+    parser.add_argument("--runs", nargs="+", choices=list(SIZES), default=list(SIZES), help="that are measured")
+    parser.add_argument("--table", action="store_true", help="predict large runs instead of measuring small ones")
+    parser.add_argument("--codes", type=int, default=10**9)
+    parser.add_argument("--bits", type=int, default=3072)
+    parser.add_argument("--pairs", type=float, default=1e9, help="of codes that a rank compares a second")
+    parser.add_argument("--rows", type=float, default=1e5, help="that a rank captures a second")
+    parser.add_argument("--reading", type=float, default=1e6, help="rows that a rank reads a second")
+    parser.add_argument("--pixels", type=float, default=1e6, help="that a rank evaluates a second")
+    parser.add_argument("--latency", type=float, default=3e-5, help="of a call, in seconds")
+    parser.add_argument("--bandwidth", type=float, default=2.5e10, help="of a rank, in bytes a second")
+    asked = parser.parse_args()
+    if asked.inside:
+        kind, folder, *sizes = asked.inside
+        print(json.dumps(_spent(kind, [int(n) for n in sizes], Path(folder))))
+        return
+    found: Iterable[dict[str, Any]]
+    if asked.table:
+        link = Link(asked.latency, asked.bandwidth)
+        found = table(asked.codes, asked.bits // 8, asked.pairs, asked.rows, asked.reading, asked.pixels, link)
+    else:
+        found = (row for kind in asked.runs for row in compared(kind))
+    for row in found:
+        print(json.dumps(row if asked.table else {**row, "load": os.getloadavg()[0]}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
