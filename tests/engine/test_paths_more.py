@@ -187,10 +187,10 @@ def test_balls_and_paths_are_compared_each_and_in_the_mean() -> None:
         ("x",), np.linspace(0.01, 0.99, 50), np.ones((1, 2, 6, 50)), np.zeros((1, 2, 6, 50), np.bool_), np.zeros(1),
         np.zeros((2, 6, 2), np.int64), both,
     )  # fmt: skip
-    each = [spearmanr(a, b).statistic for a, b in zip(*both, strict=True)]
+    each = [spearmanr(a, b).statistic for a, b in zip(*both, strict=True)]  # pyright: ignore[reportAttributeAccessIssue]
     assert np.allclose(found.agreements(), each)
     mean = found.agreement_of_means()
-    assert mean.value == pytest.approx(spearmanr(*both.mean(1)).statistic)
+    assert mean.value == pytest.approx(spearmanr(*both.mean(1)).statistic)  # pyright: ignore[reportAttributeAccessIssue]
     assert mean.low < mean.value <= mean.high
     told = found.numbers(0)["rank correlation of ball and path density"]
     assert (told["pairs"], told["least"]) == (6, min(found.agreements()))
