@@ -15,7 +15,8 @@ copyright = f"{author}, Apache-2.0"
 release = version = installed("polykern")
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "mathml"]
-exclude_patterns = ["extensions", "examples", "tutorial/files"]
+exclude_patterns = ["extensions"]
+suppress_warnings = ["toc.empty_glob"]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 nitpicky = False
 keep_warnings = True
@@ -69,10 +70,12 @@ def _skipped(app: Any, what: str, name: str, it: Any, skip: bool, options: Any) 
 def _generate(app: Any) -> None:
     """The pages that are read off the packages."""
     import commands
+    import gallery
     import names
 
     names.write(HERE / "generated")
     commands.write(HERE / "generated")
+    gallery.write(HERE, HERE / "generated" / "gallery.md")
 
 
 def _linked(app: Any, error: Exception | None) -> None:

@@ -68,6 +68,7 @@ def write(folder: Path) -> None:
     folder  made where it is missing; files that stay the same are left alone, others of its pages are removed
     """
     import polykern
+    import polykern_kernels
 
     engine = {module.__name__: _page(module, documented(module)) for module in modules()}
     kernels = {module.__name__: _page(module, _of_family(module)) for module in families()}
@@ -77,7 +78,10 @@ def write(folder: Path) -> None:
     lines += _table((f":doc:`{name}`", name) for name in engine)
     lines += [".. toctree::", "   :hidden:", "", *(f"   {name}" for name in engine)]
     put(folder / "api", {"index": lines, **engine})
-    put(folder / "kernels", kernels)
+    lines = [*heading("polykern_kernels"), "", *summary(polykern_kernels), ""]
+    lines += _table((f":doc:`{name}`", name) for name in kernels)
+    lines += [".. toctree::", "   :hidden:", "", *(f"   {name}" for name in kernels)]
+    put(folder / "kernels", {"index": lines, **kernels})
 
 
 def _exported() -> list[str]:
