@@ -41,9 +41,10 @@ html_static_path = ["static"]
 html_css_files = ["plain.css"]
 html_math_renderer = "mathml"
 html_show_sphinx = False
+html_domain_indices = False
 html_copy_source = False
 html_show_sourcelink = False
-html_theme_options = {"top_of_page_buttons": []}
+html_theme_options: dict[str, Any] = {"top_of_page_buttons": []}
 smartquotes = False  # "--device" is two hyphens
 pygments_style = "sas"
 pygments_dark_style = "github-dark"
@@ -58,7 +59,9 @@ def _plain(app: Any, what: str, name: str, it: Any, options: Any, lines: list[st
 
 def _arrays(app: Any, what: str, name: str, it: Any, options: Any, given: str, back: str) -> tuple[str, str]:
     """NDArray[...] as it is written, not as Python spells it out."""
-    spelled = re.compile(r"~?(?:numpy\.)?ndarray\[tuple\[~?(?:typing\.)?Any, \.\.\.\], ~?(?:numpy\.)?dtype\[(.*?)\]\]")
+    spelled = re.compile(
+        r"~?(?:numpy\.)?ndarray\[tuple\[~?(?:typing\.)?Any, \.\.\.\], ~?(?:numpy\.)?dtype\[(.*?)\]\]"
+    )
     return spelled.sub(r"NDArray[\1]", given or ""), spelled.sub(r"NDArray[\1]", back or "")
 
 
@@ -80,8 +83,9 @@ def _generate(app: Any) -> None:
 
 def _linked(app: Any, error: Exception | None) -> None:
     """Every link of the pages leads somewhere."""
-    from links import broken
     from sphinx.util import logging
+
+    from links import broken
 
     if error is None and app.builder.format == "html":
         for line in broken(Path(app.outdir)):

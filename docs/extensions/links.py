@@ -1,4 +1,4 @@
-"""Every link of the finished pages: inside they must lead somewhere, anchors too; outside they must be well formed."""
+"""Every link of the finished pages: inside it must lead somewhere, anchors too; outside it must be well formed."""
 
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -29,7 +29,7 @@ class Page(HTMLParser):
 
 
 def broken(folder: Path) -> Iterator[str]:
-    """A line for each link of the pages below a folder that leads nowhere, and for each file that a page would fetch."""
+    """A line for each link of the pages below a folder that leads nowhere, and for each that a page would fetch."""
     pages = {path.resolve(): Page(path.read_text(encoding="utf-8")) for path in sorted(folder.rglob("*.html"))}
     for path, page in pages.items():
         shown = path.relative_to(folder.resolve())

@@ -10,12 +10,13 @@ from docutils.utils.math import MathError, latex2mathml
 from sphinx.application import Sphinx
 from sphinx.util import logging
 
+BAR = '<mo lspace="0" rspace="0" stretchy="false">|</mo>'  # of a magnitude, not of "divides"
 log = logging.getLogger(__name__)
 
 
 def mathml(text: str, *, block: bool) -> str:
     """The formula as a <math> element; raises MathError where a command is not known."""
-    return str(latex2mathml.tex2mathml(text, as_block=block))
+    return str(latex2mathml.tex2mathml(text, as_block=block)).replace("<mo>|</mo>", BAR)
 
 
 def _drawn(writer: Any, node: nodes.Element, *, block: bool) -> str:

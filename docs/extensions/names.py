@@ -42,7 +42,7 @@ def families() -> Iterator[ModuleType]:
 
 
 def documented(module: ModuleType) -> list[str]:
-    """Full names of the public functions and classes of a module of `polykern`, those of `polykern` itself first."""
+    """Full names of the public functions and classes of a module, those that `polykern` itself gives first."""
     import polykern
 
     first = [f"polykern.{name}" for name in polykern.__all__ if _lies(getattr(polykern, name), module)]
@@ -51,7 +51,7 @@ def documented(module: ModuleType) -> list[str]:
 
 
 def own(module: ModuleType) -> list[str]:
-    """Public functions and classes defined in a module, or below it where it is a package, in alphabetical order."""
+    """Public functions and classes defined in a module, or below it where it is a package, by name."""
     return sorted(name for name, value in vars(module).items() if not name.startswith("_") and _lies(value, module))
 
 
@@ -71,7 +71,7 @@ def write(folder: Path) -> None:
     import polykern_kernels
 
     engine = {module.__name__: _page(module, documented(module)) for module in modules()}
-    kernels = {module.__name__: _page(module, _of_family(module)) for module in families()}
+    kernels = {module.__name__: _page(module, of_family(module)) for module in families()}
     lines = [*heading("polykern"), "", *summary(polykern), ""]
     lines += _table((f":py:obj:`{name} <polykern.{name}>`", f"polykern.{name}") for name in _exported())
     lines += [*heading("Modules", "-"), ""]
@@ -100,20 +100,21 @@ def _table(rows: Iterable[tuple[str, str]]) -> Iterator[str]:
     yield ""
 
 
-def _of_family(module: ModuleType) -> list[str]:
+def of_family(module: ModuleType) -> list[str]:
+    """Full names of the public functions and classes of a family of kernels."""
     return [f"{module.__name__}.{name}" for name in own(module)]
 
 
 def _page(module: ModuleType, names: list[str]) -> list[str]:
     lines = [*heading(module.__name__), "", f".. automodule:: {module.__name__}", ""]
     for name in names:
-        value = _value(name)
-        kind = "class" if inspect.isclass(value) else "function"
+        it = value(name)
+        kind = "class" if inspect.isclass(it) else "function"
         lines += [f".. auto{kind}:: {name}", *(["   :members:"] if kind == "class" else []), ""]
     return lines
 
 
-def _value(name: str) -> object:
+def value(name: str) -> object:
     """What a full name stands for: a module, or an attribute of one."""
     module, _, attribute = name.rpartition(".")
     try:
@@ -124,4 +125,4 @@ def _value(name: str) -> object:
 
 def _first(name: str) -> str:
     """The first paragraph of what a name says of itself."""
-    return inline((inspect.getdoc(_value(name)) or "").split("\n\n")[0])
+    return inline((inspect.getdoc(value(name)) or "").split("\n\n")[0])

@@ -13,7 +13,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 WORD = r"[*\"'\w.|/-]+"
-ROW = re.compile(rf"(?P<name>(?:returns )?{WORD}(?:, {WORD})*(?: (?:u?int|float|bool)\d*(?: \([^)]*\))?)?) {{2,}}(?P<rest>\S.*)")
+ROW = re.compile(
+    rf"(?P<name>(?:returns )?{WORD}(?:, {WORD})*(?: (?:u?int|float|bool)\d*(?: \([^)]*\))?)?) {{2,}}(?P<rest>\S.*)"
+)
 GAP = re.compile(r"(?<![.;:,]) {2,}")
 NAME = re.compile(r"[A-Za-z_][\w.]*")
 CODE = re.compile(r"(?m)^(?:>>> |(?:import|from) \w|\w+ = \w+[.(])")
@@ -86,9 +88,7 @@ def _take(found: list[Part], line: str, ended: bool) -> None:
     if line.startswith(" "):
         if isinstance(last, Table) and not ended:
             last.rows[-1][1].append(line.strip())
-        elif isinstance(last, Literal):
-            last.lines.append(line)
-        elif isinstance(last, Paragraph) and not ended:
+        elif isinstance(last, Literal) or (isinstance(last, Paragraph) and not ended):
             last.lines.append(line)
         else:
             found.append(Literal([line]))

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from fences import blocks, follow, script
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -39,7 +40,8 @@ def test_a_page_that_fails_would_be_noticed(tmp_path: Path, monkeypatch: pytest.
 
 def test_a_page_becomes_a_script(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    text = "# A page\n\n```{code-block} python\n:caption: m.py\n\nx = 1\n```\n\n```sh\ncd a\n```\n\n```python\ny\n```\n"
+    file = "```{code-block} python\n:caption: m.py\n\nx = 1\n```\n"
+    text = f"# A page\n\n{file}\n```sh\ncd a\n```\n\n```python\ny\n```\n"
     page.write_text(text)
     assert [b.kind for b in blocks(page)] == ["file", "sh", "python"]
     assert script(page) == "set -e\ncat > m.py <<'END'\nx = 1\nEND\ncd a\n\npython - <<'END'\ny\nEND\n"
