@@ -59,7 +59,7 @@ def public() -> Iterator[tuple[str, Any]]:
 
 
 def members(name: str, value: type) -> Iterator[tuple[str, Any]]:
-    """Public methods and properties that a class of ours defines; those of torch.Tensor mean what they mean there."""
+    """Public methods and properties of a class of ours; those of torch.Tensor mean what they mean there."""
     like_a_tensor = {name for name in dir(torch.Tensor) if hasattr(value, "__torch_function__")}
     for attribute, given in vars(value).items():
         if attribute in like_a_tensor:
