@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     from polykern.clustering.result import Clusters
 
 RESULT, PLAN = "polykern-cluster-result/1", "polykern-cluster-plan/1"
-EXAMPLE = "Example: polykern cluster pile.codes --min-cluster-size 10,25 --out pile.clusters"
+EXAMPLES = (
+    "polykern cluster minilm.codes --out minilm.clusters",
+    "polykern cluster minilm.codes --min-cluster-size 10,25 --min-samples 5 --method leaf --out minilm.clusters",
+    "polykern cluster minilm.codes --metric jaccard --dry-run",
+)
 TREE = "How clusters are taken from the tree"
 BACKENDS = ("auto", "cpu", "triton", "cuml")
 
