@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
+SPELLED = re.compile(r"~?(?:numpy\.)?ndarray\[tuple\[~?(?:typing\.)?Any, \.\.\.\], ~?(?:numpy\.)?dtype\[(.*?)\]\]")
 sys.path.insert(0, str(HERE / "extensions"))
 
 project = "polykern"
@@ -16,7 +17,6 @@ release = version = installed("polykern")
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "mathml"]
 exclude_patterns = ["extensions"]
-suppress_warnings = ["toc.empty_glob"]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 nitpicky = False
 keep_warnings = True
@@ -57,12 +57,13 @@ def _plain(app: Any, what: str, name: str, it: Any, options: Any, lines: list[st
     lines[:] = restructured(lines)
 
 
-def _arrays(app: Any, what: str, name: str, it: Any, options: Any, given: str, back: str) -> tuple[str, str]:
+def _arrays(
+    app: Any, what: str, name: str, it: Any, options: Any, given: str | None, back: str | None
+) -> tuple[str, str | None] | None:
     """NDArray[...] as it is written, not as Python spells it out."""
-    spelled = re.compile(
-        r"~?(?:numpy\.)?ndarray\[tuple\[~?(?:typing\.)?Any, \.\.\.\], ~?(?:numpy\.)?dtype\[(.*?)\]\]"
-    )
-    return spelled.sub(r"NDArray[\1]", given or ""), spelled.sub(r"NDArray[\1]", back or "")
+    if not given:
+        return None
+    return SPELLED.sub(r"NDArray[\1]", given), back and SPELLED.sub(r"NDArray[\1]", back)
 
 
 def _skipped(app: Any, what: str, name: str, it: Any, skip: bool, options: Any) -> bool | None:
