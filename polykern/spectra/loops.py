@@ -183,7 +183,7 @@ def _probes(subject: Subject, name: str, directions: int, seed: int) -> Probes |
     """Random directions and neurons of one layer, over all examples; None where those have no classes."""
     if subject.examples.targets is None:
         return None
-    (_, _, chunks), *_ = of_subject(subject, [name], codes=False)
+    chunks = next(c for site, _, c in of_subject(subject, [name], codes=False) if site == name)
     parts = [(rows, items) for rows, items in chunks if isinstance(rows, Tensor)]
     items = np.concatenate([i for _, i in parts]).astype(np.int64)
     classes = np.asarray(subject.examples.targets, np.int64)[items]

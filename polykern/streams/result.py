@@ -162,13 +162,17 @@ class Residual(Findings):
             figure, ["bits that change in each step", "movement of the output"], columns=2,
             heading=f"From one text's last token to another's: {self.about['model']['name']}",
             subtitle=f"residual stream behind the first block; {len(self.ways)} ways, {len(self.ways[0].t)} steps",
-            note="Over the mean of the way: 1 is even. Left: means over ways. Right: ways grey, their mean black.",
+            note="Over the mean of the way: 1 is even. Left: means over ways, bands one standard error. Right: "
+            "ways grey, their mean black.",
         )  # fmt: skip
         fields = len(self.ways[0].fields)
         for c, layer in enumerate(dict.fromkeys([0, fields // 2, fields - 1])):
             rows = np.stack([_relative(w.flips[layer].astype(np.float64)) for w in self.ways])
-            charts.line(drawn[0], self.ways[0].t, rows.mean(0), label=f"MLP of block {layer + 1}",
-                        colour=charts.PALETTE[c])  # fmt: skip
+            each, error = rows.mean(0), rows.std(0, ddof=1) / np.sqrt(len(rows))
+            charts.line(
+                drawn[0], self.ways[0].t, each, label=f"MLP of block {layer + 1}", colour=charts.PALETTE[c],
+                low=each - error, high=each + error,
+            )  # fmt: skip
         moved = np.stack([_relative(w.moved) for w in self.ways])
         for row in moved:
             charts.line(drawn[1], self.ways[0].t, row, colour=colours.OTHERS, lw=0.8)
