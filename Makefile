@@ -19,10 +19,11 @@ tools := .venv/bin/
 demo-needs := .venv/demo
 test-needs := .venv/test
 check-needs := .venv/check
+docs-needs := .venv/docs
 endif
 install := .venv/bin/python -m pip install -qq --constraint .venv/constraints.txt
 
-.PHONY: help demo test check gpu gpu-wheels bench clean
+.PHONY: help demo test check docs gpu gpu-wheels bench clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +45,9 @@ check: $(check-needs)  ## style, types, direction of imports
 	$(tools)pyright --pythonpath "$$(command -v $(python))"
 	$(tools)lint-imports --no-logo
 
+docs: $(docs-needs)  ## the documentation, in build/docs/; every warning and every dead link is an error
+	$(python) -m sphinx -q -W --keep-going -b html docs build/docs
+
 gpu: $(test-needs)  ## ceilings, tests, targets, benches of a CUDA device, ten minutes; PYTHON=python3 installs nothing
 	@$(python) -c 'import sys, torch; torch.cuda.is_available() or sys.exit("make gpu: torch sees no CUDA device")'
 	$(python) -m polykern_benches.gpu
@@ -57,7 +61,7 @@ bench: $(test-needs)  ## every case that is not heavy, in benches/results/; ARGS
 	$(python) -m polykern_benches --device $(DEVICE) --out benches/results/$(DEVICE).json $(ARGS)
 
 clean:  ## removes the virtual environment, the demo and all caches
-	rm -rf .venv demo build dist .ruff_cache .mypy_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv demo docs/generated build dist .ruff_cache .mypy_cache .pytest_cache .import_linter_cache .hypothesis
 	find polykern kernels tests benches -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- the virtual environment: torch first, pinned from then on with the torchvision that belongs to it ---------
@@ -85,4 +89,8 @@ clean:  ## removes the virtual environment, the demo and all caches
 
 .venv/check: .venv/test
 	$(install) --group dev
+	touch $@
+
+.venv/docs: .venv/demo
+	$(install) --group docs
 	touch $@

@@ -31,7 +31,7 @@ def sources(*folders: str) -> Iterator[tuple[str, ast.Module]]:
 
 
 def everything() -> Iterator[tuple[str, ast.Module]]:
-    return sources(*PRODUCT, "benches", "tests")
+    return sources(*PRODUCT, "benches", "tests", "docs")
 
 
 def require_none(offenders: list[str]) -> None:

@@ -56,7 +56,7 @@ def _pooled(x: Forms, members: Tensor, shape: torch.Size) -> Forms:
     inside = members.clamp(min=0).flatten()
     count = (len(x.size_), *members.shape)
     slack = 2 * x.bundle.rounding * (size[:, inside].reshape(count) + size.gather(1, winner)[..., None])
-    loose = rise > slack
+    loose = rise > 0.75 * slack  # what is left out rises by no more than slack, the rounding of rise with it
     undecided = loose.any(2).nonzero()
     tile, window = undecided.unbind(1)
     reach = torch.where(loose, rise + slack, 0.0).amax(2)[tile, window]
