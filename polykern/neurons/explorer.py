@@ -120,9 +120,8 @@ def _records(found: Embeddings, layer: Layer) -> Iterator[dict[str, Any]]:
 
 def _feature(found: Embeddings, layer: Layer, c: int) -> dict[str, Any]:
     f = layer.features
-    n, number, central = f.central[c].tolist()
-    inside = np.flatnonzero(f.label[n] == number)
-    shown = [central, *(e for e in inside.tolist() if e != central)][:SHOWN]
+    n = int(f.central[c, 0])
+    shown = f.ordered(c)[:SHOWN]
     return {
         "members": int(f.members[c]),
         "examples": [_example(found, layer, n, e) for e in shown],
