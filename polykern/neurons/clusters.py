@@ -94,8 +94,8 @@ def features(
         raise UsageError(f"no linkage {linkage!r}", fix=f"choose one of {', '.join(LINKAGES)}")
     if not 0 < cut <= 2:
         raise UsageError(f"distances lie in 0 .. 2, a cut of {cut:g} does not")
-    every = distances(embed(received, weight))
-    n, k = every.shape[:2]
+    n, k = received.shape[:2]
+    every = distances(embed(received[:, : max(kept, default=0)], weight))
     label = np.full((n, k), -1, np.int32)
     count, sweep = np.zeros(n, np.int64), np.zeros((n, len(SWEEP)), np.int64)
     metrics = np.full((n, len(METRICS)), np.nan)

@@ -17,7 +17,7 @@ from polykern.findings import RECORDED
 from polykern.models.language import Language, language
 from polykern.neurons.clusters import CUT, Linkage
 from polykern.neurons.importance import importance as importance_of
-from polykern.neurons.latents import Latents, Quality
+from polykern.neurons.latent import Latents, Quality
 from polykern.neurons.layers import clustered
 from polykern.neurons.neurons import Fold, Gated, Site, neurons_of
 from polykern.neurons.reading import Group, Read, read

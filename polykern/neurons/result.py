@@ -34,7 +34,7 @@ class Layer:
     similar_cosine  float32 (c, 20)
     importance      float16 (c, m, 21)  of the tokens up to an example's, of the first m examples of each feature
                     (`Features.ordered`); nan where there is none; None where it was not asked for
-    autoencoder     of latents: `error`, `l0`, `dead` and `rows` of `polykern.neurons.latents.Quality`; else None
+    autoencoder     of latents: `error`, `l0`, `dead` and `rows` of `polykern.neurons.latent.Quality`; else None
     """
 
     name: str
