@@ -17,7 +17,8 @@ the earlier row.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Self
+from pathlib import Path
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -140,6 +141,22 @@ class SparseAutoencoder:
             normalisation=normalisation, factor=factor, name=name,
             decoder=state.get("W_dec"), offset=state.get("b_dec"),
         )  # fmt: skip
+
+    @classmethod
+    def of_file(cls, path: Path | str, **how: Any) -> Self:
+        """The encoder in a safetensors file with the names of SAELens, in float32; arguments as of `of_state`.
+
+        Errors: UsageError where there is no such file; CorruptError where it is not safetensors.
+        """
+        from safetensors.torch import load_file
+
+        if not Path(path).is_file():
+            raise UsageError(f"no file {path}")
+        try:
+            state = {name: t.float() for name, t in load_file(path).items()}
+        except Exception as reason:
+            raise CorruptError(f"{path} is no safetensors file", why=str(reason).splitlines()[0]) from None
+        return cls.of_state(state, **how)
 
     @property
     def layout(self) -> Layout:

@@ -23,7 +23,14 @@ class Learned(NamedTuple):
 
 
 def learned(
-    x: Tensor, units: int, loss: Callable[[Tensor, Learned], Tensor], *, steps: int, batch: int, rate: float, seed: int
+    x: Tensor,
+    units: int,
+    loss: Callable[[Tensor, Learned], Tensor],
+    *,
+    steps: int,
+    batch: int,
+    rate: float,
+    seed: int,
 ) -> Learned:
     """The dictionary that a loss leads to.
 

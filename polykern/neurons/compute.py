@@ -110,9 +110,7 @@ def embeddings(
     }  # fmt: skip
     settings |= {"site": site, "fold": fold, "gated": gated} if sae is None else {"at": at, "target": target}
     about = {"model": {"name": reader.name, "weights": reader.weights, "note": reader.note}, "settings": settings}
-    return Embeddings(
-        {**about, "versions": recorded(*RECORDED)}, layers, found.token, found.piece, found.start
-    )
+    return Embeddings({**about, "versions": recorded(*RECORDED)}, layers, found.token, found.piece, found.start)
 
 
 def _latents(sae: SparseAutoencoder, at: str | None, target: str | None, device: str) -> Latents:

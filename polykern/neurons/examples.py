@@ -58,9 +58,7 @@ class TopExamples:
     def __init__(self, neurons: int, width: int, k: int, device: torch.device | str = "cpu") -> None:
         self.k = k
         self._key = torch.full((neurons, k), torch.iinfo(torch.int64).min, device=device)
-        self._window = torch.full(
-            (neurons, k, BACK + 1 + AHEAD), torch.nan, dtype=torch.float16, device=device
-        )
+        self._window = torch.full((neurons, k, BACK + 1 + AHEAD), torch.nan, dtype=torch.float16, device=device)
         self._token = torch.zeros(0, dtype=torch.int64, device=device)
         self._inputs = torch.zeros(0, width, device=device)
         self._fresh: list[tuple[Tensor, Tensor]] = []

@@ -1,4 +1,4 @@
-"""Figures of neuron embeddings: how polysemantic the neurons of each layer are."""
+"""Figures of neuron embeddings: how polysemantic the neurons of each layer are, and latents with the loss."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -56,13 +56,15 @@ def trial(sheet: Any, found: "LatentTrial") -> None:
         "two examples or more; a dot is a run; error: share of the variance, rows not learned on",
     )  # fmt: skip
     bins, at = np.linspace(0, 1.2, 49), METRICS.index("mean_distance")
-    layers = {
-        name: [r.layer for r in found.runs if r.condition == c] for c, name in names.items()
-    } | {"neurons themselves": [found.neurons]}
+    layers = {name: [r.layer for r in found.runs if r.condition == c] for c, name in names.items()} | {
+        "neurons themselves": [found.neurons]
+    }
     for k, (name, every) in enumerate(layers.items()):
         values = np.concatenate([x.features.metrics[x.features.size >= 2, at] for x in every])
         share, _ = np.histogram(values, bins)
-        charts.line(left, (bins[1:] + bins[:-1]) / 2, share / max(1, len(values)), label=name, colour=charts.PALETTE[k])
+        charts.line(
+            left, (bins[1:] + bins[:-1]) / 2, share / max(1, len(values)), label=name, colour=charts.PALETTE[k]
+        )
     for k, c in enumerate(names):
         x = found.of(c, "l0")
         middle.plot(x, found.of(c, "held_error"), "o", color=charts.PALETTE[k])
@@ -70,6 +72,5 @@ def trial(sheet: Any, found: "LatentTrial") -> None:
     charts.named(left, "mean distance (1 - cosine)", "share of latents")
     for axes, y in ((middle, "error (share of variance)"), (right, "mean distance (1 - cosine)")):
         charts.named(axes, "latents active on a row", y)
-        axes.set_xlim(left=0)
-        axes.set_ylim(bottom=0)
+        axes.set(xlim=(0, 1.08 * axes.get_xlim()[1]), ylim=(0, 1.08 * axes.get_ylim()[1]))
     charts.legend(left, fontsize=8.5)

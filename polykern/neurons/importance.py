@@ -127,9 +127,7 @@ def _batches(contexts: Sequence[NDArray[np.int32]], around: int, batch: int) -> 
         first = last
 
 
-def _drops(
-    reader: Language, groups: Sequence[Group], ids: NDArray[np.int32], padding: int
-) -> list[Tensor]:
+def _drops(reader: Language, groups: Sequence[Group], ids: NDArray[np.int32], padding: int) -> list[Tensor]:
     """Of every group float32 (contexts, w, neurons): how far activations fall when a token is masked; on the CPU.
 
     ids  int32 (contexts, w)

@@ -129,9 +129,7 @@ def neurons_of(
     return found
 
 
-def _found(
-    name: str, kind: str, z: Tensor, seen: Mapping[str, _Call], linear: Mapping[str, nn.Module]
-) -> Neurons:
+def _found(name: str, kind: str, z: Tensor, seen: Mapping[str, _Call], linear: Mapping[str, nn.Module]) -> Neurons:
     modules = [n for n, c in seen.items() if c.out.shape == z.shape and torch.equal(c.out, z)]
     if not modules:
         raise UsageError(

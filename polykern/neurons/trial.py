@@ -133,7 +133,9 @@ def latents(
     """
     subject = load(model) if isinstance(model, str) else model
     if len(seeds) < 2 or expansion < 1 or steps < 1:
-        raise UsageError(f"{len(seeds)} seeds, {expansion}-fold, {steps} steps", fix="take two seeds or more, the rest >= 1")
+        raise UsageError(
+            f"{len(seeds)} seeds, {expansion}-fold, {steps} steps", fix="take two seeds or more, the rest >= 1"
+        )
     neurons, h, learned_on = _hidden(subject, module)
     x = (h @ neurons.weight.T + neurons.bias).relu()
     how: dict[str, Any] = {"top": top, "share": share, "cut": cut, "linkage": linkage}
@@ -150,14 +152,10 @@ def latents(
         "module": module, "expansion": expansion, "sparsity": sparsity, "strength": strength, "denser": denser,
         "steps": steps, "seeds": list(seeds), "rows": len(x), "learned_on": learned_on, **how,
     }  # fmt: skip
-    return LatentTrial(
-        provenance(subject, seed=seeds[0], **settings), runs, neuron_features(neurons, h, **how)
-    )
+    return LatentTrial(provenance(subject, seed=seeds[0], **settings), runs, neuron_features(neurons, h, **how))
 
 
-def _run(
-    condition: str, seed: int, sae: SparseAutoencoder, x: Tensor, learned_on: int, how: dict[str, Any]
-) -> Run:
+def _run(condition: str, seed: int, sae: SparseAutoencoder, x: Tensor, learned_on: int, how: dict[str, Any]) -> Run:
     layer = latent_features(sae, x, **how)
     held = Quality(Latents(sae, READ))
     held.add({READ: x[learned_on:]})
