@@ -34,12 +34,12 @@ Joined = Annotated[
 SiteOf = Annotated[
     str,
     options.option("--site", panel=options.HOW, metavar="NAME",
-                   help="What neurons receive: ln2_out, behind the norm in front of them, or resid_mid, before it."),
+                   help="What neurons receive: ln2_out, behind the norm before them, or resid_mid, ahead of it."),
 ]  # fmt: skip
 FoldOf = Annotated[
     str,
     options.option("--fold", panel=options.HOW, metavar="NAME",
-                   help="The norm's gain: none, in what they receive; gain, in their weights; tl, there and centred."),
+                   help="The norm's gain: none, in what they receive; gain, in the weights; tl, there and centred."),
 ]  # fmt: skip
 GatedOf = Annotated[
     str, options.option("--gated", panel=options.HOW, metavar="NAME", help="Weights of a gated MLP: gate or up.")
@@ -47,8 +47,8 @@ GatedOf = Annotated[
 Important = Annotated[
     int,
     options.option("--importance", panel=options.HOW, min=0, metavar="N",
-                   help="Examples of a feature whose tokens get their importance: 22 short passes for each token that "
-                        "is an example; the time is said when it begins."),
+                   help="Examples of a feature whose tokens get their importance: 22 short passes for each token "
+                        "that is an example; the time is said when it begins."),
 ]  # fmt: skip
 Sae = Annotated[
     Path | None,
@@ -57,12 +57,12 @@ Sae = Annotated[
 ]  # fmt: skip
 At = Annotated[
     str | None,
-    options.option("--at", panel=options.WHAT, metavar="NAME", help="What it reads: output:MODULE or input:MODULE."),
+    options.option("--at", panel=options.WHAT, metavar="NAME", help="What it reads: output:MODULE, input:MODULE."),
 ]  # fmt: skip
 Target = Annotated[
     str | None,
     options.option("--target", panel=options.WHAT, metavar="NAME",
-                   help="What a transcoder rebuilds, named alike; b_dec is then not subtracted from what it reads."),
+                   help="What a transcoder rebuilds, named alike; b_dec is then not subtracted first."),
 ]  # fmt: skip
 Active = Annotated[
     int | None,
@@ -164,7 +164,5 @@ def _rows(found: "Embeddings") -> list[tuple[str, ...]]:
         if layer.autoencoder is not None:
             q = layer.autoencoder
             error = "not known" if q["error"] is None else f"{q['error']:.4f} of the variance"
-            rows.append(
-                ("rebuilt", f"error {error}, {q['l0']:.1f} latents active on a token, {q['dead']:.1%} dead")
-            )
+            rows.append(("rebuilt", f"error {error}, {q['l0']:.1f} active on a token, {q['dead']:.1%} dead"))
     return rows

@@ -56,8 +56,8 @@ def command(
 ) -> None:
     """Train sparse autoencoders of a hidden layer with and without the loss of neuron embeddings.
 
-    The loss pulls a latent's embeddings together. Beside it an autoencoder without the loss, and one without it that
-    is less sparse: error of what is rebuilt, active latents, dead ones, and how far a latent's examples are apart.
+    The loss pulls a latent's embeddings together. Beside it an autoencoder without the loss, and one without it
+    that is less sparse: error of what is rebuilt, active latents, dead ones, distances of a latent's examples.
     """
     talk: Talk = ctx.obj
     talk.settle(quiet=quiet, verbose=verbose, log=log_format)

@@ -63,13 +63,14 @@ def _fill(found: Embeddings, folder: Path, tell: Progress) -> None:
     tell("layers", len(found.layers), len(found.layers))
     about = found.about
     neurons = [len(x.value) for x in found.layers]
+    important = max((0 if x.importance is None else x.importance.shape[1]) for x in found.layers)
     whole = {
         "fields": [{"name": x.name} for x in found.layers],
         "neurons": neurons,
         "dead": [int(x.dead.sum()) for x in found.layers],
         "firsts": firsts,
         "metrics": list(METRICS),
-        "important": max((0 if x.importance is None else x.importance.shape[1]) for x in found.layers),
+        "important": important,
     }
     model, settings = about["model"], about["settings"]
     rows = [("model", model["name"]), ("weights", model["weights"]), ("note", model["note"])]
@@ -77,7 +78,7 @@ def _fill(found: Embeddings, folder: Path, tell: Progress) -> None:
     rows += [(k, str(v)) for x in found.layers for k, v in (x.autoencoder or {}).items()]
     for name, content in pages.files(
         PACKAGES, SCRIPTS, STYLES, json_for_script(whole), name=str(model["name"]), rows=rows,
-        important=whole["important"] > 0, subtitle=f"{sum(neurons):,} neurons, {settings['tokens']:,} tokens",
+        important=important > 0, subtitle=f"{sum(neurons):,} neurons, {settings['tokens']:,} tokens",
         credit=f"polykern {about['versions']['polykern']}: neuron embeddings, cut {settings['cut']:g}",
     ).items():  # fmt: skip
         (folder / name).write_bytes(content)

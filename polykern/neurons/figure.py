@@ -51,9 +51,10 @@ def trial(sheet: Any, found: "LatentTrial") -> None:
     left, middle, right = charts.panels(
         sheet, ["mean distance of a latent's examples", "error of what is rebuilt", "mean distance"], columns=3,
         heading=f"Autoencoders and the loss of neuron embeddings: {found.about['model']['name']} {s['module']}",
-        subtitle=f"{s['expansion']}-fold, {s['rows']:,} rows, {len(s['seeds'])} seeds; loss of weight {s['strength']:g}",
-        note=f"sparsity {s['sparsity']:g}, {s['denser']:g} of the less sparse; distances (1 - cosine) of latents with "
-        "two examples or more; a dot is a run; error: share of the variance, rows not learned on",
+        subtitle=f"{s['expansion']}-fold, {s['rows']:,} rows, {len(s['seeds'])} seeds; the loss has weight "
+        f"{s['strength']:g}",
+        note=f"sparsity {s['sparsity']:g}, {s['denser']:g} of the less sparse; distances (1 - cosine) of latents "
+        "with two examples or more; a dot is a run; error: share of the variance, rows not learned on",
     )  # fmt: skip
     bins, at = np.linspace(0, 1.2, 49), METRICS.index("mean_distance")
     layers = {name: [r.layer for r in found.runs if r.condition == c] for c, name in names.items()} | {

@@ -38,9 +38,9 @@ def latent_features(
     cut          distance below which examples merge into one feature
     linkage      "average", or "single": connected components
 
-    `features.metrics` has the mean_distance of every latent (`METRICS`), `autoencoder` the error of what is rebuilt,
-    L0 and the share of latents that never fire. A latent's embedding of a row is what the encoder receives times the
-    latent's encoder row; its elements sum, with the bias, to the pre-activation. Foote 2024, "Tackling
+    `features.metrics` has the mean_distance of every latent (`METRICS`), `autoencoder` the error of what is
+    rebuilt, L0 and the share of latents that never fire. A latent's embedding of a row is what the encoder receives
+    times the latent's encoder row; its elements sum, with the bias, to the pre-activation. Foote 2024, "Tackling
     Polysemanticity with Neuron Embeddings".
 
     Errors: UsageError for shapes that do not fit, or no rows; CorruptError where x holds NaN.

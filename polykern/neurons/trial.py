@@ -39,8 +39,8 @@ class Run:
     condition    of `CONDITIONS`
     seed         of its training
     measures     of `MEASURES`: error of what is rebuilt, as a share of the variance, of all rows and of those that
-                 were not learned on; latents active on a row; share of latents that no row makes fire; and means over
-                 latents with two examples or more: their mean_distance, clusters, examples
+                 were not learned on; latents active on a row; share of latents that no row makes fire; and means
+                 over latents with two examples or more: their mean_distance, clusters, examples
     layer        its latents
     """
 
@@ -174,7 +174,7 @@ def _measures(layer: Layer) -> dict[str, float]:
 
 
 def _hidden(subject: Subject, module: str) -> tuple[Neurons, Tensor, int]:
-    """The neurons, what they receive of the training examples and then of the others, and how many the first are."""
+    """The neurons, what they receive of the training examples and then of the others, how many the first are."""
     if subject.training is None:
         raise UsageError(f"{subject.name} does not know what it was trained on", fix="take digits")
     found: Any = dict(subject.model.named_modules()).get(module)
