@@ -39,7 +39,7 @@ SiteOf = Annotated[
 FoldOf = Annotated[
     str,
     options.option("--fold", panel=options.HOW, metavar="NAME",
-                   help="The norm's gain: none, in what they receive; gain, in the weights; tl, there and centred."),
+                   help="The norm's gain: none, in what they receive; gain, in the weights; tl, also centred."),
 ]  # fmt: skip
 GatedOf = Annotated[
     str, options.option("--gated", panel=options.HOW, metavar="NAME", help="Weights of a gated MLP: gate or up.")

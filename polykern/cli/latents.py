@@ -77,11 +77,17 @@ def command(
 
 
 def _rows(found: "LatentTrial") -> list[tuple[str, ...]]:
-    rows: list[tuple[str, ...]] = [("", "error", "active", "dead", "mean distance", "clusters")]
-    said = found.numbers()
+    names = {
+        "held_error": "error",
+        "l0": "active",
+        "dead": "dead",
+        "mean_distance": "distance",
+        "clusters": "clusters",
+    }
+    said, rows = found.numbers(), list[tuple[str, ...]]()
     for name in ("plain", "loss", "denser", "loss minus plain", "loss minus denser"):
-        shown = (said[name][m] for m in ("held_error", "l0", "dead", "mean_distance", "clusters"))
-        rows.append((name, *(f"{e['value']:.3f} [{e['low']:.3f}, {e['high']:.3f}]" for e in shown)))
+        shown = ((word, said[name][m]) for m, word in names.items())
+        rows.append((name, ", ".join(f"{w} {e['value']:.3f} [{e['low']:.3f}, {e['high']:.3f}]" for w, e in shown)))
     own = said["neurons"]
-    rows.append(("neurons", "", "", *(f"{own[m]:.3f}" for m in ("dead", "mean_distance", "clusters"))))
+    rows.append(("neurons", ", ".join(f"{w} {own[m]:.3f}" for m, w in list(names.items())[2:])))
     return rows

@@ -43,7 +43,8 @@ class EmbeddingLoss:
         dot = h @ (encoder * self.mean).T
         square = (h * h) @ (encoder * encoder).T
         apart = 1 - dot / ((square + 1e-12).sqrt() * self.mean.norm(dim=1).clamp_min(1e-12))
-        return (apart * active).sum() / active.sum().clamp_min(1)
+        whole: Tensor = (apart * active).sum() / active.sum().clamp_min(1)
+        return whole
 
     def _take(self, h: Tensor, encoder: Tensor, active: Tensor) -> None:
         count = active.sum(0)

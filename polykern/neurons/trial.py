@@ -140,7 +140,7 @@ def latents(
     x = (h @ neurons.weight.T + neurons.bias).relu()
     how: dict[str, Any] = {"top": top, "share": share, "cut": cut, "linkage": linkage}
     weights = {"plain": (sparsity, 0.0), "loss": (sparsity, strength), "denser": (denser, 0.0)}
-    tell, runs = progress or (lambda stage, done, total: None), []
+    tell, runs = progress or (lambda stage, done, total: None), list[Run]()
     for seed in seeds:
         for condition, (thin, strong) in weights.items():
             tell("autoencoders", len(runs), len(seeds) * len(weights))
