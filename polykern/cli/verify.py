@@ -9,7 +9,10 @@ from polykern.cli import options
 from polykern.cli.talk import Talk
 
 SCHEMA = "polykern-verify/1"
-EXAMPLE = "Example: polykern verify pile.codes --json"
+EXAMPLES = (
+    "polykern verify minilm.codes",
+    "polykern verify minilm.clusters --fast --json",
+)
 CORRUPT = 3
 
 
