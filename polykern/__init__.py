@@ -55,7 +55,10 @@ if TYPE_CHECKING:
     from polykern.models import Subject as Subject
     from polykern.models import load as load
     from polykern.neurons import Embeddings as Embeddings
+    from polykern.neurons import LatentTrial as LatentTrial
     from polykern.neurons import embeddings as embeddings
+    from polykern.neurons import latent_features as latent_features
+    from polykern.neurons import latents as latents
     from polykern.paths import Adversarial as Adversarial
     from polykern.paths import Path as Path
     from polykern.paths import Ray as Ray
@@ -94,6 +97,7 @@ _PLACES = {
     "Embeddings": "polykern.neurons",
     "HDBSCAN": "polykern.clustering.estimator",
     "HeatMap": "polykern.maps.result",
+    "LatentTrial": "polykern.neurons",
     "Layout": "polykern.layout",
     "Pairs": "polykern.densities",
     "Partition": "polykern.subdivision",
@@ -129,6 +133,8 @@ _PLACES = {
     "frobenius": "polykern.affine",
     "hamming_against_maps": "polykern.affine",
     "heatmap": "polykern.heat",
+    "latent_features": "polykern.neurons",
+    "latents": "polykern.neurons",
     "load": "polykern.models",
     "pairs": "polykern.densities",
     "partition": "polykern.subdivision",
@@ -160,6 +166,7 @@ __all__ = [
     "Directions",
     "Embeddings",
     "HeatMap",
+    "LatentTrial",
     "Layout",
     "Pairs",
     "Partition",
@@ -197,6 +204,8 @@ __all__ = [
     "frobenius",
     "hamming_against_maps",
     "heatmap",
+    "latent_features",
+    "latents",
     "load",
     "pairs",
     "partition",

@@ -17,6 +17,7 @@ the earlier row.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -49,6 +50,8 @@ class SparseAutoencoder:
                    layer_norm, to mean 0 and deviation 1
     factor         the input is multiplied by it first
     name           of the field in the layout of its codes
+    decoder        float (units, outputs)      W_dec; None: nothing can be rebuilt
+    offset         float (outputs)             b_dec, added to what is rebuilt; None: nothing
 
     Errors: UsageError for shapes that do not fit, or what its kind needs and lacks; CorruptError for NaN.
     """
@@ -63,6 +66,8 @@ class SparseAutoencoder:
     normalisation: str = "none"
     factor: float = 1.0
     name: str = "sae"
+    decoder: Tensor | None = None
+    offset: Tensor | None = None
 
     def __post_init__(self) -> None:
         _require_one_of("kind of sparse autoencoder", self.kind, KINDS)
@@ -70,14 +75,19 @@ class SparseAutoencoder:
         if self.weight.ndim != 2 or not self.weight.is_floating_point():
             raise UsageError(f"the encoder's weight is float (dimensions, units), got {_told(self.weight)}")
         dimensions, units = self.weight.shape
-        for name, length in (("bias", units), ("centre", dimensions), ("threshold", units), ("rank", units)):
+        outputs = dimensions if self.decoder is None else self.decoder.shape[-1]
+        shapes: dict[str, tuple[int, ...]] = {
+            "bias": (units,), "centre": (dimensions,), "threshold": (units,), "rank": (units,),
+            "decoder": (units, outputs), "offset": (outputs,),
+        }  # fmt: skip
+        for name, shape in shapes.items():
             given: Tensor | None = getattr(self, name)
-            if given is not None and given.shape != (length,):
-                raise UsageError(f"{name} of an encoder {dimensions} -> {units} is ({length}), got {_told(given)}")
-            if given is not None and given.isnan().any():
-                raise CorruptError(f"{name} of the sparse autoencoder holds NaN")
-        if self.weight.isnan().any():
-            raise CorruptError("the weight of the sparse autoencoder holds NaN")
+            if given is not None and given.shape != shape:
+                wanted = ", ".join(map(str, shape))
+                raise UsageError(f"{name} of an encoder {dimensions} -> {units} is ({wanted}), got {_told(given)}")
+        for name in ("weight", *shapes):
+            if (given := getattr(self, name)) is not None and given.isnan().any():
+                raise CorruptError(f"the {name} of the sparse autoencoder holds NaN")
         if self.kind == "jumprelu" and self.threshold is None:
             raise UsageError("a JumpReLU autoencoder has a threshold for every unit", fix="give threshold")
         if self.kind in ("topk", "batchtopk"):
@@ -145,7 +155,24 @@ class SparseAutoencoder:
             threshold=state["threshold"] if kind == "jumprelu" else None,
             k=k, rank=state["W_dec"].norm(dim=-1) if ranked else None,
             normalisation=normalisation, factor=factor, name=name,
+            decoder=state.get("W_dec"), offset=state.get("b_dec"),
         )  # fmt: skip
+
+    @classmethod
+    def of_file(cls, path: Path | str, **how: Any) -> Self:
+        """The encoder in a safetensors file with the names of SAELens, in float32; arguments as of `of_state`.
+
+        Errors: UsageError where there is no such file; CorruptError where it is not safetensors.
+        """
+        from safetensors.torch import load_file
+
+        if not Path(path).is_file():
+            raise UsageError(f"no file {path}")
+        try:
+            state = {name: t.float() for name, t in load_file(path).items()}
+        except Exception as reason:
+            raise CorruptError(f"{path} is no safetensors file", why=str(reason).splitlines()[0]) from None
+        return cls.of_state(state, **how)
 
     @property
     def layout(self) -> Layout:
@@ -154,7 +181,7 @@ class SparseAutoencoder:
 
     def to(self, dtype: torch.dtype, device: torch.device | str = "cpu") -> "SparseAutoencoder":
         """The same autoencoder in another dtype and on another device."""
-        names = ("weight", "bias", "centre", "threshold", "rank")
+        names = ("weight", "bias", "centre", "threshold", "rank", "decoder", "offset")
         moved = {n: t.to(device, dtype) for n in names if (t := getattr(self, n)) is not None}
         return replace(self, **moved)
 
@@ -163,12 +190,8 @@ class SparseAutoencoder:
 
         TF32 is off. Errors: UsageError for another number of dimensions; CorruptError where z is NaN.
         """
-        dimensions = self.weight.shape[0]
-        if x.ndim != 2 or x.shape[1] != dimensions:
-            raise UsageError(f"the autoencoder reads activations (n, {dimensions}), got {_told(x)}")
         with ieee(), torch.no_grad():
-            y = self._normalised(x.to(self.weight.device, self.weight.dtype) * self.factor)
-            z = (y if self.centre is None else y - self.centre) @ self.weight + self.bias
+            z = self.received(x) @ self.weight + self.bias
         if bool((bad := z.isnan().any(1)).any()):
             raise CorruptError(
                 f"the pre-activations of {self.name} hold NaN, which has no sign",
@@ -176,6 +199,52 @@ class SparseAutoencoder:
                 fix="check the activations; a vector of zeros has no norm to be scaled by",
             )
         return z
+
+    def received(self, x: Tensor) -> Tensor:
+        """float (n, dimensions): what the units receive of activation vectors x: y, without `centre`."""
+        dimensions = self.weight.shape[0]
+        if x.ndim != 2 or x.shape[1] != dimensions:
+            raise UsageError(f"the autoencoder reads activations (n, {dimensions}), got {_told(x)}")
+        y = self._normalised(x.to(self.weight.device, self.weight.dtype) * self.factor)
+        return y if self.centre is None else y - self.centre
+
+    def activations(self, x: Tensor) -> Tensor:
+        """float (n, units): what the units give on activation vectors x: z where a unit is active, else 0.
+
+        Where x holds NaN so does its row, without an error: nothing waits for a device. Errors: UsageError for
+        another number of dimensions, gated, whose activations are no function of z, and batchtopk, where a row's
+        depend on the others.
+        """
+        if self.kind in ("gated", "batchtopk"):
+            trained = "give it as jumprelu, with its trained threshold"
+            raise UsageError(
+                f"a {self.kind} autoencoder has no activations of single rows from these tensors",
+                fix=trained if self.kind == "batchtopk" else "take its codes",
+            )
+        with ieee(), torch.no_grad():
+            z = self.received(x) @ self.weight + self.bias
+            if self.threshold is not None and self.kind == "jumprelu":
+                return torch.where(z <= self.threshold.clamp(min=0), 0.0, z)
+            if self.kind == "topk":
+                assert self.k is not None
+                order = (z if self.rank is None else z * self.rank).relu()
+                z = torch.where(_largest(order, int(self.k)), z, 0.0)
+            return z.relu()
+
+    def rebuilt(self, x: Tensor, active: Tensor | None = None, *, undo: bool = True) -> Tensor:
+        """float (n, outputs): activation vectors x as the units rebuild them.
+
+        active  float (n, units)   the units' activations; None: those of x
+        undo    whether the normalisation of the input is undone; not of transcoders, which rebuild something else
+
+        Errors: UsageError without a decoder; else as `activations`.
+        """
+        if self.decoder is None:
+            raise UsageError("an autoencoder without a decoder rebuilds nothing", fix="give W_dec")
+        with ieee(), torch.no_grad():
+            made = (self.activations(x) if active is None else active) @ self.decoder
+            made = made if self.offset is None else made + self.offset
+            return self._denormalised(made, x.to(made.device, made.dtype)) if undo else made
 
     def codes(self, x: Tensor, *, batch: int = 4096) -> Codes:
         """The codes of activation vectors.
@@ -210,6 +279,15 @@ class SparseAutoencoder:
             centred = x - x.mean(1, keepdim=True)
             return centred / (centred.std(1, keepdim=True) + EPSILON)
         return x
+
+    def _denormalised(self, made: Tensor, x: Tensor) -> Tensor:
+        """What was rebuilt, in the scale of the activation vectors it was rebuilt from."""
+        x = x * self.factor
+        if self.normalisation == "constant_norm_rescale":
+            made = made * (x.norm(dim=1, keepdim=True) / x.shape[1] ** 0.5)
+        if self.normalisation == "layer_norm":
+            made = made * (x.std(1, keepdim=True) + EPSILON) + x.mean(1, keepdim=True)
+        return made / self.factor
 
     def _require_k(self, units: int) -> None:
         whole = self.kind == "topk"

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from polykern.capturing.corpus import Corpus
 from polykern.capturing.sampling import Sampling
@@ -132,15 +133,32 @@ class TextSource:
 
     def run(self, units: Sequence[Unit]) -> Kept:
         """The codes of the kept tokens of some sequences."""
+        parts = [(numbers, self._pass([units[k] for k in numbers])) for numbers in self.passes(units)]
+        return ordered(parts, [u.rows for u in units])
+
+    def passes(self, units: Sequence[Unit]) -> list[list[int]]:
+        """The numbers of the sequences that are run together, the longest first."""
         lengths = [len(u.data.ids) for u in units]
-        order = sorted(range(len(units)), key=lambda k: -lengths[k])
         passes: list[list[int]] = []
-        for k in order:
+        for k in sorted(range(len(units)), key=lambda k: -lengths[k]):
             if not passes or (len(passes[-1]) + 1) * lengths[passes[-1][0]] > self.batch:
                 passes.append([])
             passes[-1].append(k)
-        parts = [(numbers, self._pass([units[k] for k in numbers])) for numbers in passes]
-        return ordered(parts, [u.rows for u in units])
+        return passes
+
+    def inputs(self, units: Sequence[Unit]) -> tuple[dict[str, Any], Tensor]:
+        """What the model is called with for some sequences, and which of its rows are kept, int64 (n).
+
+        A row is a sequence * the tokens of the longest + a token.
+        """
+        lengths = torch.tensor([len(u.data.ids) for u in units])
+        wide = int(lengths.max())
+        tokens = torch.zeros(len(units), wide, dtype=torch.int64)
+        for row, unit in zip(tokens, units, strict=True):
+            row[: len(unit.data.ids)] = torch.from_numpy(unit.data.ids)
+        keep = np.concatenate([k * wide + u.keep for k, u in enumerate(units)])
+        padded = bool((lengths < wide).any())
+        return self._moved(self.language.inputs(tokens, lengths if padded else None)), torch.from_numpy(keep)
 
     def seen(self, units: Sequence[Unit]) -> Texts:
         """The sequences, with the piece of text that each token stands for."""
@@ -234,16 +252,8 @@ class TextSource:
             return ordered([([k], self._pass([unit])) for k, unit in enumerate(units)], [u.rows for u in units])
 
     def _joint(self, units: Sequence[Unit]) -> Kept:
-        lengths = torch.tensor([len(u.data.ids) for u in units])
-        wide = int(lengths.max())
-        tokens = torch.zeros(len(units), wide, dtype=torch.int64)
-        for row, unit in zip(tokens, units, strict=True):
-            row[: len(unit.data.ids)] = torch.from_numpy(unit.data.ids)
-        keep = np.concatenate([k * wide + u.keep for k, u in enumerate(units)])
-        padded = bool((lengths < wide).any())
-        inputs = self.language.inputs(tokens, lengths if padded else None)
-        return self.watch.run(self._moved(inputs), torch.from_numpy(keep))
+        return self.watch.run(*self.inputs(units))
 
     def _moved(self, inputs: dict[str, Any]) -> dict[str, Any]:
         device = next(self.language.model.parameters()).device
-        return {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in inputs.items()}
+        return {k: v.to(device) if isinstance(v, Tensor) else v for k, v in inputs.items()}

@@ -34,6 +34,43 @@ Cut = Annotated[
 Joined = Annotated[
     str, options.option("--linkage", panel=options.HOW, metavar="NAME", help="average, or single: components.")
 ]
+SiteOf = Annotated[
+    str,
+    options.option("--site", panel=options.HOW, metavar="NAME",
+                   help="What neurons receive: ln2_out, behind the norm before them, or resid_mid, ahead of it."),
+]  # fmt: skip
+FoldOf = Annotated[
+    str,
+    options.option("--fold", panel=options.HOW, metavar="NAME",
+                   help="The norm's gain: none, in what they receive; gain, in the weights; tl, also centred."),
+]  # fmt: skip
+GatedOf = Annotated[
+    str, options.option("--gated", panel=options.HOW, metavar="NAME", help="Weights of a gated MLP: gate or up.")
+]
+Important = Annotated[
+    int,
+    options.option("--importance", panel=options.HOW, min=0, metavar="N",
+                   help="Examples of a feature whose tokens get their importance: 22 short passes for each token "
+                        "that is an example; the time is said when it begins."),
+]  # fmt: skip
+Sae = Annotated[
+    Path | None,
+    options.option("--sae", panel=options.WHAT, metavar="FILE",
+                   help="Look at the latents of this autoencoder: safetensors with W_enc, b_enc, W_dec, b_dec."),
+]  # fmt: skip
+At = Annotated[
+    str | None,
+    options.option("--at", panel=options.WHAT, metavar="NAME", help="What it reads: output:MODULE, input:MODULE."),
+]  # fmt: skip
+Target = Annotated[
+    str | None,
+    options.option("--target", panel=options.WHAT, metavar="NAME",
+                   help="What a transcoder rebuilds, named alike; b_dec is then not subtracted first."),
+]  # fmt: skip
+Active = Annotated[
+    int | None,
+    options.option("--active", panel=options.WHAT, min=1, metavar="K", help="Latents a TopK autoencoder keeps."),
+]
 Explorer = Annotated[
     bool,
     options.option("--explorer/--no-explorer", panel=options.SAID, metavar="",
@@ -47,10 +84,18 @@ def command(
     model: options.Model = "minilm",
     corpus: own.CorpusOf = None,
     block: own.Block = None,
+    site: SiteOf = "ln2_out",
+    fold: FoldOf = "none",
+    gated: GatedOf = "gate",
+    sae: Sae = None,
+    at: At = None,
+    target: Target = None,
+    active: Active = None,
     top: Top = 100,
     share: Share = 0.75,
     cut: Cut = 0.2,
     linkage: Joined = "average",
+    importance: Important = 0,
     length: Annotated[
         int, options.option("--length", panel=options.HOW, min=1, metavar="N", help="Tokens of a sequence.")
     ] = 128,
@@ -67,7 +112,7 @@ def command(
     verbose: options.Verbose = 0,
     log_format: options.Log = "text",
 ) -> None:
-    """Find what makes each neuron fire most, and group it by neuron embeddings.
+    """Find what makes each neuron, or latent of an autoencoder, fire most, and group it by neuron embeddings.
 
     An embedding is what the neuron receives at a token, times its weights. One pass over a corpus keeps the top
     examples of every neuron, exactly. Their clusters are the features of the neuron; how many there are, and how
@@ -78,16 +123,25 @@ def command(
     finding.require_free(out, overwrite=overwrite)
     values.finite("--share", share)
     values.positive("--cut", cut)
-    values.one_of("--linkage", linkage, ("average", "single"))
+    for name, word, words in (
+        ("--linkage", linkage, ("average", "single")), ("--site", site, ("ln2_out", "resid_mid")),
+        ("--fold", fold, ("none", "gain", "tl")), ("--gated", gated, ("gate", "up")),
+    ):  # fmt: skip
+        values.one_of(name, word, words)
+    if (sae is None) != (at is None):
+        raise UsageError("an autoencoder and what it reads go together", fix="--sae FILE --at output:MODULE")
     where = values.device(device, "auto")
     if corpus is None:
         raise UsageError("no text to read", fix="--corpus FILE or DIR, or --corpus stdlib")
 
+    from polykern.autoencoders import SparseAutoencoder
     from polykern.neurons import embeddings
 
+    read = None if sae is None else SparseAutoencoder.of_file(sae, k=active, subtract=target is None)
     with talk.progress("done") as progress:
         found = embeddings(
-            model, corpus, blocks=block, top=top, share=share, cut=cut, linkage=linkage, length=length,  # type: ignore[arg-type]
+            model, corpus, blocks=block, site=site, fold=fold, gated=gated, sae=read, at=at, target=target,  # type: ignore[arg-type]
+            top=top, share=share, cut=cut, linkage=linkage, importance=importance, length=length,  # type: ignore[arg-type]
             limit_tokens=limit_tokens, device=where, progress=progress, text_key=text_key, batch=batch, dtype=dtype,
         )  # fmt: skip
     with talk.progress("done") as progress:
@@ -110,4 +164,8 @@ def _rows(found: "Embeddings") -> list[tuple[str, ...]]:
         mean = "" if clusters is None else f", {clusters['value']:.1f} features a neuron"
         far = "" if apart is None else f", mean distance {apart['value']:.3f}"
         rows.append((layer.name, f"{said['neurons']:,} neurons, {said['dead']:,} never fire{mean}{far}"))
+        if layer.autoencoder is not None:
+            q = layer.autoencoder
+            error = "not known" if q["error"] is None else f"{q['error']:.4f} of the variance"
+            rows.append(("rebuilt", f"error {error}, {q['l0']:.1f} active on a token, {q['dead']:.1%} dead"))
     return rows

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from polykern.errors import UsageError
-from polykern.models._cache import reproducible
+from polykern.learning import Learned, learned
 
 Reals = NDArray[np.float64]
 STEPS, BATCH, RATE = 1000, 256, 3e-3
@@ -59,23 +59,11 @@ def sparse(bits: Reals, features: int, *, active: int, steps: int = STEPS, seed:
         )
     x = torch.from_numpy(np.ascontiguousarray(bits)).float()
     mean = x.mean(0)
-    x = x - mean
-    with reproducible(seed):
-        some = x[torch.randint(len(x), (features,))]
-        decoder = torch.nn.functional.normalize(some + 0.1 * torch.randn(some.shape))
-        encoder, bias = decoder.clone().requires_grad_(), torch.zeros(features, requires_grad=True)
-        decoder = decoder.requires_grad_()
-        optimiser = torch.optim.Adam([encoder, bias, decoder], RATE)
-        for step in range(steps):
-            optimiser.param_groups[0]["lr"] = RATE * (1 - step / steps)
-            rows = x[torch.randint(len(x), (min(BATCH, len(x)),))]
-            optimiser.zero_grad()
-            loss = ((_kept(rows @ encoder.T + bias, active) @ decoder - rows) ** 2).sum(1).mean()
-            loss.backward()
-            optimiser.step()
-            with torch.no_grad():
-                decoder /= decoder.norm(dim=1, keepdim=True).clamp_min(1e-12)
-    return Sparse(encoder.detach(), bias.detach(), decoder.detach(), mean, active)
+
+    def loss(rows: Tensor, net: Learned) -> Tensor:
+        return ((_kept(rows @ net.encoder.T + net.bias, active) @ net.decoder - rows) ** 2).sum(1).mean()
+
+    return Sparse(*learned(x - mean, features, loss, steps=steps, batch=BATCH, rate=RATE, seed=seed), mean, active)
 
 
 def _kept(y: Tensor, active: int) -> Tensor:

@@ -35,6 +35,7 @@ class Vocabulary:
     separator  token between the documents of a packed sequence, None where the tokenizer has none
     opening    tokens that stand before every text that is read by itself
     closing    tokens that stand behind it
+    padding    token that stands for none: the tokenizer's own, else its separator; None where it has neither
     longest    tokens that the tokenizer says a model can read; None: it does not say
 
     Special tokens are never found in a text: "<|endoftext|>" written in a document is text like any other.
@@ -50,6 +51,7 @@ class Vocabulary:
         self.longest = int(longest) if longest is not None and longest < 1 << 30 else None
         self.opening, self.closing = self._around()
         self.separator = self._separator(given, separator)
+        self.padding = self._padding(given)
 
     def __len__(self) -> int:
         """Number of tokens there are, added ones included."""
@@ -90,6 +92,13 @@ class Vocabulary:
         if wanted is not None:
             raise UsageError(f"the tokenizer has no token {wanted!r} to stand between documents")
         return self.closing[-1] if self.closing else (self.opening[0] if self.opening else None)
+
+    def _padding(self, given: Any) -> int | None:
+        for name in (getattr(given, "pad_token", None), "[PAD]", "<pad>", "<|padding|>", "<|pad|>"):
+            found = None if name is None else self._encode.token_to_id(str(name))
+            if found is not None:
+                return int(found)
+        return self.separator
 
 
 def _copied(given: Any) -> Any:

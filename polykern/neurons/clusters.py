@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from polykern.errors import UsageError
+from polykern.errors import CorruptError, UsageError
 
 Linkage = Literal["average", "single"]
 LINKAGES = ("average", "single")
@@ -49,23 +49,34 @@ class Features:
     central: NDArray[np.int64]
     members: NDArray[np.int64]
 
+    def ordered(self, cluster: int) -> list[int]:
+        """The examples of a cluster: the central one, then the others, the strongest first."""
+        neuron, number, central = self.central[cluster].tolist()
+        inside = np.flatnonzero(self.label[neuron] == number).tolist()
+        return [central, *(e for e in inside if e != central)]
+
 
 KINDS = {f.name: {"label": np.int32, "metrics": np.float64}.get(f.name, np.int64) for f in fields(Features)}
 
 
 def embed(received: Tensor, weight: Tensor) -> Tensor:
     """float32 (n, k, d): received (n, k, d) times weights (n, d), element by element."""
-    return received * weight[:, None]
+    return received * weight.to(received.device)[:, None]
 
 
 def distances(embedded: Tensor) -> NDArray[np.float64]:
-    """float64 (n, k, k): 1 - cosine of every pair of a neuron's embeddings; 1 where one is zero; diagonal 0."""
+    """float64 (n, k, k): 1 - cosine of every pair of a neuron's embeddings; 1 where one is zero; diagonal 0.
+
+    Computed where the embeddings are. Raises CorruptError where they hold NaN or infinity.
+    """
     x = embedded.double()
+    if not bool(x.isfinite().all()):
+        raise CorruptError("embeddings hold NaN or infinity, which is at no distance", fix="check the activations")
     length = x.norm(dim=2, keepdim=True)
     unit = torch.where(length > 0, x / length.clamp_min(1e-300), 0.0)
     d = (1 - unit @ unit.transpose(1, 2)).clamp(0, 2)
     d.diagonal(dim1=1, dim2=2).zero_()
-    return d.numpy()
+    return d.cpu().numpy()
 
 
 def features(
@@ -86,8 +97,8 @@ def features(
         raise UsageError(f"no linkage {linkage!r}", fix=f"choose one of {', '.join(LINKAGES)}")
     if not 0 < cut <= 2:
         raise UsageError(f"distances lie in 0 .. 2, a cut of {cut:g} does not")
-    every = distances(embed(received, weight))
-    n, k = every.shape[:2]
+    n, k = received.shape[:2]
+    every = distances(embed(received[:, : max(kept, default=0)], weight))
     label = np.full((n, k), -1, np.int32)
     count, sweep = np.zeros(n, np.int64), np.zeros((n, len(SWEEP)), np.int64)
     metrics = np.full((n, len(METRICS)), np.nan)

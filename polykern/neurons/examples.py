@@ -12,10 +12,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from polykern.errors import CorruptError
 from polykern.ranks import Ranks
 
 LOW = (1 << 32) - 1
 BACK, AHEAD = 20, 10  # tokens of an example's window
+HELD = {"cpu": 1 << 13, "cuda": 1 << 17}  # tokens whose inputs all stay for a while
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,95 +45,88 @@ class Examples:
 
 
 class TopExamples:
-    """Running top examples of a layer.
+    """Running top examples of a layer, on one device.
 
     neurons  of the layer
     width    of what it receives
     k        examples of each neuron that stay
+    device   of all that is added and kept
 
-    At most k * neurons inputs are held, and once more while a batch is taken in.
+    At most k * neurons inputs are held, and beside them those of the last `HELD` tokens. Adding copies nothing from
+    the device and waits for nothing, but when that many tokens have come in.
     """
 
-    def __init__(self, neurons: int, width: int, k: int) -> None:
+    def __init__(self, neurons: int, width: int, k: int, device: torch.device | str = "cpu") -> None:
         self.k = k
-        self._key = torch.full((neurons, k), torch.iinfo(torch.int64).min)
-        self._window = torch.full((neurons, k, BACK + 1 + AHEAD), torch.nan, dtype=torch.float16)
-        self._token = torch.zeros(0, dtype=torch.int64)
-        self._inputs = torch.zeros(0, width)
-        self._rows = 0
+        self._key = torch.full((neurons, k), torch.iinfo(torch.int64).min, device=device)
+        self._window = torch.full((neurons, k, BACK + 1 + AHEAD), torch.nan, dtype=torch.float16, device=device)
+        self._token = torch.zeros(0, dtype=torch.int64, device=device)
+        self._inputs = torch.zeros(0, width, device=device)
+        self._fresh: list[tuple[Tensor, Tensor]] = []
+        self._held, self._most = 0, HELD["cuda" if self._key.is_cuda else "cpu"]
+        self._nan = torch.zeros((), dtype=torch.bool, device=device)
 
-    def add(self, values: Tensor, inputs: Tensor, lengths: Tensor) -> None:
-        """More sequences, one behind the other.
+    @property
+    def size(self) -> tuple[int, int]:
+        """Neurons, and the width of what they receive."""
+        return len(self._key), self._inputs.shape[1]
 
-        values   float (t, neurons)   pre-activations at every token
-        inputs   float (t, width)     what the layer received there
-        lengths  int64 (s)            tokens of each sequence; their sum is t
+    def add(self, values: Tensor, inputs: Tensor, lengths: Tensor, first: Tensor) -> None:
+        """More sequences, padded behind their ends.
+
+        values   float (s, t, neurons)   pre-activations at every token
+        inputs   float (s, t, width)     what the layer received there
+        lengths  int64 (s)               tokens of each sequence, at least 1
+        first    int64 (s)               number of the first among all tokens that are read; no two tokens share one
         """
-        values, ends = values.float(), lengths.cumsum(0)
-        starts = ends - lengths
-        best, place = _largest(values, starts, ends)  # (s, neurons)
-        key = _key(best, self._rows + place).T
-        self._key, index = torch.cat([self._key, key], 1).topk(self.k, 1) if key.shape[1] else (self._key, None)
-        if index is None:
-            return
-        fresh = index >= self.k
-        kept = index.clamp_max(self.k - 1)[..., None].expand(-1, -1, self._window.shape[2])
-        self._window = self._window.gather(1, kept)
-        self._look(fresh, index - self.k, place, values, starts, ends)
-        self._hold(inputs.float())
-        self._rows += len(values)
-
-    def skip(self, lengths: Tensor) -> None:
-        """Sequences that another rank looks at."""
-        self._rows += int(lengths.sum())
+        place = torch.arange(values.shape[1], device=values.device)
+        inside = place < lengths[:, None]
+        shown = values.float().masked_fill(~inside[..., None], -torch.inf)
+        best, at = shown.max(1)  # (s, neurons); of equal ones the first, and NaN before all
+        self._nan |= best.isnan().any()
+        key = torch.cat([self._key, _key(best, first[:, None] + at).T], 1)
+        self._key, index = key.topk(self.k, 1)
+        around = at[..., None] + torch.arange(-BACK, AHEAD + 1, device=values.device)
+        seen = shown.transpose(1, 2).gather(2, around.clamp(0, values.shape[1] - 1))
+        seen = seen.masked_fill((around < 0) | (around >= lengths[:, None, None]), torch.nan).half()
+        window = torch.cat([self._window, seen.transpose(0, 1)], 1)
+        self._window = window.gather(1, index[..., None].expand(-1, -1, window.shape[2]))
+        row = torch.where(inside, first[:, None] + place, -1)
+        self._fresh.append((row.flatten(), inputs.flatten(0, 1).float()))
+        self._held += row.numel()
+        if self._held >= self._most:
+            self._settle()
 
     def share(self, group: Ranks) -> None:
         """Give every rank the top examples of all of them: those that one process would have found."""
         if group.size == 1:
             return
-        token = torch.cat(group.gathered(self._token))
-        inputs = torch.cat(group.gathered(self._inputs))
+        self._settle()
         key, index = torch.cat(group.gathered(self._key), 1).topk(self.k, 1)
         wide = index[..., None].expand(-1, -1, self._window.shape[2])
         self._window = torch.cat(group.gathered(self._window), 1).gather(1, wide)
-        row = _unkey(key)[1]
-        self._key, self._token = key, row[row >= 0].unique()
-        order = token.argsort()
-        self._inputs = inputs[order[torch.searchsorted(token[order], self._token)]]
+        self._fresh = list(zip(group.gathered(self._token), group.gathered(self._inputs), strict=True))
+        self._key, self._token, self._inputs = key, self._token[:0], self._inputs[:0]
+        self._nan = group.total(self._nan.int()) > 0
 
     def examples(self) -> Examples:
-        """What has been found so far."""
+        """What has been found so far. Raises CorruptError where a pre-activation was NaN."""
+        if bool(self._nan):
+            raise CorruptError("pre-activations hold NaN, which has no order")
+        self._settle()
         value, row = _unkey(self._key)
         return Examples(value, row, self._window, self._token, self._inputs)
 
-    def _look(
-        self, fresh: Tensor, sequence: Tensor, place: Tensor, values: Tensor, starts: Tensor, ends: Tensor
-    ) -> None:
-        """The windows of examples that came in."""
-        neuron, slot = fresh.nonzero(as_tuple=True)
-        s = sequence[neuron, slot]
-        at = place[s, neuron][:, None] + torch.arange(-BACK, AHEAD + 1)
-        inside = (at >= starts[s, None]) & (at < ends[s, None])
-        seen = values[at.clamp(0, len(values) - 1), neuron[:, None]]
-        self._window[neuron, slot] = torch.where(inside, seen, torch.nan).half()
-
-    def _hold(self, inputs: Tensor) -> None:
+    def _settle(self) -> None:
         """Keep the inputs of the tokens that are examples of some neuron, and no others."""
-        row = _unkey(self._key)[1]
-        token = row[row >= 0].unique()
-        old = token < self._rows
-        held = torch.searchsorted(self._token, token[old])
-        self._inputs = torch.cat([self._inputs[held], inputs[token[~old] - self._rows]])
-        self._token = token
-
-
-def _largest(values: Tensor, starts: Tensor, ends: Tensor) -> tuple[Tensor, Tensor]:
-    """Of every sequence and neuron the largest value and where it is first, (s, neurons) each."""
-    found = [values[a:b].max(0) for a, b in zip(starts.tolist(), ends.tolist(), strict=True)]
-    if not found:
-        return values.new_zeros(0, values.shape[1]), torch.zeros(0, values.shape[1], dtype=torch.int64)
-    place = torch.stack([f.indices for f in found]) + starts[:, None]
-    return torch.stack([f.values for f in found]), place
+        row = _unkey(self._key)[1].flatten()
+        row = row[row >= 0].unique()
+        token = torch.cat([self._token, *(t for t, _ in self._fresh)])
+        inputs = torch.cat([self._inputs, *(x for _, x in self._fresh)])
+        token, order = token.sort()
+        at = order[torch.searchsorted(token, row)]
+        self._inputs, self._token = inputs[at], row
+        self._fresh, self._held = [], 0
 
 
 def _key(value: Tensor, row: Tensor) -> Tensor:

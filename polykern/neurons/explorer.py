@@ -63,19 +63,22 @@ def _fill(found: Embeddings, folder: Path, tell: Progress) -> None:
     tell("layers", len(found.layers), len(found.layers))
     about = found.about
     neurons = [len(x.value) for x in found.layers]
+    important = max((0 if x.importance is None else x.importance.shape[1]) for x in found.layers)
     whole = {
         "fields": [{"name": x.name} for x in found.layers],
         "neurons": neurons,
         "dead": [int(x.dead.sum()) for x in found.layers],
         "firsts": firsts,
         "metrics": list(METRICS),
+        "important": important,
     }
     model, settings = about["model"], about["settings"]
     rows = [("model", model["name"]), ("weights", model["weights"]), ("note", model["note"])]
     rows += [(k, str(v)) for k, v in settings.items() if k != "corpus"]
+    rows += [(k, str(v)) for x in found.layers for k, v in (x.autoencoder or {}).items()]
     for name, content in pages.files(
         PACKAGES, SCRIPTS, STYLES, json_for_script(whole), name=str(model["name"]), rows=rows,
-        subtitle=f"{sum(neurons):,} neurons, {settings['tokens']:,} tokens",
+        important=important > 0, subtitle=f"{sum(neurons):,} neurons, {settings['tokens']:,} tokens",
         credit=f"polykern {about['versions']['polykern']}: neuron embeddings, cut {settings['cut']:g}",
     ).items():  # fmt: skip
         (folder / name).write_bytes(content)
@@ -120,12 +123,11 @@ def _records(found: Embeddings, layer: Layer) -> Iterator[dict[str, Any]]:
 
 def _feature(found: Embeddings, layer: Layer, c: int) -> dict[str, Any]:
     f = layer.features
-    n, number, central = f.central[c].tolist()
-    inside = np.flatnonzero(f.label[n] == number)
-    shown = [central, *(e for e in inside.tolist() if e != central)][:SHOWN]
+    n = int(f.central[c, 0])
+    shown = f.ordered(c)[:SHOWN]
     return {
         "members": int(f.members[c]),
-        "examples": [_example(found, layer, n, e) for e in shown],
+        "examples": [_example(found, layer, n, e) | _importance(layer, c, k) for k, e in enumerate(shown)],
         "similar": [
             _similar(found, layer, int(j), float(s))
             for j, s in zip(layer.similar_index[c, :NEAREST], layer.similar_cosine[c, :NEAREST], strict=True)
@@ -144,6 +146,14 @@ def _example(found: Embeddings, layer: Layer, n: int, e: int) -> dict[str, Any]:
         "tokens": tokens, "at": at, "value": rounded(float(layer.activation[n, e])),
         "shares": np.round(100 * np.nan_to_num(share)).astype(int).tolist(),
     }  # fmt: skip
+
+
+def _importance(layer: Layer, c: int, slot: int) -> dict[str, list[int]]:
+    """How important the tokens up to an example's are, in hundredths; nothing where that was not looked at."""
+    if layer.importance is None or slot >= layer.importance.shape[1]:
+        return {}
+    share = layer.importance[c, slot]
+    return {"importance": np.round(100 * share[~np.isnan(share)].astype(np.float32)).astype(int).tolist()}
 
 
 def _similar(found: Embeddings, layer: Layer, j: int, cosine: float) -> list[Any]:

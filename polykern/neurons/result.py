@@ -7,19 +7,17 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from polykern.errors import CorruptError
 from polykern.findings import Findings, Picture, Table
 from polykern.neurons.clusters import METRICS, SWEEP, Features
-from polykern.neurons.examples import Examples
 from polykern.statistics import mean
 from polykern.store.disk import put
 
 ARRAYS = ("value", "activation", "row", "window")
 FEATURES = ("label", "size", "count", "sweep", "metrics", "central", "members")
-SIMILAR = ("similar_index", "similar_cosine")
+SIMILAR, IMPORTANCE = ("similar_index", "similar_cosine"), "importance"
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +32,9 @@ class Layer:
     features        their clusters
     similar_index   int64 (c, 20)       most similar features of other neurons of the layer, -1 where there are none
     similar_cosine  float32 (c, 20)
+    importance      float16 (c, m, 21)  of the tokens up to an example's, of the first m examples of each feature
+                    (`Features.ordered`); nan where there is none; None where it was not asked for
+    autoencoder     of latents: `error`, `l0`, `dead` and `rows` of `polykern.neurons.latent.Quality`; else None
     """
 
     name: str
@@ -44,6 +45,8 @@ class Layer:
     features: Features
     similar_index: NDArray[np.int64]
     similar_cosine: NDArray[np.float32]
+    importance: NDArray[np.float16] | None = None
+    autoencoder: dict[str, Any] | None = None
 
     @property
     def dead(self) -> NDArray[np.bool_]:
@@ -78,7 +81,7 @@ class Layer:
             held = np.asarray(values, np.float64)[alive]
             held = held[~np.isnan(held)]
             told[name] = mean(held, level=0.95, resamples=2000, seed=seed).as_dict() if len(held) > 1 else None
-        return told
+        return told if self.autoencoder is None else told | {"autoencoder": self.autoencoder}
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,6 +141,7 @@ class Embeddings(Findings):
         for k, layer in enumerate(self.layers):
             arrays: dict[str, NDArray[Any]] = {name: getattr(layer, name) for name in (*ARRAYS, *SIMILAR)}
             arrays |= {name: getattr(layer.features, name) for name in FEATURES}
+            arrays |= {} if layer.importance is None else {IMPORTANCE: layer.importance}
             written.append(folder / f"layer-{k:02d}.safetensors")
             put(written[-1], [save({a: np.ascontiguousarray(v) for a, v in arrays.items()})])
         written += [folder / "tokens.safetensors", folder / "pieces.json"]
@@ -159,30 +163,15 @@ class Embeddings(Findings):
             texts = load_file(root / "tokens.safetensors")
             piece = json.loads((root / "pieces.json").read_text())
             layers = []
-            for k, name in enumerate(about["numbers"]):
+            for k, (name, said) in enumerate(about["numbers"].items()):
                 a = load_file(root / f"layer-{k:02d}.safetensors")
+                more: dict[str, Any] = {"importance": a.get(IMPORTANCE), "autoencoder": said.get("autoencoder")}
                 features = Features(**{f: a[f] for f in FEATURES})
-                layers.append(Layer(name, **{f: a[f] for f in (*ARRAYS, *SIMILAR)}, features=features))
+                more |= {f: a[f] for f in (*ARRAYS, *SIMILAR)}
+                layers.append(Layer(name, features=features, **more))
         except Exception as reason:
             raise CorruptError(
                 f"{root} holds no embeddings that can be read", why=str(reason).splitlines()[0]
             ) from None
         kept = {k: v for k, v in about.items() if k not in ("schema", "numbers")}
         return cls(kept, layers, texts["token"], piece, texts["start"])
-
-
-def layer(
-    name: str, found: Examples, activation: torch.Tensor, features: Features, *similar: NDArray[Any]
-) -> Layer:
-    """A layer of what was found."""
-    index, cosine = similar
-    return Layer(
-        name,
-        found.value.numpy(),
-        activation.numpy(),
-        found.row.numpy(),
-        found.window.numpy(),
-        features,
-        index,
-        cosine,
-    )

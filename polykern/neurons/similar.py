@@ -23,7 +23,7 @@ def similar(
               float32 (c, k)   their cosine similarity
     """
     unit = torch.nn.functional.normalize(received.float(), dim=1)
-    owner = torch.from_numpy(neuron)
+    owner = torch.from_numpy(neuron).to(unit.device)
     c = len(unit)
     index, value = np.full((c, k), -1, np.int64), np.full((c, k), np.nan, np.float32)
     width = min(k, max(0, c - 1))
@@ -31,7 +31,7 @@ def similar(
         rows = slice(first, first + BLOCK)
         cosine = (unit[rows] @ unit.T).masked_fill_(owner[rows, None] == owner, -torch.inf)
         best, at = cosine.topk(width, 1)
-        held = (best > -torch.inf).numpy()
-        index[rows, :width] = np.where(held, at.numpy(), -1)
-        value[rows, :width] = np.where(held, best.numpy(), np.nan)
+        held = best > -torch.inf
+        index[rows, :width] = torch.where(held, at, -1).cpu().numpy()
+        value[rows, :width] = torch.where(held, best, torch.nan).cpu().numpy()
     return index, value

@@ -42,6 +42,14 @@ def sorted_top(values: Tensor, lengths: list[int], k: int) -> tuple[NDArray[Any]
     return top, row
 
 
+def add(running: TopExamples, values: Tensor, inputs: Tensor, lengths: list[int], row: int) -> None:
+    """Sequences one behind the other, the first token of which is number `row`."""
+    pad = torch.nn.utils.rnn.pad_sequence
+    first = row + np.cumsum([0, *lengths[:-1]])
+    values, inputs = (pad(list(x.split(lengths)), batch_first=True, padding_value=9.0) for x in (values, inputs))
+    running.add(values, inputs, torch.tensor(lengths), torch.from_numpy(first))
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_running_examples_are_those_of_a_full_sort(data: st.DataObject) -> None:
@@ -54,7 +62,7 @@ def test_running_examples_are_those_of_a_full_sort(data: st.DataObject) -> None:
     while s < len(lengths):  # batches of any sizes
         some = lengths[s : s + int(rng.integers(1, 8))]
         rows = slice(row, row + sum(some))
-        running.add(values[rows], inputs[rows], torch.tensor(some))
+        add(running, values[rows], inputs[rows], some, row)
         row, s = row + sum(some), s + len(some)
     found = running.examples()
     top, at = sorted_top(values, lengths, k)
@@ -69,8 +77,8 @@ def test_running_examples_are_those_of_a_full_sort(data: st.DataObject) -> None:
 def test_windows_hold_what_stands_around_inside_of_the_sequence() -> None:
     values = torch.arange(60.0)[:, None].repeat(1, 2) % 37
     running = TopExamples(2, 1, 3)
-    running.add(values[:40], torch.zeros(40, 1), torch.tensor([25, 15]))
-    running.add(values[40:], torch.zeros(20, 1), torch.tensor([20]))
+    add(running, values[:40], torch.zeros(40, 1), [25, 15], 0)
+    add(running, values[40:], torch.zeros(20, 1), [20], 40)
     found = running.examples()
     bounds = {24: (0, 25), 36: (25, 40), 59: (40, 60)}
     for slot in range(3):

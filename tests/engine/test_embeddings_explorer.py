@@ -29,7 +29,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> pk.Embeddings:
     rng = np.random.default_rng(0)
     text = "\n".join(" ".join(rng.choice(["the", "inner", "thin", "rain", "9"], 30)) for _ in range(12))
     (folder / "a.txt").write_text(text)
-    made = embeddings(small(), [str(folder)], top=12, length=24, share=0.5)
+    made = embeddings(small(), [str(folder)], top=12, length=24, share=0.5, importance=1)
     piece = [EVIL[k % 3] if k % 5 == 0 else p for k, p in enumerate(made.piece)]
     return pk.Embeddings(made.about, made.layers, made.token, piece, made.start)
 
@@ -104,6 +104,14 @@ def test_pages_search_and_back_in_a_browser(found: pk.Embeddings, page: Path, op
         opened.page.evaluate(f"location.hash = 'n=1/{n}'")
         opened.page.wait_for_selector(f"h1:text-is('Neuron {n}')")
         assert len(opened.texts("[role=tab]")) == found.layers[1].features.count[n]
+    opened.page.click("#weigh")
+    assert opened.page.locator("ol.weighed .passage:not(.unweighed)").count() == 1
+    blue = opened.page.evaluate("getComputedStyle(document.querySelector('.weighed .peak')).backgroundColor")
+    opened.page.click("#weigh")
+    assert opened.page.locator("ol.weighed").count() == 0
+    red = opened.page.evaluate("getComputedStyle(document.querySelector('.peak')).backgroundColor")
+    assert opened.page.get_attribute("#weigh", "aria-pressed") == "false"
+    assert blue != red
     opened.page.click("#back")
     opened.page.wait_for_selector(f"h1:text-is('Neuron {before}')")
     opened.page.fill("#find", "<img src=x onerror=window.pwned=1>")

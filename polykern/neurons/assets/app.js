@@ -48,7 +48,7 @@
 
   const keys = {
     ArrowLeft: () => here && go(here[0], here[1] - 1), ArrowRight: () => here && go(here[0], here[1] + 1),
-    r: random, b: () => history.back(), "/": () => $("find").focus(), Escape: () => { location.hash = ""; },
+    r: random, i: () => $("weigh")?.click(), b: () => history.back(), "/": () => $("find").focus(), Escape: () => { location.hash = ""; },
   };
   document.addEventListener("keydown", (event) => {
     const typing = ["SELECT", "INPUT"].includes(event.target.tagName);

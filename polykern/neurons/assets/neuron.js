@@ -9,10 +9,25 @@
     return (await load(`neurons/${l}/${k}`))[n - firsts[k]];
   }
 
-  /* Tokens with their activations as red behind them; the one the example is of is outlined. */
+  /* Tokens with their activations as red behind them, or their importance as blue; the one the example is of is outlined. */
   function passage(e) {
-    const tokens = e.tokens.map((text, k) => h(k === e.at ? "span.t.peak" : "span.t", { style: { "--share": e.shares[k] }, title: `${e.shares[k]} % of the largest` }, ...lines(text)));
-    return h("li.passage", {}, h("span.d", { title: "activation" }, e.value.toFixed(1)), h("p", {}, tokens));
+    const said = (k) => `${e.shares[k]} % of the largest activation${e.importance && k <= e.at ? `; importance ${e.importance[k]} %` : ""}`;
+    const tokens = e.tokens.map((text, k) => h(k === e.at ? "span.t.peak" : "span.t", { style: { "--share": e.shares[k], "--blue": e.importance?.[k] ?? 0 }, title: said(k) }, ...lines(text)));
+    return h(e.importance ? "li.passage" : "li.passage.unweighed", {}, h("span.d", { title: "activation" }, e.value.toFixed(1)), h("p", {}, tokens));
+  }
+
+  /* The switch between red and blue, which stays as it is from one neuron to the next. */
+  let weighed = false;
+  function examples(feature) {
+    const list = h("ol", { role: "list" }, feature.examples.map(passage)), legend = h("span.quiet");
+    const turned = h("button", { type: "button", id: "weigh", title: "What masking a token takes from the activation (i)", onclick: () => { weighed = !weighed; show(); } }, "Token importance");
+    function show() {
+      list.classList.toggle("weighed", weighed && data.important > 0);
+      turned.setAttribute("aria-pressed", String(weighed));
+      legend.textContent = weighed && data.important ? `blue: importance, of ${data.important > 1 ? `the first ${data.important} examples` : "the first example"}` : "red: activation";
+    }
+    show();
+    return [data.important ? turned : null, legend, list];
   }
 
   /* A line's end is seen, and ends the line. */
@@ -27,13 +42,12 @@
   }
 
   function body(l, found, at) {
-    const feature = found.features[at];
+    const feature = found.features[at], [turned, legend, list] = examples(feature);
     const tabs = found.features.map((f, k) => h("a", { href: address(l, found.n, k), role: "tab", "aria-selected": String(k === at) },
       h("button", { type: "button", tabindex: "-1", "aria-pressed": String(k === at) }, `Feature ${k} (${f.members})`)));
     return [h("div.tabs", { role: "tablist" }, tabs), h("div.beside", {},
       h("section.card", { "aria-label": `Feature ${at}` }, h("header", {}, h("h2", {}, `Feature ${at}`),
-        h("span.quiet", {}, `${feature.members} examples${feature.members > feature.examples.length ? `, ${feature.examples.length} shown` : ""}; the central one first; red: activation`)),
-      h("ol", { role: "list" }, feature.examples.map(passage))), similar(l, feature))];
+        h("span.quiet", {}, `${feature.members} examples${feature.members > feature.examples.length ? `, ${feature.examples.length} shown` : ""}; the central one first`), turned, legend), list), similar(l, feature))];
   }
 
   async function neuron(l, n, f) {
