@@ -1,5 +1,6 @@
 """The commands, put together and run."""
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -31,6 +32,7 @@ from polykern.cli import (
     view,
 )
 from polykern.cli.failures import exit_code, watched
+from polykern.cli.options import BACKEND
 from polykern.cli.talk import Talk
 
 ABOUT = """The polytope lens on neural networks: maps of how densely a network changes its linear map, and exact
@@ -88,6 +90,7 @@ def run(words: Sequence[str]) -> int:
     words  what stands behind `polykern`
     """
     talk = Talk(json="--json" in words, command=("polykern", *words))
+    named = os.environ.get(BACKEND)
     try:
         with watched():
             code = app(list(words), standalone_mode=False, prog_name="polykern", obj=talk)
@@ -97,6 +100,9 @@ def run(words: Sequence[str]) -> int:
         return exit_code(error, talk)
     finally:
         talk.close()
+        os.environ.pop(BACKEND, None)  # a run names the backend of its own kernels only
+        if named is not None:
+            os.environ[BACKEND] = named
 
 
 def _version(wanted: bool) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 RESULT, PLAN = "polykern-cluster-result/1", "polykern-cluster-plan/1"
 EXAMPLE = "Example: polykern cluster pile.codes --min-cluster-size 10,25 --out pile.clusters"
 TREE = "How clusters are taken from the tree"
-BACKENDS = ("auto", "cpu", "triton", "cuml")
+BACKENDS = ("auto", "cpu", "triton", "reference", "cuml")
 
 option = options.option
 

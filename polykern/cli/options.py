@@ -1,11 +1,13 @@
 """Every option of every command: its name, its place in the help, its environment variable."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 WHAT, WHERE, HOW, SAID = "What is mapped", "Which pixels", "How it is computed", "What is said"
+BACKEND = "POLYKERN_BACKEND"
 OWN = "or your own: package.module:function, path/to/file.py:function"
 
 
@@ -96,10 +98,19 @@ Classes = Annotated[
     option("--classes/--no-classes", panel=HOW, metavar="",
             help="Map the class of every pixel as well; by default where the model names its classes."),
 ]  # fmt: skip
+
+
+def kernels(word: str) -> str:
+    """Let a backend that was named be that of every kernel of this run (`polykern_kernels._dispatch`)."""
+    if word.isascii() and word.isalnum():  # others are refused when they are read
+        os.environ[BACKEND] = word
+    return word
+
+
 Backend = Annotated[
     str,
-    option("--backend", panel=HOW, env="BACKEND", metavar="NAME",
-            help="Kernels: cpu, triton (on a GPU) or auto, which follows --device."),
+    option("--backend", panel=HOW, env="BACKEND", metavar="NAME", callback=kernels,
+            help="Kernels: cpu, triton (on a GPU), reference (slow, right) or auto, which follows --device."),
 ]  # fmt: skip
 Memory = Annotated[
     str,

@@ -1,5 +1,6 @@
 """Making a heat map: choose an engine, go through the bands, audit, write what was found."""
 
+import io
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from polykern.maps.folder import MapFolder, fingerprint, flush
 from polykern.maps.provenance import provenance
 from polykern.maps.result import HeatMap
 from polykern.plane import Grid
+from polykern.store.disk import put
 from polykern.tail import Tail
 from polykern.tiles import BANDS, TileEngine
 
@@ -202,7 +204,9 @@ def _save_thumbnails(root: Path, about: dict[str, Any]) -> None:
 
     for k, picture in enumerate(about.get("pictures", ())):
         if picture is not None:
-            Image.fromarray(picture).save(root / f"anchor-{k}.png")
+            png = io.BytesIO()
+            Image.fromarray(picture).save(png, "PNG")
+            put(root / f"anchor-{k}.png", [png.getbuffer()])
 
 
 @contextmanager
