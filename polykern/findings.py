@@ -20,7 +20,7 @@ from polykern.errors import UsageError
 from polykern.models import Subject
 from polykern.report import figures
 from polykern.report.script import visible_all
-from polykern.store.disk import make_folder, put, remove
+from polykern.store.disk import leftovers, make_folder, put, remove
 from polykern.store.inventory import account
 from polykern.tail import Tail
 from polykern.versions import recorded
@@ -106,7 +106,7 @@ class Findings(ABC):
         require_free(root, overwrite=overwrite)
         make_folder(root)
         about = root / f"{self.name}.json"
-        remove([about])  # what is there is no longer what it says
+        remove([about, *leftovers(root)])  # what is there is no longer what it says
         written = []
         for name, table in self.tables().items():
             written.append(root / f"{name}.csv")

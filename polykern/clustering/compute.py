@@ -73,7 +73,7 @@ def compute(
     try:
         if not work.finished:
             _make(recipe, work, progress)
-            work.finish()
+        work.finish()  # also of a run that was killed behind its last step
     finally:
         work.close()
     return [Clusters.open(folder) for folder in _folders(root, runs)]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from polykern.clustering.result import ABOUT
 from polykern.errors import CorruptError, MismatchError, UsageError
-from polykern.store.disk import TEMPORARY, make_folder, put, remove
+from polykern.store.disk import TEMPORARY, leftovers, make_folder, put, remove
 from polykern.store.lease import NAME as LEASE
 from polykern.store.lease import Lease
 from polykern.store.sealed import digest, sealed, unsealed
@@ -42,6 +42,7 @@ class Work:
         self._lease = Lease(root)
         try:
             self.finished = self._admitted(overwrite)
+            remove([*leftovers(root), *leftovers(root / WORK)])
         except BaseException:
             self._lease.release()
             raise

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from polykern.errors import CorruptError, MismatchError, UsageError
 from polykern.maps.census import Sightings
 from polykern.maps.result import SCHEMA
-from polykern.store.disk import TEMPORARY, make_folder, put, remove, reserve, told
+from polykern.store.disk import leftovers, make_folder, put, remove, reserve, told
 from polykern.store.inventory import account, read
 
 COUNT_LIMIT = np.iinfo(np.uint16).max
@@ -157,13 +157,14 @@ class MapFolder:
         known = self.root / "map.json", self.root / PROGRESS
         held = next((k for k in known if k.exists()), None)
         if overwrite and held is not None:
-            remove(known)
+            remove([*known, *leftovers(self.root), *leftovers(self.root / PARTS)])
             return {}
         if held is None:
-            if any(not TEMPORARY.fullmatch(p.name) for p in self.root.iterdir()) and not overwrite:
+            if set(self.root.iterdir()) - set(leftovers(self.root)) and not overwrite:
                 raise MismatchError(
                     f"{self.root} is not empty and holds no heat map", fix="name another --out folder"
                 )
+            remove(leftovers(self.root))
             return {}
         state = _read(held)
         theirs = state["config"]
@@ -174,7 +175,7 @@ class MapFolder:
                 why="; ".join(f"{k}: {theirs.get(k)!r} there, {self.config.get(k)!r} here" for k in differs[:4]),
                 fix="name another --out folder, or --overwrite",
             )
-        remove(p for p in self.root.iterdir() if TEMPORARY.fullmatch(p.name))
+        remove([*leftovers(self.root), *leftovers(self.root / PARTS)])
         if held.name != PROGRESS and (self.root / PROGRESS).exists():
             self._drop()  # a run that was killed behind its last step
         return state

@@ -111,6 +111,11 @@ def remove(paths: Iterable[Path]) -> None:
             path.unlink(missing_ok=True)
 
 
+def leftovers(folder: Path) -> list[Path]:
+    """The temporary files that a killed writer left in a folder; none where there is no folder."""
+    return sorted(p for p in folder.iterdir() if TEMPORARY.fullmatch(p.name)) if folder.is_dir() else []
+
+
 @contextmanager
 def told(path: Path) -> Iterator[None]:
     """A context in which an error of the operating system becomes a ResourceError that names the file."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from polykern.errors import CorruptError, UsageError
 from polykern.store.arrays import mapped_array
-from polykern.store.disk import make_folder, put, remove, sync_folder, told
+from polykern.store.disk import leftovers, make_folder, put, remove, sync_folder, told
 from polykern.store.inventory import account
 from polykern.subdivision.front import Faces
 
@@ -82,7 +82,7 @@ class Files:
         require_free(folder, overwrite=overwrite)
         make_folder(folder)
         # without its manifest what is there is no partition
-        remove([folder / ABOUT, folder / ANCHORS, *(folder / f"{name}.npy" for name in SHAPES)])
+        remove([*leftovers(folder), folder / ABOUT, folder / ANCHORS, *(folder / f"{name}.npy" for name in SHAPES)])
         self._open: dict[str, BinaryIO] = {}
         self._count = dict.fromkeys(SHAPES, 0)
         for name in SHAPES:
@@ -139,7 +139,7 @@ class Files:
 
 def require_free(folder: Path, *, overwrite: bool) -> None:
     """Raise UsageError where a folder holds something, unless it may go or is a partition that was not finished."""
-    held = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    held = {path.name for path in set(folder.iterdir()) - set(leftovers(folder))} if folder.exists() else set()
     if held - {ANCHORS, *(f"{name}.npy" for name in SHAPES)} and not overwrite:
         raise UsageError(f"{folder} is not empty", fix="name another folder, or --overwrite")
 
