@@ -74,7 +74,9 @@ class Lease:
     def release(self) -> None:
         """Give the folder back; the file goes away while it is still locked."""
         if self._descriptor is not None:
-            with told(self.path):
-                self.path.unlink(missing_ok=True)
-            os.close(self._descriptor)
-            self._descriptor = None
+            descriptor, self._descriptor = self._descriptor, None
+            try:
+                with told(self.path):
+                    self.path.unlink(missing_ok=True)
+            finally:
+                os.close(descriptor)

@@ -1,10 +1,11 @@
 """The system's calls that write, counted, with one fault in them: a death, an error, an interrupt, a short write.
 
-Counted are open for writing, write, fsync, fallocate, replace, rename, unlink, mkdir, rmdir and the flush of a mapped
-file, whoever calls them: os, pathlib, open(), NumPy's memory maps. `Fault` says at which call what happens.
+Counted are open for writing, write, fsync, fallocate, replace, rename, unlink, mkdir, rmdir and the flush of a
+mapped file, whoever calls them: os, pathlib, open(), NumPy's memory maps. `Fault` says at which call what happens.
 """
 
 import builtins
+import errno
 import io
 import mmap
 import os
@@ -17,9 +18,7 @@ from typing import Any
 import pytest
 
 NAMES = ("open", "write", "fsync", "posix_fallocate", "replace", "rename", "unlink", "remove", "mkdir", "rmdir")
-ERRNO = {
-    name: getattr(__import__("errno"), name) for name in ("ENOSPC", "EIO", "EINTR", "EACCES", "EDQUOT", "EROFS")
-}
+ERRNO = {name: getattr(errno, name) for name in ("ENOSPC", "EIO", "EINTR", "EACCES", "EDQUOT", "EROFS")}
 
 
 @dataclass(frozen=True)

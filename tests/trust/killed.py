@@ -1,8 +1,8 @@
 """A process that writes made-up results in children that die; driven line by line over its pipes.
 
-A line is a JSON object {name, path, seed, overwrite, at, kind, microseconds}: the child writes that kind of result and
-is killed as `tests.trust.faults.Fault` says, or by a timer after so many microseconds. The answer is the status it
-ended with.
+A line is a JSON object {name, path, seed, overwrite, at, kind, microseconds}: the child writes that kind of result
+and is killed as `tests.trust.faults.Fault` says, or by a timer after so many microseconds. The answer is the status
+it ended with.
 """
 
 import json

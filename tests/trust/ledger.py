@@ -1,7 +1,7 @@
 """What was tried for every promise, how long it took and what was lost: the table that `make soak` prints.
 
-POLYKERN_SOAK in the environment multiplies the numbers of faults and inputs; without it the tests are those of every
-day.
+POLYKERN_SOAK in the environment multiplies the numbers of faults and inputs; without it the tests are those of
+every day.
 """
 
 import os

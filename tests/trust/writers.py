@@ -1,4 +1,4 @@
-"""One made-up result of every kind that polykern writes, the same in every process, and what a reader makes of it."""
+"""A made-up result of every kind that polykern writes, the same in every process, and what a reader makes of it."""
 
 import json
 import re
@@ -197,8 +197,10 @@ def embeddings(seed: int = 0) -> Any:
         "encoder.0", np.full((n, k), 2.0, np.float32), np.full((n, k), 2.0 + seed, np.float32), row,
         np.zeros((n, k, 31), np.float16), features, np.full((c, 20), -1), np.zeros((c, 20), np.float32),
     )  # fmt: skip
-    said = {"model": {"name": "made up", "weights": "00", "note": ""}, "seed": seed, "settings": {"tokens": 6, "cut": 0.2},
-            "versions": {"polykern": "0"}}  # fmt: skip
+    said = {
+        "model": {"name": "made up", "weights": "00", "note": ""}, "seed": seed,
+        "settings": {"tokens": 6, "cut": 0.2}, "versions": {"polykern": "0"},
+    }  # fmt: skip
     return Embeddings(said, [layer], np.arange(6, dtype=np.int32), list("abcdef"), np.array([0, 3]))
 
 
