@@ -85,12 +85,16 @@ class Files:
         remove([*leftovers(folder), folder / ABOUT, folder / ANCHORS, *(folder / f"{name}.npy" for name in SHAPES)])
         self._open: dict[str, BinaryIO] = {}
         self._count = dict.fromkeys(SHAPES, 0)
-        for name in SHAPES:
-            with told(self._path(name)):
-                self._open[name] = self._path(name).open("xb")
-                self._open[name].write(_header(name, 0))
-        self._append("first", np.zeros(1, np.int64))
         self._last = 0  # corners so far
+        try:
+            for name in SHAPES:
+                with told(self._path(name)):
+                    self._open[name] = self._path(name).open("xb")
+                    self._open[name].write(_header(name, 0))
+            self._append("first", np.zeros(1, np.int64))
+        except BaseException:
+            self.__exit__()
+            raise
 
     def add(self, found: Faces) -> None:
         """Put faces and sides behind those that are there."""

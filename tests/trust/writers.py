@@ -53,7 +53,7 @@ class Made(ABC):
             return None
         if not found.complete:
             return None
-        assert found.problems == []
+        assert found.problems == [], found.problems
         return {name: data for name, data in self.contents(path).items() if not name.endswith(".tmp")}
 
 
@@ -69,7 +69,7 @@ class Codes(Made):
         if not (path / "manifest.json").exists():
             return None
         found = examine(path)
-        assert found.problems == []
+        assert found.problems == [], found.problems
         from polykern.store import Store
 
         made_up.require_rows(Store.open(path).rows(), found.shards or 0)
