@@ -18,7 +18,7 @@ def results(seed: int) -> list[torch.Tensor]:
     rng = torch.Generator().manual_seed(seed)
     z = torch.randn(40, 70, generator=rng)
     words, ones = pack.signs(z, (0.0,))
-    return [words, ones, hamming.pairwise(words, words), digest.fingerprints(words)]
+    return [words, ones, hamming.pairwise(words, words), digest.fingerprints(words, 70)]
 
 
 @pytest.mark.parametrize("name", NAMES)
