@@ -75,7 +75,7 @@ clean:  ## removes the virtual environment, the demo and all caches
 	echo "$$host -m venv .venv"; $$host -m venv .venv
 	.venv/bin/python -m pip install -qq --upgrade "pip>=25.1"
 	.venv/bin/python -m pip install -qq $(TORCH)
-	.venv/bin/python -c 'import torch; v = torch.__version__; \
+	.venv/bin/python -c 'from importlib.metadata import version; v = version("torch"); \
 	  print(f"torch=={v}", f"torchvision==0.{int(v.split(chr(46))[1]) + 15}.*", sep=chr(10))' > .venv/constraints.txt
 	touch $@
 

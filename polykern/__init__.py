@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from polykern.clustering.estimator import HDBSCAN as HDBSCAN
     from polykern.clustering.result import Clusters as Clusters
     from polykern.codes import Codes as Codes
+    from polykern.coding import Redundancy as Redundancy
+    from polykern.coding import Superposition as Superposition
+    from polykern.coding import redundancy as redundancy
+    from polykern.coding import superposition as superposition
     from polykern.densities import Pairs as Pairs
     from polykern.densities import flow as flow
     from polykern.densities import pairs as pairs
@@ -67,10 +71,14 @@ if TYPE_CHECKING:
     from polykern.spectra import projections as projections
     from polykern.spectra import spectrum as spectrum
     from polykern.store import Store as Store
+    from polykern.streams import Residual as Residual
+    from polykern.streams import residual as residual
     from polykern.subdivision import Partition as Partition
     from polykern.subdivision import partition as partition
     from polykern.tail import Tail as Tail
     from polykern.tracing import trace as trace
+    from polykern.words import Synonyms as Synonyms
+    from polykern.words import synonyms as synonyms
 
 __version__ = "0.1.0"
 
@@ -93,11 +101,15 @@ _PLACES = {
     "Plane": "polykern.plane",
     "Projections": "polykern.spectra",
     "Ray": "polykern.paths",
+    "Redundancy": "polykern.coding",
+    "Residual": "polykern.streams",
     "SoftCodes": "polykern.soft",
     "SparseAutoencoder": "polykern.autoencoders",
     "Spectra": "polykern.spectra",
     "Store": "polykern.store",
     "Subject": "polykern.models",
+    "Superposition": "polykern.coding",
+    "Synonyms": "polykern.words",
     "Tail": "polykern.tail",
     "Window": "polykern.plane",
     "adversarial": "polykern.paths",
@@ -123,6 +135,8 @@ _PLACES = {
     "path": "polykern.paths",
     "projections": "polykern.spectra",
     "ray": "polykern.paths",
+    "redundancy": "polykern.coding",
+    "residual": "polykern.streams",
     "retrieval": "polykern.densities",
     "sampled_crossings": "polykern.lines",
     "soft_codes": "polykern.soft",
@@ -130,6 +144,8 @@ _PLACES = {
     "spectrum": "polykern.spectra",
     "spline_features": "polykern.affine",
     "steer": "polykern.factors",
+    "superposition": "polykern.coding",
+    "synonyms": "polykern.words",
     "trace": "polykern.tracing",
 }
 __all__ = [
@@ -151,11 +167,15 @@ __all__ = [
     "Plane",
     "Projections",
     "Ray",
+    "Redundancy",
+    "Residual",
     "SoftCodes",
     "SparseAutoencoder",
     "Spectra",
     "Store",
     "Subject",
+    "Superposition",
+    "Synonyms",
     "Tail",
     "Window",
     "__version__",
@@ -183,6 +203,8 @@ __all__ = [
     "path",
     "projections",
     "ray",
+    "redundancy",
+    "residual",
     "retrieval",
     "sampled_crossings",
     "soft_codes",
@@ -190,6 +212,8 @@ __all__ = [
     "spectrum",
     "spline_features",
     "steer",
+    "superposition",
+    "synonyms",
     "trace",
 ]
 

@@ -197,6 +197,12 @@ MODULES: dict[str, Activation] = {
     "AccurateGELUActivation": Activation("gelu", function=_tanh_gelu),
 }
 
+# functions that do, by name, where a module holds one as `act_fn` (TransformerLens)
+FUNCTIONS: dict[str, Activation] = {
+    "gelu_new": Activation("gelu", function=_tanh_gelu),
+    "gelu_fast": Activation("gelu", function=_fast_gelu),
+}
+
 POOLS = (
     F.max_pool1d,
     F.max_pool2d,

@@ -17,13 +17,14 @@ the earlier row.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from polykern.arithmetic import ieee
 from polykern.codes import Codes
+from polykern.encoders import encoder_of
 from polykern.errors import CorruptError, UsageError
 from polykern.layout import Field, Layout
 from polykern_kernels import pack
@@ -81,6 +82,21 @@ class SparseAutoencoder:
             raise UsageError("a JumpReLU autoencoder has a threshold for every unit", fix="give threshold")
         if self.kind in ("topk", "batchtopk"):
             self._require_k(units)
+
+    @classmethod
+    def of(cls, sae: Any, *, factor: float | None = None, name: str = "sae") -> Self:
+        """The encoder of another library's sparse autoencoder, which is recognised by its attributes.
+
+        sae     an autoencoder or transcoder of SAELens 6, dictionary_learning or sparsify (`polykern.encoders`)
+        factor  the input is multiplied by it first; needed where SAELens's normalisation is
+                expected_average_only_in
+        name    of the field in the layout of its codes
+
+        A bit is set where the library's own `encode` gives a unit that is not 0; of a gated one, where the gate is
+        open. Nothing is copied. Errors: UsageError for an object that is not known, or whose units are not on or
+        off; else as the class.
+        """
+        return cls(**encoder_of(sae, factor), name=name)
 
     @classmethod
     def of_state(

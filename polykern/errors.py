@@ -29,6 +29,10 @@ class ResourceError(PolykernError):
     exit_code = 4
 
 
+class RankLost(ResourceError):
+    """Another process of the run has ended, or does not answer."""
+
+
 class MissingExtra(PolykernError, ImportError):
     """An optional package is needed; the message holds the exact pip line."""
 

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,9 @@ from polykern.store.disk import leftovers, make_folder, put, remove
 from polykern.store.inventory import account
 from polykern.tail import Tail
 from polykern.versions import recorded
+
+if TYPE_CHECKING:
+    from polykern.models.language import Language
 
 RECORDED = ("polykern", "torch", "numpy", "scipy", "scikit-learn")
 Table = Mapping[str, NDArray[Any] | Sequence[Any]]  # column -> values, all of one length
@@ -126,7 +129,9 @@ def require_free(folder: Path, *, overwrite: bool = False) -> None:
         raise UsageError(f"{folder} is not empty", fix="name another folder, or --overwrite")
 
 
-def provenance(subject: Subject, tail: Tail | None = None, *, seed: int, **settings: Any) -> dict[str, Any]:
+def provenance(
+    subject: "Subject | Language", tail: Tail | None = None, *, seed: int, **settings: Any
+) -> dict[str, Any]:
     """The `about` of findings on a subject.
 
     tail      the part of the model that was looked at

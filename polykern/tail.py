@@ -21,6 +21,7 @@ from polykern.layout import Field, Layout
 from polykern.selectors import Select as Select
 from polykern.selectors import lens_name, matches, require_used
 from polykern.walk import Finished, Walk, modules_of
+from polykern.wrappers import network
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ Called = Callable[[Any, str, Sequence[Any], Mapping[str, Any]], None]
 class Tail:
     """A model from the input of `start` to the output of `stop`.
 
-    model   any nn.Module in eval mode; it is not changed
+    model   any nn.Module in eval mode, also in a wrapper of nnsight (`polykern.wrappers`); it is not changed
     sample  inputs of the model for one item: a tensor, a tuple of positional or a dict of keyword arguments
     start   dotted name of the module whose input the points replace; "" = the model itself
     stop    dotted name of the module after whose output the forward ends; "" = the model's output
@@ -60,15 +61,15 @@ class Tail:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Any,
         sample: Any,
         start: str = "",
         *,
         stop: str = "",
         select: Select = "*",
     ) -> None:
-        self.model, self.sample, self.start, self.stop = model, sample, start, stop
-        self._modules, self._select = modules_of(model, start, stop), select
+        self.model, self.sample, self.start, self.stop = network(model), sample, start, stop
+        self._modules, self._select = modules_of(self.model, start, stop), select
         self._replay: dict[str, list[Any]] = {}
         self.layout, self.input_shape, self.output_shape = self._discover()
 

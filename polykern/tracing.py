@@ -26,12 +26,13 @@ from polykern.layout import Field, Layout
 from polykern.pools import INDEXED, note_choices
 from polykern.selectors import Select, matches, require_used
 from polykern.walk import Finished, Walk, modules_of
+from polykern.wrappers import network
 
 Rows = Literal["items", "tokens"]
 
 
 def trace(
-    model: nn.Module,
+    model: Any,
     *,
     start: str = "",
     stop: str = "",
@@ -42,7 +43,8 @@ def trace(
 ) -> "Trace":
     """A context in which every forward pass of a model leaves its spline codes.
 
-    model   any nn.Module in eval mode, on any device, in float64, float32, bfloat16 or float16
+    model   any nn.Module in eval mode, on any device, in float64, float32, bfloat16 or float16; also one of
+            TransformerLens, or in a wrapper of nnsight (`polykern.wrappers`)
     start   dotted name of the module from whose input on nonlinearities count; "" = all
     stop    dotted name of the module after whose output they no longer count; "" = all
     select  which of them make the code (`polykern.selectors`)
@@ -67,7 +69,7 @@ class Trace:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Any,
         *,
         start: str = "",
         stop: str = "",
@@ -80,9 +82,9 @@ class Trace:
             raise UsageError(f'rows is "items" or "tokens", got {rows!r}')
         if pools and rows == "tokens":
             raise UsageError("a max-pool has no tokens", fix='rows="items"')
-        self.model, self.select, self.rows = model, select, rows
+        self.model, self.select, self.rows = network(model), select, rows
         self._keep_values, self._keep_pools = values, pools
-        self._walk = _TraceWalk(self, modules_of(model, start, stop), start, stop)
+        self._walk = _TraceWalk(self, modules_of(self.model, start, stop), start, stop)
         self._stack = ExitStack()
         self._watching = self._early = False
         self._layout: Layout | None = None

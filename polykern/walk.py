@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from difflib import get_close_matches
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 from torch.overrides import TorchFunctionMode
 
-from polykern.activations import Activation, in_place, recognise
+from polykern.activations import FUNCTIONS, Activation, in_place, recognise
 from polykern.carrier import Carrier
 from polykern.errors import UsageError
 from polykern.layout import Field
@@ -57,6 +58,10 @@ class Walk(TorchFunctionMode):
         for name, module in self.modules.items():
             stack.callback(module.register_forward_pre_hook(self._enter(name), with_kwargs=True).remove)
             stack.callback(module.register_forward_hook(self._leave(name), always_call=True).remove)
+            held = vars(module).get("act_fn")
+            if isinstance(held, FunctionType) and held.__name__ in FUNCTIONS:
+                module.act_fn = self._written(held)  # type: ignore[assignment]
+                stack.callback(setattr, module, "act_fn", held)
         stack.enter_context(self)
 
     # --- events ---------------------------------------------------------------------------------
@@ -89,6 +94,10 @@ class Walk(TorchFunctionMode):
             raise UsageError(f"the stop module {self.stop!r} is not reached behind {self.start or 'the input'!r}")
 
     # --- machinery --------------------------------------------------------------------------------
+
+    def _written(self, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """A function that writes a nonlinearity out in arithmetic, met as one call."""
+        return lambda z: self.meet(FUNCTIONS[function.__name__], z, lambda: function(z))
 
     def _enter(self, name: str) -> Callable[..., Any]:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -198,7 +198,9 @@ def test_a_machine_would_be_noticed(line: str) -> None:
 
 # --- documents -------------------------------------------------------------------------------------
 
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/FORMAT.md")
+DOCUMENTS = (
+    "README.md", "CONTRIBUTING.md", "RELEASING.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/FORMAT.md",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from polykern.errors import UsageError
-from polykern.statistics import auroc, bootstrap, mean, pearson, spearman, welch, wilcoxon
+from polykern.statistics import auroc, bootstrap, jackknife, mean, pearson, spearman, welch, wilcoxon
 
 
 def _statistic(found: Any) -> float:
@@ -98,3 +98,12 @@ def test_correlations_and_signed_ranks_equal_scipys() -> None:
     assert np.isnan(pearson(np.full(9, 0.1), np.arange(9)).value)
     with pytest.raises(UsageError, match="pairs"):
         wilcoxon([1.0], [2.0])
+
+
+def test_the_jackknife_of_a_mean_is_its_t_interval() -> None:
+    x = np.random.default_rng(5).normal(3, 2, 12)
+    found = jackknife(float(x.mean()), [float(np.delete(x, k).mean()) for k in range(12)], level=0.9)
+    low, high = stats.t.interval(0.9, 11, loc=x.mean(), scale=stats.sem(x))
+    assert (found.low, found.high) == pytest.approx((low, high))
+    with pytest.raises(UsageError, match="1 groups"):
+        jackknife(1.0, [1.0])

@@ -7,9 +7,11 @@ maximum so far,  and so do rivals that are overtaken later: cells of one region 
 
 In float64: a corner is where two computed lines meet. A unit that stays within its instruction's tolerance on one
 side of a cell does not cut it, nor does a difference of two forms within 1e-13 of what was added up: then the
-earlier one stays the maximum. So a part that is cut off has a point that is certain to be in it, and a sliver
-thinner than the tolerance may be missed. The areas of a tile's cells sum to the tile's. Balestriero, Baraniuk 2018,
-"A Spline Theory of Deep Networks"; Hanin, Rolnick 2019, "Complexity of Linear Regions in Deep Networks".
+earlier one stays the maximum. So a part that is cut off has a point that is certain to be in it. Nor does a line
+that leaves less than 1e-12 of the tile on one side: two lines that are one, as a pool's choice between units of
+which the same kink is a multiple, differ by rounding, and what lies between them is no cell. Slivers thinner than
+these may be missed. The areas of a tile's cells sum to the tile's. Balestriero, Baraniuk 2018, "A Spline Theory of
+Deep Networks"; Hanin, Rolnick 2019, "Complexity of Linear Regions in Deep Networks".
 """
 
 from dataclasses import dataclass
@@ -24,7 +26,8 @@ from polykern_kernels._dispatch import Impl, choose, cpu_objection
 from polykern_kernels.program import CLASS, FOLD, KINK, NORM, RIVAL, Programs
 
 LOW_V, HIGH_U, HIGH_V, LOW_U = -1, -2, -3, -4  # sides of a tile
-NEAR = 1e-13
+NEAR = 1e-13  # a difference of two forms is 0 below this share of what was added up
+THIN = 1e-12  # of a tile: no part of a cell is thinner
 ZERO = (0.0, 0.0, 0.0)
 
 
@@ -106,13 +109,13 @@ def _reference(p: Programs, height: float, width: float) -> Cells:
         )
         cells = [whole]
         for i in range(int(p.first[t]), int(p.first[t + 1])):
-            cells = [part for cell in cells for part in _parts(p, i, i - int(p.first[t]), cell)]
+            cells = [part for cell in cells for part in _parts(p, i, i - int(p.first[t]), cell, height, width)]
         found += cells
         first.append(len(found))
     return _gathered(first, found)
 
 
-def _parts(p: Programs, i: int, name: int, cell: _Cell) -> list[_Cell]:
+def _parts(p: Programs, i: int, name: int, cell: _Cell, height: float, width: float) -> list[_Cell]:
     """A cell behind an instruction: itself, or its part where it is off and that where it is on."""
     kind, target, terms = int(p.kind[i]), int(p.target[i]), slice(int(p.start[i]), int(p.start[i + 1]))
     against = {RIVAL: target, CLASS: -1}.get(kind)
@@ -127,6 +130,7 @@ def _parts(p: Programs, i: int, name: int, cell: _Cell) -> list[_Cell]:
         u, v = (max(abs(corner[k]) for corner in cell.corners) for k in (0, 1))
         size = _combined([abs(x) for x in coefficients], [(abs(a), abs(b * u), abs(c * v)) for a, b, c in forms])
         slack = above = NEAR * sum(size)
+    slack = max(slack, THIN * (width * abs(d[1]) + height * abs(d[2])))
     if min(values) < -slack and max(values) > slack:
         return [_entered(p, i, _half(cell, values, name, slack, on), z, on) for on in (False, True)]
     return [_entered(p, i, cell, z, min(values) >= -slack and max(values) > above)]

@@ -91,6 +91,34 @@ def self_nearest(
     return chosen.run(words, k, metric, progress or _silent)  # type: ignore[no-any-return]
 
 
+def mutual(
+    a: Tensor,
+    b: Tensor,
+    k: int,
+    *,
+    metric: str = "hamming",
+    backend: str | None = None,
+    progress: Progress | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """`nearest(a, b, k)` and `nearest(b, a, k)`, with half the work: a tile beside the diagonal of `self_nearest`.
+
+    a         int32 (n, words)   packed codes
+    b         int32 (m, words)   packed codes, on a's device
+    k         neighbours a row, at most the smaller of n and m
+    metric    "hamming" | "jaccard"
+    backend   "b1" | "dot" | "triton" | "cpu" | "reference"; None takes the first that can run
+    progress  called now and then with the work done and all of it; the last time they are equal
+    returns   distances, indices (n, k) of rows of b; distances, indices (m, k) of rows of a; as of `nearest`
+
+    Exact, and the same on every backend. Raises ValueError when the arguments do not fit.
+    """
+    op = "neighbours.mutual"
+    _check_two(op, a, b, metric)
+    _check_k(op, k, min(len(a), len(b)))
+    chosen = choose(op, IMPLS["mutual"], backend, a, b, metric=metric)
+    return chosen.run(a, b, k, metric, progress or _silent)  # type: ignore[no-any-return]
+
+
 def within(
     a: Tensor, b: Tensor, radii: Sequence[float], *, metric: str = "hamming", backend: str | None = None
 ) -> Tensor:
@@ -126,6 +154,11 @@ def cost(n: int, m: int, words: int, k: int, *, distance_bytes: int = 4) -> Cost
 def cost_self(n: int, words: int, k: int, *, distance_bytes: int = 4) -> Cost:
     """`self_nearest`: read each code once, write each list once, count each pair's words once."""
     return Cost(bytes=4 * n * words + n * k * (8 + distance_bytes), popcounts=n * (n - 1) // 2 * words)
+
+
+def cost_mutual(n: int, m: int, words: int, k: int, *, distance_bytes: int = 4) -> Cost:
+    """`mutual`: read each code once, write each list once, count each pair's words once."""
+    return Cost(bytes=4 * (n + m) * words + (n + m) * k * (8 + distance_bytes), popcounts=n * m * words)
 
 
 def cost_within(n: int, m: int, words: int, radii: int) -> Cost:
@@ -196,6 +229,13 @@ def _self_nearest_reference(words: Tensor, k: int, metric: str, progress: Progre
     return _nearest_reference(words, words, k, torch.arange(len(words), device=words.device), metric, progress)
 
 
+def _mutual_reference(
+    a: Tensor, b: Tensor, k: int, metric: str, progress: Progress
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    ours = _nearest_reference(a, b, k, None, metric, _silent)
+    return *ours, *_nearest_reference(b, a, k, None, metric, progress)
+
+
 def _within_reference(a: Tensor, b: Tensor, radii: Tensor, metric: str) -> Tensor:
     out = torch.empty((len(a), len(radii)), dtype=torch.int64, device=a.device)
     for i in range(len(a)):
@@ -264,6 +304,30 @@ def _self_nearest_cpu(words: Tensor, k: int, metric: str, progress: Progress) ->
     return distances, indices
 
 
+def _mutual_cpu(
+    a: Tensor, b: Tensor, k: int, metric: str, progress: Progress
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    from polykern_kernels._numba import neighbours as loops
+
+    n, m = len(a), len(b)
+    words = torch.cat([a, b])
+    distances, indices = _lists(n + m, k, metric)
+    if distances.numel():
+        step = loops.step(n + m)
+        none, sizes = np.full(n + m, -1, np.int64), _ones(words, metric)
+        rows, columns = (np.stack([np.arange(0, count, step)] * 2, 1) for count in (n, m))
+        rows[:, 1], columns[:, 1] = np.minimum(rows[:, 0] + step, n), np.minimum(columns[:, 0] + step, m)
+        turns = max(len(rows), len(columns))
+        for turn in range(turns):  # row x meets column x + turn: none is in two pairs
+            met = (np.arange(len(rows)) + turn) % turns
+            some = met < len(columns)
+            spans = np.concatenate([rows[some], columns[met[some]] + n], 1)
+            loops.nearest_of_spans(words.numpy(), sizes, none, distances.numpy(), indices.numpy(), spans)
+            progress(turn + 1, turns)
+        loops.settle(distances.numpy(), indices.numpy())
+    return distances[:n], indices[:n] - n, distances[n:], indices[n:]
+
+
 def _turns(blocks: int) -> list[np.ndarray[tuple[int, int], np.dtype[np.int64]]]:
     """Pairs of blocks, each with itself and with every other once; those of one turn share no block.
 
@@ -295,5 +359,6 @@ IMPLS = {
     "self_nearest": backends(
         "neighbours", "self_nearest", cpu=_self_nearest_cpu, reference=_self_nearest_reference, b1=True, dot=True
     ),
+    "mutual": backends("neighbours", "mutual", cpu=_mutual_cpu, reference=_mutual_reference, b1=True, dot=True),
     "within": backends("neighbours", "within", cpu=_within_cpu, reference=_within_reference, b1=True, dot=True),
 }

@@ -52,6 +52,7 @@ def nearest(
     names: Tensor,
     k: int,
     *,
+    share: tuple[int, int] = (0, 1),
     metric: str = "hamming",
     backend: str | None = None,
     progress: Progress | None = None,
@@ -61,12 +62,15 @@ def nearest(
     words     int32 (n, words)   packed codes, near ones beside each other
     names     int64 (n)          what each code is called: a permutation of 0 ... n - 1
     k         neighbours a code, at most n - 1
+    share     (part, parts): only this one of several equal parts of the pairs
     metric    "hamming" | "jaccard", of the lists; minima are Hamming distances
     backend   "cpu" | "reference"; None takes the first that can run
     progress  called now and then with the work done and all of it; the last time they are equal
     returns   distances int32 (n, k) for Hamming, float64 (n, k) for Jaccard
               indices   int64 (n, k)   names, ascending by (distance, name)
               minima    int16 (n, blocks)   patterns of uint16: minimum >> `shift_of(words)`; a code counts itself
+              of a part of the pairs: the nearest and the minima among them. Places left over hold 2**31 - 1 | 2.0
+              and 2**63 - 1, blocks not met 65535; so the least of all parts are those of all pairs
 
     Exact. Raises ValueError when the arguments do not fit.
     """
@@ -74,8 +78,10 @@ def nearest(
     _check_codes(op, words, names, metric)
     if not 0 <= k <= max(len(words) - 1, 0):
         raise ValueError(f"{op}: k must be 0 <= k <= {max(len(words) - 1, 0)}, got {k}")
+    if not 0 <= share[0] < share[1]:
+        raise ValueError(f"{op}: share must be (part, parts), 0 <= part < parts, got {share}")
     chosen = choose(op, IMPLS["nearest"], backend, words)
-    return chosen.run(words, names, k, metric, progress or _silent)  # type: ignore[no-any-return]
+    return chosen.run(words, names, k, share, metric, progress or _silent)  # type: ignore[no-any-return]
 
 
 def foreign(
@@ -161,14 +167,21 @@ def _apart(words: Tensor, i: int, metric: str) -> tuple[Tensor, Tensor]:
     return differing, differing.double() / union.clamp(min=1)
 
 
+def _unmet(n: int, k: int, metric: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Lists that any code can enter, and minima of blocks of which none was met."""
+    farthest = torch.iinfo(torch.int32).max if metric == "hamming" else 2.0
+    distances = torch.full((n, k), farthest, dtype=METRICS[metric])
+    minima = torch.full((n, -(-n // block_size(n))), -1, dtype=torch.int16)
+    return distances, torch.full((n, k), torch.iinfo(torch.int64).max), minima
+
+
 def _nearest_reference(
-    words: Tensor, names: Tensor, k: int, metric: str, progress: Progress
+    words: Tensor, names: Tensor, k: int, share: tuple[int, int], metric: str, progress: Progress
 ) -> tuple[Tensor, Tensor, Tensor]:
     n, size = len(words), block_size(len(words))
-    distances, indices = torch.empty((n, k), dtype=METRICS[metric]), torch.empty((n, k), dtype=torch.int64)
-    minima = torch.empty((n, -(-n // size)), dtype=torch.int16)
+    distances, indices, minima = _unmet(n, k, metric)
     by_name = names.argsort()
-    for i in range(n):
+    for i in range(share[0], n, share[1]):
         differing, d = _apart(words, i, metric)
         order = by_name[d[by_name].sort(stable=True).indices]
         order = order[order != i][:k]
@@ -218,25 +231,24 @@ def _sizes(words: Tensor, metric: str) -> Numbers:
 
 
 def _nearest_cpu(
-    words: Tensor, names: Tensor, k: int, metric: str, progress: Progress
+    words: Tensor, names: Tensor, k: int, share: tuple[int, int], metric: str, progress: Progress
 ) -> tuple[Tensor, Tensor, Tensor]:
     from polykern_kernels._numba import neighbours as heaps
     from polykern_kernels._numba import survey as loops
 
-    n, size = len(words), block_size(len(words))
-    farthest = torch.iinfo(torch.int32).max if metric == "hamming" else 2.0
-    distances = torch.full((n, max(k, 1)), farthest, dtype=METRICS[metric])
-    indices = torch.full((n, max(k, 1)), torch.iinfo(torch.int64).max)
-    minima = np.full((n, -(-n // size)), 2**16 - 1, np.uint16)
+    n, size, (part, parts) = len(words), block_size(len(words)), share
+    distances, indices, minima = _unmet(n, max(k, 1), metric)
     words = words.contiguous()
-    filled = words.numpy(), _sizes(words, metric), names.numpy(), distances.numpy(), indices.numpy(), minima
-    step = loops.step(n)
-    blocks = -(-n // step)
+    filled = words.numpy(), _sizes(words, metric), names.numpy(), distances.numpy(), indices.numpy()
+    step = loops.step(-(-n // parts))
+    blocks, met = -(-n // step), 0
     for done, pairs in enumerate(_turns(blocks) if n else ()):
-        loops.nearest(*filled, size, shift_of(words), pairs, step)
+        own = pairs[(part - met) % parts :: parts]  # one after the other, turn after turn
+        loops.nearest(*filled, minima.numpy().view(np.uint16), size, shift_of(words), own, step)
+        met += len(pairs)
         progress(done + 1, blocks + 1)
     heaps.settle(distances.numpy(), indices.numpy())
-    return distances[:, :k], indices[:, :k], torch.from_numpy(minima.view(np.int16))
+    return distances[:, :k], indices[:, :k], minima
 
 
 def _foreign_cpu(

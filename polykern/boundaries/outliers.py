@@ -24,8 +24,6 @@ from polykern.errors import UsageError
 from polykern.tail import Tail
 from polykern_kernels import hamming, neighbours
 
-SCORES = ("distance", "unseen", "density")
-
 
 @dataclass(frozen=True, eq=False)
 class Familiar:

@@ -19,10 +19,10 @@ from polykern.capturing.watch import DTYPES, Rows, Watch, mlps
 from polykern.errors import UsageError
 from polykern.models import KNOWN, Subject, load
 from polykern.models.language import Language, given, language
+from polykern.names import LANGUAGES, registered
 from polykern.selectors import Select
 
 WIDER = 8  # times as many tokens in a pass on a GPU
-LANGUAGES = ("minilm", "gpt2", "smollm2")
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def batches(
 def reads_text(model: object) -> bool:
     """Whether a model, or the word for one, is a language model."""
     if isinstance(model, str):
-        return model in LANGUAGES or not (model in KNOWN or model.find(":") > 0)
+        return model in LANGUAGES or not (model in KNOWN or model.find(":") > 0 or model in registered())
     return isinstance(model, Language)
 
 

@@ -11,7 +11,10 @@ from polykern.cli.talk import Talk
 if TYPE_CHECKING:
     from polykern.paths import Adversarial
 
-EXAMPLE = "Example: polykern adversarial --model digits --radius 0.1 --out adversarial"
+EXAMPLES = (
+    "polykern adversarial --model digits --radius 0.1 --out adversarial",
+    "polykern adversarial --model digits --norm l2 --radius 1 --count 32 --out adversarial",
+)
 
 Count = Annotated[
     int, options.option("--count", panel=options.HOW, env="COUNT", metavar="N", help="Images, at random.")
@@ -19,14 +22,16 @@ Count = Annotated[
 Radius = Annotated[
     float,
     options.option("--radius", panel=options.WHERE, env="RADIUS", metavar="R",
-                   help="Of the attack, in the units of the model's input."),
+                   help="Radius of the attack, in the units of the model's input."),
 ]  # fmt: skip
 Norm = Annotated[
     str,
-    options.option("--norm", panel=options.WHERE, env="NORM", metavar="NAME", help="linf or l2, of the attack."),
+    options.option(
+        "--norm", panel=options.WHERE, env="NORM", metavar="NAME", help="Norm of the attack: linf or l2."
+    ),
 ]
 Steps = Annotated[
-    int, options.option("--steps", panel=options.HOW, env="STEPS", metavar="N", help="Of the attack.")
+    int, options.option("--steps", panel=options.HOW, env="STEPS", metavar="N", help="Steps of the attack.")
 ]
 
 

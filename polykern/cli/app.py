@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,6 +14,7 @@ from polykern.cli import (
     capture,
     cluster,
     complexity,
+    config,
     directions,
     doctor,
     embeddings,
@@ -25,27 +27,44 @@ from polykern.cli import (
     path,
     projections,
     ray,
+    redundancy,
     report,
+    residual,
     score,
+    settings,
     spectrum,
+    superposition,
+    synonyms,
     verify,
     view,
 )
 from polykern.cli.failures import exit_code, watched
 from polykern.cli.options import BACKEND
+from polykern.cli.settings import Command
 from polykern.cli.talk import Talk
 
 ABOUT = """The polytope lens on neural networks: maps of how densely a network changes its linear map, and exact
 clusters of the spline codes of its data.
 
-Every command takes --help and shows an example. The result goes to stdout, everything else to stderr. An option
-with an environment variable beside it may be set there; what is given on the command line goes first.
+Every command takes --help and shows examples. The result goes to stdout, everything else to stderr.
+
+An option may stand on the command line, in the environment as POLYKERN_COMMAND_OPTION, or in polykern.toml, in this
+order; `polykern config` says what counts. What a run was made with is kept beside its result.
 """
+EXAMPLES = (
+    "polykern heatmap --model digits --resolution 1024 --out demo",
+    "polykern --config run.toml heatmap",
+)
 
 
 def _flowing(text: str | None) -> str:
     """Paragraphs with a line each, to be broken where the terminal ends."""
     return "\n\n".join(" ".join(p.split()) for p in (text or "").split("\n\n"))
+
+
+def _examples(lines: Sequence[str]) -> str:
+    """A line each at the foot of a help."""
+    return "\n\n".join(["Examples:", *lines]) if lines else ""
 
 
 app = typer.Typer(
@@ -54,7 +73,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Example: polykern heatmap --model digits --resolution 1024 --out demo",
+    epilog=_examples(EXAMPLES),
 )
 for _module in (
     heatmap,
@@ -63,7 +82,9 @@ for _module in (
     path,
     ray,
     adversarial,
+    residual,
     pairs,
+    synonyms,
     directions,
     complexity,
     capture,
@@ -72,16 +93,20 @@ for _module in (
     score,
     spectrum,
     projections,
+    redundancy,
+    superposition,
     embeddings,
     layers,
     info,
     verify,
     bench,
     doctor,
+    config,
     view,
 ):
     _name = _module.__name__.rpartition(".")[2]
-    app.command(_name, help=_flowing(_module.command.__doc__), epilog=_module.EXAMPLE)(_module.command)
+    _foot = _examples(getattr(_module, "EXAMPLES", ()))
+    app.command(_name, cls=Command, help=_flowing(_module.command.__doc__), epilog=_foot)(_module.command)
 
 
 def run(words: Sequence[str]) -> int:
@@ -93,7 +118,7 @@ def run(words: Sequence[str]) -> int:
     named = os.environ.get(BACKEND)
     try:
         with watched():
-            code = app(list(words), standalone_mode=False, prog_name="polykern", obj=talk)
+            code = app(_config_first(words), standalone_mode=False, prog_name="polykern", obj=talk)
             sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except BaseException as error:
@@ -103,6 +128,16 @@ def run(words: Sequence[str]) -> int:
         os.environ.pop(BACKEND, None)  # a run names the backend of its own kernels only
         if named is not None:
             os.environ[BACKEND] = named
+
+
+def _config_first(words: Sequence[str]) -> list[str]:
+    """The words with --config FILE in front, where it belongs, wherever it was written."""
+    given = list(words)
+    for k, word in enumerate(given[: given.index("--") if "--" in given else None]):
+        taken = 2 if word == "--config" else word.startswith("--config=")
+        if taken:
+            return [*given[k : k + taken], *given[:k], *given[k + taken :]]
+    return given
 
 
 def _version(wanted: bool) -> None:
@@ -115,8 +150,17 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _polykern(
+    ctx: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
     ] = False,
+    config: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", envvar="POLYKERN_CONFIG", help="Settings; polykern.toml here by default."),
+    ] = None,
 ) -> None:
     """Options that come before a command."""
+    talk: Talk = ctx.obj
+    talk.file = settings.file(config)
+    if talk.file is not None:
+        ctx.default_map = settings.read(talk.file, ctx.command.commands)  # type: ignore[attr-defined]

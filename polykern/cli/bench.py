@@ -15,7 +15,12 @@ if TYPE_CHECKING:
     from polykern_benches._document import Document
     from polykern_benches._harness import Case, Setting
 
-LIST, EXAMPLE = "polykern-bench-list/1", "Example: polykern bench --filter 'hamming.*' --out before.json"
+LIST = "polykern-bench-list/1"
+EXAMPLES = (
+    "polykern bench --list",
+    "polykern bench --filter 'hamming.*' --out before.json",
+    "polykern bench --from after.json --compare before.json",
+)
 WRONG, REGRESSION = 1, 7
 MEASURED, COMPARED = "What is measured", "What is done with it"
 
@@ -32,12 +37,14 @@ Full = Annotated[
 ]
 Small = Annotated[
     bool,
-    options.option("--small", panel=MEASURED, metavar="", help="Toy sizes: does it run? The numbers are none."),
+    options.option(
+        "--small", panel=MEASURED, metavar="", help="Toy sizes: does it run? Times of these mean nothing."
+    ),
 ]
 Threads = Annotated[
     int | None,
     options.option(
-        "--threads", panel=MEASURED, env="THREADS", min=1, metavar="N", help="Of the CPU; all by default."
+        "--threads", panel=MEASURED, env="THREADS", min=1, metavar="N", help="Threads of the CPU; all by default."
     ),
 ]
 From = Annotated[

@@ -18,7 +18,11 @@ if TYPE_CHECKING:
     from polykern.capturing.unit import Source
 
 RESULT, PLAN = "polykern-capture-result/1", "polykern-capture-plan/1"
-EXAMPLE = "Example: polykern capture --model minilm --corpus stdlib --limit-tokens 20000 --out minilm.codes"
+EXAMPLES = (
+    "polykern capture --model minilm --corpus stdlib --limit-tokens 20000 --out minilm.codes",
+    "polykern capture --model googlenet --images photographs --select 'inception5b.*' --out photographs.codes",
+    "polykern capture --model smollm2 --corpus pile.jsonl.zst --block 3 --activations fp16 --dry-run",
+)
 
 
 def command(

@@ -21,7 +21,7 @@ ImagesOf = Annotated[
     _option("--images", panel=DATA, metavar="DIR",
             help="Folder of pictures; subfolders are their classes. By default the model's numbered examples."),
 ]  # fmt: skip
-TextKey = Annotated[str, _option("--text-key", panel=DATA, metavar="NAME", help="Of the text in a record.")]
+TextKey = Annotated[str, _option("--text-key", panel=DATA, metavar="NAME", help="Key of the text in a record.")]
 LimitTokens = Annotated[
     int | None, _option("--limit-tokens", panel=DATA, min=1, metavar="N", help="Rows that are kept, at most.")
 ]
@@ -82,7 +82,7 @@ Positions = Annotated[
             help="Of pictures: whole (one row each), all places of a feature map, centre, or Y,X."),
 ]  # fmt: skip
 Dtype = Annotated[
-    str, _option("--dtype", panel=HOW, metavar="NAME", help="Of the weights: float32, bfloat16 or float16.")
+    str, _option("--dtype", panel=HOW, metavar="NAME", help="Type of the weights: float32, bfloat16 or float16.")
 ]
 Batch = Annotated[
     int | None,
@@ -91,6 +91,6 @@ Batch = Annotated[
     ),
 ]
 ShardSize = Annotated[
-    str, _option("--shard-size", panel=HOW, metavar="SIZE", help="Of the pieces in which codes are committed.")
+    str, _option("--shard-size", panel=HOW, metavar="SIZE", help="Size of the pieces in which codes are committed.")
 ]
 Overwrite = Annotated[bool, _option("--overwrite", metavar="", help="Replace another run's codes in DIR.")]

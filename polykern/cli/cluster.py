@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     from polykern.clustering.result import Clusters
 
 RESULT, PLAN = "polykern-cluster-result/1", "polykern-cluster-plan/1"
-EXAMPLE = "Example: polykern cluster pile.codes --min-cluster-size 10,25 --out pile.clusters"
+EXAMPLES = (
+    "polykern cluster minilm.codes --out minilm.clusters",
+    "polykern cluster minilm.codes --min-cluster-size 10,25 --min-samples 5 --method leaf --out minilm.clusters",
+    "polykern cluster minilm.codes --metric jaccard --dry-run",
+)
 TREE = "How clusters are taken from the tree"
 BACKENDS = ("auto", "cpu", "triton", "reference", "cuml")
 
@@ -97,6 +101,8 @@ def command(
     Neighbours, spanning tree and clusters are exact, the same on every backend and for every order of the rows.
     Rows with equal codes are compared once. `polykern report` shows the result.
 
+    Under torchrun or srun its processes divide the search and the first one writes; the result is the same.
+
     An interrupted run is finished by the same command. A folder with another run's clusters is refused (exit code
     6).
     """
@@ -121,7 +127,9 @@ def command(
         return
     if out is None:
         raise UsageError("no folder for the result", fix="--out DIR, or --dry-run to see what it would take")
-    _say(talk, recipe, _made(talk, recipe, out, budget, overwrite=overwrite))
+    found = _made(talk, recipe, out, budget, overwrite=overwrite)
+    if found:
+        _say(talk, recipe, found)
 
 
 def _device(device: str, backend: str) -> str:

@@ -11,7 +11,10 @@ from polykern.cli.talk import Talk
 if TYPE_CHECKING:
     from polykern.boundaries import Complexity
 
-EXAMPLE = "Example: polykern complexity --model digits --part local --part outliers --out complexity"
+EXAMPLES = (
+    "polykern complexity --model digits --out complexity",
+    "polykern complexity --model digits --part local --part outliers --radius 0.1 --out complexity",
+)
 DTYPES = ("float64", "float32")
 
 Parts = Annotated[
@@ -25,7 +28,8 @@ Points = Annotated[
 Radii = Annotated[
     list[float] | None,
     options.option("--radius", panel=options.HOW, metavar="R",
-                   help="Of the neighbourhoods, L2; repeatable. Default: shares of the median distance of points."),
+                   help="Radius of the neighbourhoods, L2; repeatable. Default: shares of the median distance of "
+                   "points."),
 ]  # fmt: skip
 Directions = Annotated[
     int | None,

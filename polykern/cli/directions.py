@@ -12,7 +12,10 @@ from polykern.errors import UsageError
 if TYPE_CHECKING:
     from polykern.factors import Directions
 
-EXAMPLE = "Example: polykern directions --model digits --out directions"
+EXAMPLES = (
+    "polykern directions --model digits --out directions",
+    "polykern directions --model digits --layer relu4 --family nmf --family pca --no-steering --out directions",
+)
 BACKENDS = ("auto", "sklearn", "torch")
 
 Layer = Annotated[
@@ -31,11 +34,12 @@ Rows = Annotated[
 Components = Annotated[
     int | None,
     options.option("--components", panel=options.HOW, env="COMPONENTS", metavar="K",
-                   help="Of NMF, PCA and dictionaries. Default: 64, or a quarter of the units where that is less."),
+                   help="Components of NMF, PCA and dictionaries. Default: 64, or a quarter of the units where "
+                   "that is less."),
 ]  # fmt: skip
 Size = Annotated[
     int, options.option("--min-cluster-size", panel=options.HOW, env="MIN_CLUSTER_SIZE", metavar="N",
-                        help="Of HDBSCAN of the codes."),
+                        help="Smallest cluster that HDBSCAN of the codes takes."),
 ]  # fmt: skip
 Selection = Annotated[
     str,
@@ -48,7 +52,9 @@ Top = Annotated[
 ]  # fmt: skip
 Permutations = Annotated[
     int,
-    options.option("--permutations", panel=options.HOW, metavar="N", help="Of the labels, for what chance gives."),
+    options.option(
+        "--permutations", panel=options.HOW, metavar="N", help="Permutations of the labels, for what chance gives."
+    ),
 ]
 Dictionaries = Annotated[
     bool, options.option("--dictionaries/--no-dictionaries", panel=options.HOW, metavar="",
@@ -65,7 +71,7 @@ Steering = Annotated[
 ]  # fmt: skip
 NmfBackend = Annotated[
     str, options.option("--backend", panel=options.HOW, env="NMF_BACKEND", metavar="NAME",
-                        help="Of NMF: sklearn, torch (on --device), or auto."),
+                        help="What computes NMF: sklearn, torch (on --device), or auto."),
 ]  # fmt: skip
 
 

@@ -11,7 +11,10 @@ from polykern.cli.talk import Talk
 from polykern.versions import version_of
 
 SCHEMA = "polykern-doctor/1"
-EXAMPLE = "Example: polykern doctor --json"
+EXAMPLES = (
+    "polykern doctor",
+    "polykern doctor --json",
+)
 # distributions of each extra and what they are for; "" comes with polykern
 PACKAGES = {
     "": (

@@ -13,7 +13,10 @@ from polykern.errors import UsageError
 if TYPE_CHECKING:
     from polykern.neurons import Embeddings
 
-EXAMPLE = "Example: polykern embeddings --model minilm --corpus stdlib --limit-tokens 50000 --out neurons"
+EXAMPLES = (
+    "polykern embeddings --model minilm --corpus stdlib --limit-tokens 50000 --out neurons",
+    "polykern embeddings --model smollm2 --corpus stdlib --block 3 --top 50 --cut 0.3 --out neurons",
+)
 
 Top = Annotated[
     int,

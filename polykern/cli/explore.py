@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from polykern.maps.compute import Recipe
 
 SCHEMA = "polykern-explore/1"
-EXAMPLE = "Example: polykern explore --model digits --indices 0 1 2 --port 8080"
+EXAMPLES = (
+    "polykern explore --model digits",
+    "polykern explore --model digits --indices 0 1 2 --port 8080",
+)
 
 ZoomAtFirst = Annotated[
     float, options.option("--zoom", panel=options.WHERE, metavar="X", help="Magnification the page opens at.")

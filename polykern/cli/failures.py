@@ -11,6 +11,7 @@ from types import FrameType
 
 import typer
 
+from polykern.cli import settings
 from polykern.cli.talk import TRACEBACK, Talk
 from polykern.errors import PolykernError, ResourceError, UsageError
 
@@ -72,7 +73,7 @@ def _told(error: BaseException) -> PolykernError:
     if isinstance(error, PolykernError):
         return error
     if isinstance(error, _Misused):
-        return UsageError(error.format_message(), fix=_help(error))  # type: ignore[attr-defined]
+        return UsageError(error.format_message(), why=_set_by(error), fix=_help(error))  # type: ignore[attr-defined]
     if isinstance(error, MemoryError) or _out_of_memory(error):
         return ResourceError("out of memory", why=_first_line(error), fix="a smaller --resolution, or more memory")
     if isinstance(error, OSError) and error.errno in FULL:
@@ -121,6 +122,15 @@ def _out_of_memory(error: BaseException) -> bool:
 def _help(error: BaseException) -> str:
     context = getattr(error, "ctx", None)
     return f"{context.command_path} --help" if context is not None else "polykern --help"
+
+
+def _set_by(error: BaseException) -> str:
+    """Where a value that does not fit came from, when not from the command line."""
+    context, param = getattr(error, "ctx", None), getattr(error, "param", None)
+    if context is None or getattr(param, "envvar", None) is None:
+        return ""
+    told = settings.source(context, param)
+    return "" if told in (settings.DEFAULT, settings.LINE) else f"set by {told}"
 
 
 def _first_line(error: BaseException) -> str:

@@ -16,7 +16,12 @@ if TYPE_CHECKING:
     from polykern.maps.result import HeatMap
 
 RESULT, PLAN = "polykern-heatmap-result/1", "polykern-heatmap-plan/1"
-EXAMPLE = "Example: polykern heatmap --model digits --indices 0 1 2 --resolution 2048 --zoom 4 --out demo"
+EXAMPLES = (
+    "polykern heatmap --model digits --out demo  # a map of 4096 x 4096 pixels, its pictures and its page",
+    "polykern heatmap --model digits --indices 0 1 2 --resolution 2048 --zoom 4 --out demo",
+    "polykern heatmap --model googlenet --start inception5a --images a.jpg b.jpg c.jpg --dry-run",
+    "polykern heatmap --model nets.py:ournet --engine float64 --out ours",
+)
 LEFT_OUT = {"weights", "seed", "versions"}  # of what the pictures say; --json has all of it
 MAX_RESOLUTION = 1 << 16
 

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from polykern.store import Store
 
 SCHEMA = "polykern-info/1"
-EXAMPLE = "Example: polykern info pile.codes"
+EXAMPLES = (
+    "polykern info minilm.codes",
+    "polykern info demo --json",
+)
 LONGEST = 100  # characters of a value in the table; --json has all of it
 Table = list[tuple[str, str]]
 

@@ -8,7 +8,10 @@ from polykern.cli import options
 from polykern.cli.talk import Talk
 
 SCHEMA = "polykern-layers/1"
-EXAMPLE = "Example: polykern layers googlenet --start inception5a --select 'inception5b.*'"
+EXAMPLES = (
+    "polykern layers digits",
+    "polykern layers googlenet --start inception5a --select 'inception5b.*'",
+)
 HEADS = ("module", "call", "kind", "shape", "bits", "offset")
 
 

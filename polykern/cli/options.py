@@ -1,4 +1,4 @@
-"""Every option of every command: its name, its place in the help, its environment variable."""
+"""Every option of every command: its name, its place in the help, its environment variable, its completion."""
 
 import os
 from pathlib import Path
@@ -6,9 +6,13 @@ from typing import Annotated, Any
 
 import typer
 
+from polykern.cli import completion
+from polykern.cli.completion import among
+from polykern.cli.values import BACKENDS
+
 WHAT, WHERE, HOW, SAID = "What is mapped", "Which pixels", "How it is computed", "What is said"
 BACKEND = "POLYKERN_BACKEND"
-OWN = "or your own: package.module:function, path/to/file.py:function"
+OWN = "a name that a plug-in registers; or your own: package.module:function, path/to/file.py:function"
 
 
 def option(
@@ -22,11 +26,15 @@ def option(
 # --- what -----------------------------------------------------------------------------------------
 
 ModelName = Annotated[
-    str, typer.Argument(metavar="MODEL", envvar="POLYKERN_MODEL", help=f"digits, googlenet, ...; {OWN}.")
-]
+    str,
+    typer.Argument(metavar="MODEL", envvar="POLYKERN_MODEL", autocompletion=completion.models,
+                   help=f"digits, googlenet, ...; {OWN}."),
+]  # fmt: skip
 Model = Annotated[
-    str, option("--model", panel=WHAT, env="MODEL", metavar="MODEL", help=f"digits, googlenet, ...; {OWN}.")
-]
+    str,
+    option("--model", panel=WHAT, env="MODEL", metavar="MODEL", autocompletion=completion.models,
+            help=f"digits, googlenet, ...; {OWN}."),
+]  # fmt: skip
 Start = Annotated[
     str | None,
     option("--start", panel=WHAT, env="START", metavar="MODULE",
@@ -73,24 +81,25 @@ Centre = Annotated[
 Sigma = Annotated[
     float | None,
     option("--sigma", panel=WHERE, env="SIGMA", metavar="PX",
-            help="Of the Gaussian over the density; by default 16 at 4096 pixels, else in proportion."),
+            help="Width of the Gaussian over the density; by default 16 at 4096 pixels, else in proportion."),
 ]  # fmt: skip
 
 # --- how ------------------------------------------------------------------------------------------
 
 Engine = Annotated[
     str,
-    option("--engine", panel=HOW, env="ENGINE", metavar="NAME",
+    option("--engine", panel=HOW, env="ENGINE", metavar="NAME", autocompletion=among(*completion.ENGINES),
             help="auto (measures and says why it chose), tiles, anchored, scanline, float32 or float64."),
 ]  # fmt: skip
 Arithmetic = Annotated[
     str | None,
     option("--arithmetic", panel=HOW, env="ARITHMETIC", metavar="NAME",
+            autocompletion=among(*completion.ARITHMETICS),
             help="float32, float16, bfloat16: of anchored differences; by default what suits the device."),
 ]  # fmt: skip
 Device = Annotated[
     str,
-    option("--device", panel=HOW, env="DEVICE", metavar="NAME",
+    option("--device", panel=HOW, env="DEVICE", metavar="NAME", autocompletion=among(*completion.DEVICES),
             help="cpu, cuda:N or auto, which is the first GPU, or the CPU where there is none."),
 ]  # fmt: skip
 Classes = Annotated[
@@ -110,6 +119,7 @@ def kernels(word: str) -> str:
 Backend = Annotated[
     str,
     option("--backend", panel=HOW, env="BACKEND", metavar="NAME", callback=kernels,
+            autocompletion=among(*BACKENDS),
             help="Kernels: cpu, triton (on a GPU), reference (slow, right) or auto, which follows --device."),
 ]  # fmt: skip
 Memory = Annotated[
@@ -117,7 +127,9 @@ Memory = Annotated[
     option("--memory-budget", panel=HOW, env="MEMORY_BUDGET", metavar="SIZE",
             help="Memory the process may take; batches shrink to fit."),
 ]  # fmt: skip
-Seed = Annotated[int, option("--seed", panel=HOW, env="SEED", min=0, metavar="N", help="Of everything random.")]
+Seed = Annotated[
+    int, option("--seed", panel=HOW, env="SEED", min=0, metavar="N", help="Seed of everything random.")
+]
 Overwrite = Annotated[bool, option("--overwrite", metavar="", help="Replace another run's map in DIR.")]
 DryRun = Annotated[
     bool,
@@ -132,7 +144,7 @@ Figures = Annotated[bool, option("--figures/--no-figures", metavar="", panel=SAI
 # --- said -----------------------------------------------------------------------------------------
 
 Json = Annotated[bool, option("--json", metavar="", panel=SAID, help="One JSON object on stdout, errors included.")]
-Quiet = Annotated[bool, option("--quiet", "-q", metavar="", panel=SAID, help="Say nothing but errors.")]
+Quiet = Annotated[bool, option("--quiet", "-q", metavar="", panel=SAID, help="Say nothing on stderr but errors.")]
 Verbose = Annotated[
     int,
     option("--verbose", "-v", panel=SAID, count=True, metavar="",
@@ -141,6 +153,10 @@ Verbose = Annotated[
 Log = Annotated[
     str,
     option(
-        "--log-format", panel=SAID, env="LOG_FORMAT", metavar="NAME", help="Of the lines on stderr: text or json."
+        "--log-format",
+        panel=SAID,
+        env="LOG_FORMAT",
+        metavar="NAME",
+        help="Form of the lines on stderr: text or json.",
     ),
 ]

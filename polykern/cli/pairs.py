@@ -11,7 +11,10 @@ from polykern.cli.talk import Talk
 if TYPE_CHECKING:
     from polykern.densities import Pairs
 
-EXAMPLE = "Example: polykern pairs --model digits --out pairs"
+EXAMPLES = (
+    "polykern pairs --model digits --out pairs",
+    "polykern pairs --model googlenet --data photographs --pairs 500 --no-controls --out pairs",
+)
 
 Stages = Annotated[
     list[str] | None,
@@ -26,11 +29,15 @@ Data = Annotated[
 ]
 Count = Annotated[
     int,
-    options.option("--pairs", panel=options.WHAT, min=2, metavar="N", help="Within classes, and as many between."),
+    options.option(
+        "--pairs", panel=options.WHAT, min=2, metavar="N", help="Pairs within classes, and as many between."
+    ),
 ]
 Controls = Annotated[
     bool,
-    options.option("--controls/--no-controls", panel=options.HOW, metavar="", help="Also of untrained weights."),
+    options.option(
+        "--controls/--no-controls", panel=options.HOW, metavar="", help="Also measure untrained weights."
+    ),
 ]
 
 

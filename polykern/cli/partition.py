@@ -13,11 +13,14 @@ if TYPE_CHECKING:
     from polykern.subdivision import Partition
 
 RESULT = "polykern-partition-result/1"
-EXAMPLE = "Example: polykern partition --model digits --zoom 40 --out partition"
+EXAMPLES = (
+    "polykern partition --model digits --zoom 40 --out partition",
+    "polykern partition --model digits --classes --regions 100000 --seconds 60 --out partition",
+)
 
 Regions = Annotated[
     int,
-    options.option("--regions", panel=options.HOW, env="REGIONS", metavar="N", help="Stop behind so many pieces."),
+    options.option("--regions", panel=options.HOW, env="REGIONS", metavar="N", help="Stop after so many pieces."),
 ]
 Seconds = Annotated[
     float | None,

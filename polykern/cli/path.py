@@ -12,7 +12,10 @@ from polykern.errors import UsageError
 if TYPE_CHECKING:
     from polykern.paths import Path
 
-EXAMPLE = "Example: polykern path --model digits --indices 0 1 --out path"
+EXAMPLES = (
+    "polykern path --model digits --indices 0 1 --out path",
+    "polykern path --model googlenet --start inception4a --images a.jpg b.jpg --pairs 0 --out path",
+)
 PAIRS = 200
 
 Ends = Annotated[
@@ -38,7 +41,7 @@ Ball = Annotated[
 Radius = Annotated[
     float,
     options.option("--radius", panel=options.HOW, env="RADIUS", metavar="R",
-                   help="Of the balls, in distances of the two ends."),
+                   help="Radius of the balls, in distances of the two ends."),
 ]  # fmt: skip
 Pairs = Annotated[
     int | None,
@@ -145,6 +148,9 @@ def _layers(found: "Path") -> list[tuple[str, ...]]:
         rows.append(
             (f"from {name or 'the input'}", f"middle minus ends: {rises[0]} different, {rises[1]} same class")
         )
-    if (count := len(means.checked)) > 0:
-        rows.append(("ball and path", f"rank correlation {means.checked.mean():.3f}, mean of {count} pairs"))
+    if len(each := means.agreements()) > 1:
+        told = (
+            f"rank correlation {each.mean():.3f}, mean of {len(each)} pairs; {means.agreement_of_means(found.seed)}"
+        )
+        rows.append(("ball and path", f"{told} of their means"))
     return rows

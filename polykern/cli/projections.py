@@ -1,21 +1,31 @@
 """`polykern projections`: the layers of a network along a loop of inputs, through random projections."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from polykern.cli import asked, finding, options
 from polykern.cli.talk import Talk
 
-EXAMPLE = "Example: polykern projections --model digits --out loop"
+if TYPE_CHECKING:
+    from polykern.spectra.probes import Probes
+
+EXAMPLES = ("polykern projections --model digits --out loop",)
 
 Places = Annotated[
     int,
-    options.option("--places", panel=options.HOW, min=2, metavar="N", help="On the loop that a lag is taken at."),
+    options.option(
+        "--places", panel=options.HOW, min=2, metavar="N", help="Places on the loop at which a lag is taken."
+    ),
 ]
 Repeats = Annotated[
     int, options.option("--repeats", panel=options.HOW, min=1, metavar="N", help="Projections to three dimensions.")
 ]
+Directions = Annotated[
+    int,
+    options.option("--directions", panel=options.HOW, min=1, metavar="N",
+                   help="Random directions, and as many neurons, of each layer that are scored by class."),
+]  # fmt: skip
 
 
 def command(
@@ -28,6 +38,7 @@ def command(
     indices: options.Indices = None,
     places: Places = 256,
     repeats: Repeats = 8,
+    directions: Directions = 32,
     seed: options.Seed = 0,
     overwrite: finding.Overwrite = False,
     figures: options.Figures = True,
@@ -39,7 +50,8 @@ def command(
     """Follow the layers of a network along the circle through three inputs, seen through random projections.
 
     Each layer is drawn in three random dimensions; its variogram says from which length on it is rough, beside the
-    mean length of a polytope on the loop.
+    mean length of a polytope on the loop. Where the examples have classes, random directions of each layer and its
+    neurons are scored by how far the rows where they are strong are of one class.
     """
     talk: Talk = ctx.obj
     talk.settle(quiet=quiet, verbose=verbose, log=log_format)
@@ -52,10 +64,16 @@ def command(
     with talk.progress("done") as progress:
         found = projections(
             subject, inputs, start=start, select=select or "*", places=places, repeats=repeats, seed=seed,
-            progress=progress,
+            directions=directions, progress=progress,
         )  # fmt: skip
     rows: list[tuple[str, ...]] = [
         (name, f"mean polytope {x.polytope.value:.3g} turns, slope below 1.9 from {x.variogram.crossover():.3g} on")
         for name, x in found.loops.items()
     ]
+    rows += [(name, _scored(x.probes)) for name, x in found.loops.items() if x.probes is not None]
     finding.tell(talk, found, out, rows, overwrite=overwrite, figures=figures)
+
+
+def _scored(found: "Probes") -> str:
+    means = (f"{family} {found.mean(family, 'strongest')}" for family in ("neurons", "random"))
+    return f"purity of the strongest rows above chance: {', '.join(means)}"

@@ -1,5 +1,6 @@
 """`polykern ray`: densities of boundaries from the origin through activations and beyond."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,7 +13,10 @@ from polykern.errors import UsageError
 if TYPE_CHECKING:
     from polykern.paths import Beam, Ray
 
-EXAMPLE = "Example: polykern ray --model digits --index 0 --index 1 --out ray"
+EXAMPLES = (
+    "polykern ray --model digits --index 0 --index 1 --out ray",
+    "polykern ray --model digits --reach 10 --no-controls --out ray",
+)
 
 Index = Annotated[
     list[int] | None,
@@ -26,22 +30,39 @@ File = Annotated[
 Rays = Annotated[
     int,
     options.option("--rays", panel=options.HOW, env="RAYS", metavar="N",
-                   help="Through images, the named ones and others at random."),
+                   help="Rays through images, the named ones and others at random."),
 ]  # fmt: skip
 Noise = Annotated[
     int,
-    options.option("--noise", panel=options.HOW, env="NOISE", metavar="N", help="Along noise, and its |value|."),
+    options.option(
+        "--noise",
+        panel=options.HOW,
+        env="NOISE",
+        metavar="N",
+        help="Rays along noise, and along its absolute value.",
+    ),
 ]
 Reach = Annotated[
     float, options.option("--reach", panel=options.WHERE, env="REACH", metavar="S", help="Largest scale.")
 ]
 Points = Annotated[
-    int, options.option("--points", panel=options.WHERE, env="POINTS", metavar="N", help="Scales up to there.")
+    int,
+    options.option("--points", panel=options.WHERE, env="POINTS", metavar="N", help="Scales from 0 to --reach."),
 ]
 Controls = Annotated[
     bool,
     options.option("--controls/--no-controls", panel=options.HOW, metavar="",
                    help="Also through the untrained network, as initialised and with measured BatchNorm."),
+]  # fmt: skip
+WordNet = Annotated[
+    Path | None,
+    options.option("--wordnet", panel=options.HOW, env="WORDNET", metavar="DIR",
+                   help="Folder of WordNet, in which classes that follow each other on rays are compared."),
+]  # fmt: skip
+Synsets = Annotated[
+    Path | None,
+    options.option("--synsets", panel=options.HOW, metavar="FILE",
+                   help="A noun synset a line for each class. Default: by the names of the classes."),
 ]  # fmt: skip
 
 
@@ -61,6 +82,8 @@ def command(
     exact: Exact = None,
     classes: Follow = None,
     controls: Controls = True,
+    wordnet: WordNet = None,
+    synsets: Synsets = None,
     device: options.Device = "cpu",
     seed: options.Seed = 0,
     overwrite: Overwrite = False,
@@ -89,14 +112,27 @@ def command(
     with talk.progress("steps") as progress:
         found = ray(
             subject, image or index or None, start=start, stop=stop, select=select or "*", images=rays, noise=noise,
-            reach=reach, points=points, exact=exact, classes=classes, controls=controls, seed=seed, device=where,
-            progress=progress,
+            reach=reach, points=points, exact=exact, classes=classes, controls=controls, wordnet=wordnet,
+            synsets=synsets, seed=seed, device=where, progress=progress,
         )  # fmt: skip
+    if wordnet is not None and found.related is None:
+        talk.say("classes with synsets change on one ray at most: nothing to compare", "warning")
     tell(talk, found, out, _rows(found), overwrite=overwrite, figures=figures)
 
 
 def _rows(found: "Ray") -> list[tuple[str, ...]]:
-    return [(f"{beam.network}, {beam.direction}", _of(beam, found.seed)) for beam in found.beams]
+    rows: list[tuple[str, ...]] = [
+        (f"{beam.network}, {beam.direction}", _of(beam, found.seed)) for beam in found.beams
+    ]
+    if (related := found.related) is not None:
+        chance, exchanged = related.any_pairs, related.exchanged
+        rows.append((
+            "consecutive classes",
+            f"{related.mean} steps apart in WordNet; any two {chance.mean():.3g} (p {related.p(chance):.2g}), "
+            f"exchanged {exchanged.mean():.3g} (p {related.p(exchanged):.2g}); {related.matched} of "
+            f"{related.classes} classes have a synset",
+        ))  # fmt: skip
+    return rows
 
 
 def _of(beam: "Beam", seed: int) -> str:

@@ -11,7 +11,10 @@ from polykern.cli.talk import Talk
 from polykern.errors import CorruptError, UsageError
 
 SCHEMA = "polykern-report/1"
-EXAMPLE = "Example: polykern report minilm.clusters --out report --examples 12"
+EXAMPLES = (
+    "polykern report minilm.clusters",
+    "polykern report minilm.clusters --out report --examples 12 --context 40",
+)
 MAX_SCORES = 16 << 20  # bytes
 
 
@@ -24,7 +27,7 @@ def command(
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder of the report; CLUSTERS/report by default.")
     ] = None,
-    examples: Annotated[int, typer.Option(metavar="N", min=1, max=1000, help="Rows a group of examples.")] = 10,
+    examples: Annotated[int, typer.Option(metavar="N", min=1, max=1000, help="Rows of a group of examples.")] = 10,
     context: Annotated[int, typer.Option(metavar="N", min=0, max=1000, help="Tokens shown on either side.")] = 20,
     scores: Annotated[
         str,
@@ -51,6 +54,7 @@ def command(
     talk: Talk = ctx.obj
     talk.settle(quiet=quiet, verbose=verbose, log=log_format)
     budget = values.size(memory_budget)
+    ctx.params["out"] = out = out or clusters / "report"
 
     from polykern.clustering.result import Clusters
     from polykern.report.clusters import write
@@ -64,7 +68,7 @@ def command(
         found = computed(opened, of, seed)
     with talk.progress("done") as progress:
         page = write(
-            opened, of, out or clusters / "report", examples=examples, context=context, seed=seed, found=found,
+            opened, of, out, examples=examples, context=context, seed=seed, found=found,
             memory=max(1, budget // 2), backend=None if backend == "auto" else backend, progress=progress,
         )  # fmt: skip
     whole = {"schema": SCHEMA, "page": str(page), "clusters": opened.count, "rows": len(opened)}

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     from polykern.store import Store
 
 SCHEMA = "polykern-score/1"
-EXAMPLE = "Example: polykern score pile.clusters --parts 5 --intruders test"
+EXAMPLES = (
+    "polykern score minilm.clusters",
+    "polykern score minilm.clusters --parts 5 --intruders test",
+    "polykern score minilm.clusters --against other.clusters --json",
+)
 SHOWN = {"mean_purity": "purity", "pure_clusters": "pure clusters", "mean_entropy": "entropy, bits"}
 Rows = list[tuple[str, str]]
 
@@ -35,9 +39,12 @@ Against = Annotated[
 Parts = Annotated[
     int, typer.Option(metavar="N", min=0, help="Cluster N random parts of the rows: which clusters come again?")
 ]
-Share = Annotated[float, typer.Option(metavar="X", help="Of the rows in a part.")]
+Share = Annotated[float, typer.Option(metavar="X", help="Share of the rows in a part.")]
 Intruders = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Write a blind test for a reader: which one does not belong?")
+]
+Graded = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="A blind test whose questions.csv a reader has filled in.")
 ]
 
 
@@ -54,6 +61,7 @@ def command(
     share: Share = 0.8,
     intruders: Intruders = None,
     members: Annotated[int, typer.Option(metavar="N", min=2, help="Rows of a cluster in a question.")] = 5,
+    graded: Graded = None,
     seed: options.Seed = 0,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -86,6 +94,8 @@ def command(
     if intruders is not None:
         page = _asked(found, opened, intruders, members, seed)
         rows, whole = [*rows, ("questions", str(page))], {**whole, "questions": str(page)}
+    if graded is not None:
+        rows, whole = _graded(graded, rows, whole)
     talk.result(rows, whole)
 
 
@@ -159,3 +169,17 @@ def _asked(found: "Clusters", store: "Store", folder: Path, members: int, seed: 
         found.labels, members, distance=found.members["distance"], among=2 * members, seed=seed
     )
     return intruders.write(folder, asked, described)[0]
+
+
+def _graded(folder: Path, rows: Rows, whole: dict[str, Any]) -> tuple[Rows, dict[str, Any]]:
+    from polykern.scores import intruders
+
+    asked = intruders.read_questions(folder / "answers.json")
+    found = intruders.grade(asked, intruders.read_answers(folder / "questions.csv"))
+    if not found.answered:
+        raise UsageError(
+            f"none of the {found.asked} questions of {folder} is answered",
+            fix="write the number of the option into the last column of questions.csv",
+        )
+    told = f"{found.right} of {found.answered} answers are right ({found.share:.0%}); guessing: {found.chance:.0%}"
+    return [*rows, ("reader", f"{told}, p = {found.p:.2g}")], {**whole, "reader": found.as_dict()}

@@ -11,7 +11,7 @@ from polykern.errors import UsageError
 if TYPE_CHECKING:
     from polykern.spectra import Spectra
 
-EXAMPLE = "Example: polykern spectrum --model digits --out spectrum"
+EXAMPLES = ("polykern spectrum --model digits --out spectrum",)
 
 Sites = Annotated[
     list[str] | None,
@@ -32,7 +32,8 @@ Dimension = Annotated[
                    help="Of the inputs, where it is known: the bound 1 + 2/D is drawn."),
 ]  # fmt: skip
 Groups = Annotated[
-    int, options.option("--groups", panel=options.HOW, min=2, metavar="N", help="Documents are dealt into.")
+    int,
+    options.option("--groups", panel=options.HOW, min=2, metavar="N", help="Groups that documents are dealt into."),
 ]
 Centred = Annotated[
     bool, options.option("--centred/--raw", panel=options.HOW, metavar="", help="Take the mean away first.")
@@ -60,7 +61,7 @@ def command(
     verbose: options.Verbose = 0,
     log_format: options.Log = "text",
 ) -> None:
-    """Eigenspectra of the activations and codes of layers, with their power-law exponents.
+    """Measure the eigenspectra of the activations and codes of layers, and their power-law exponents.
 
     Without a STORE the model is run on its own examples; the channels of a feature map at each place are a row.
     Exponents come with intervals over documents, with other windows beside them, and with a warning where there are

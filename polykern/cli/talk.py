@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from polykern.cli.pace import Bar, Lines, Silence
@@ -28,6 +29,8 @@ class Talk:
     verbosity  -1 errors only, 0, 1 every step, 2 tracebacks as well
     log        "text", or "json": a JSON object a line on stderr
     started    whether an interruption leaves something that the same command finishes
+    file       of settings, that is read
+    settings   option -> its value, and where it is from; they go with the result
     """
 
     json: bool = False
@@ -35,6 +38,8 @@ class Talk:
     verbosity: int = PLAIN
     log: str = "text"
     started: bool = False
+    file: Path | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
     _handler: logging.Handler | None = field(default=None, repr=False)
     _level: int = field(default=logging.NOTSET, repr=False)  # of the loggers before
 
@@ -64,11 +69,11 @@ class Talk:
         """Put the result on stdout.
 
         rows   cells of a table without rules; the last column is as wide as it likes
-        whole  the JSON object that stands for them; it gets "ok": true behind its schema
+        whole  the JSON object that stands for them; it gets "ok": true behind its schema, and the settings last
         right  columns that are flush right
         """
         if self.json:
-            self.object({"schema": whole["schema"], "ok": True, **whole})
+            self.object({"schema": whole["schema"], "ok": True, **whole, "settings": self.settings})
             return
         shown = [[visible(cell) for cell in row] for row in rows]
         wide = [max(map(len, column)) for column in zip(*shown, strict=True)]

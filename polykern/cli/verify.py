@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from polykern.verification import Verdict
 
 SCHEMA = "polykern-verify/1"
-EXAMPLE = "Example: polykern verify pile.codes --json"
+EXAMPLES = (
+    "polykern verify minilm.codes",
+    "polykern verify minilm.clusters --fast --json",
+)
 CORRUPT = 3
 
 

@@ -11,7 +11,10 @@ from polykern.cli.failures import Interrupted
 from polykern.cli.talk import Talk
 
 SCHEMA = "polykern-view/1"
-EXAMPLE = "Example: polykern view demo --port 8080"
+EXAMPLES = (
+    "polykern view demo",
+    "polykern view minilm.clusters --port 8080",
+)
 
 
 def command(

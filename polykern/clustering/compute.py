@@ -18,6 +18,7 @@ from polykern.clustering.result import Clusters, write
 from polykern.clustering.selection import Selection, select
 from polykern.clustering.space import Progress
 from polykern.clustering.work import Work
+from polykern.ranks import Ranks, ranks
 from polykern.store import Store
 from polykern.store.disk import make_folder, put
 from polykern.store.sealed import sealed, unsealed
@@ -54,6 +55,8 @@ def cluster(
     returns    one clustering in `out`; of several sizes or min_samples one in each folder
                `out`/size-N-samples-K, by (min_samples, min_cluster_size), from one search of neighbours, one tree
 
+    Under torchrun or srun all processes call this and divide the search; the first writes, the others return none.
+
     Exact: the distances, the weight of the spanning tree and, with multiway ties, the clusters, whatever the order
     of the rows, the device and the backend; the backend "cuml" alone is not (`polykern.clustering._cuml`). Errors:
     UsageError for what does not fit, MismatchError when `out` holds another run's results. Campello, Moulavi,
@@ -64,19 +67,31 @@ def cluster(
 
 
 def compute(
-    recipe: Recipe, out: Path | str, *, overwrite: bool = False, progress: Progress | None = None
+    recipe: Recipe,
+    out: Path | str,
+    *,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    at: Ranks | None = None,
 ) -> list[Clusters]:
-    """Follow a recipe; else as `cluster`."""
-    root, runs = Path(out), recipe.runs
+    """Follow a recipe; else as `cluster`.
+
+    at  ranks that divide the work; None: all that were launched with this process
+    """
+    root, runs, at = Path(out), recipe.runs, at or ranks()
     samples, sizes = zip(*runs, strict=True)
-    work = Work(root, recipe.config(samples, sizes), overwrite=overwrite)
+    work = None
     try:
-        if not work.finished:
-            _make(recipe, work, progress)
-        work.finish()  # also of a run that was killed behind its last step
+        if at.first:
+            work = Work(root, recipe.config(samples, sizes), overwrite=overwrite)
+        if not at.sent(work.finished if work else None):
+            _make(recipe, work, progress, at)
+        if work:
+            work.finish()  # also of a run that was killed behind its last step
     finally:
-        work.close()
-    return [Clusters.open(folder) for folder in _folders(root, runs)]
+        if work:
+            work.close()
+    return [Clusters.open(folder) for folder in _folders(root, runs)] if at.first else []
 
 
 def _folders(root: Path, runs: Sequence[tuple[int, int]]) -> list[Path]:
@@ -85,14 +100,23 @@ def _folders(root: Path, runs: Sequence[tuple[int, int]]) -> list[Path]:
     return [root / f"size-{size}-samples-{samples}" for samples, size in runs]
 
 
-def _make(recipe: Recipe, work: Work, progress: Progress | None) -> None:
+def _make(recipe: Recipe, work: Work | None, progress: Progress | None, at: Ranks) -> None:
+    """Divide the search among the ranks; the one that has the folder does the rest."""
     timings: dict[str, float] = {}
     with _timed(timings, "read"):
-        rows = recipe.rows()
+        rows, through = recipe.rows(), recipe.through(at)
+        rows = rows.to(recipe.device) if through is None else rows
     reached = reachabilities(
         rows, recipe.metric, [k for k, _ in recipe.runs], backend=recipe.backend, spare=recipe.spare, stages=work,
-        progress=progress,
+        progress=progress, at=at, through=through,
     )  # fmt: skip
+    if work:
+        _write_all(recipe, work, rows, reached, timings)
+
+
+def _write_all(
+    recipe: Recipe, work: Work, rows: Tensor, reached: Mapping[int, Reachability], timings: Mapping[str, float]
+) -> None:
     table = []
     for (samples, size), folder in zip(recipe.runs, _folders(work.root, recipe.runs), strict=True):
         reach = reached[samples]

@@ -32,6 +32,9 @@ from polykern.clustering.reachability import METRICS, Reachability, reachabiliti
 from polykern.clustering.selection import METHODS, select
 from polykern.clustering.space import REAL, Progress
 from polykern.errors import UsageError
+from polykern.ranks import Ranks, ranks
+
+PROCESSES = ("all", "one")
 
 
 class HDBSCAN(ClusterMixin, BaseEstimator):  # type: ignore[misc]
@@ -49,6 +52,8 @@ class HDBSCAN(ClusterMixin, BaseEstimator):  # type: ignore[misc]
     tie_order                  "multiway": all edges of one weight at once.  "hdbscan": one after the other
     backend                    of the kernels, "triton" | "cpu" | "reference"; None takes the first that can run.
                                "cuml" takes cuML's spanning tree, which is not exact (`polykern.clustering._cuml`)
+    processes                  "all" of torchrun or srun, each given all of X, divide the search and get the same
+                               result.  "one": this process alone, whatever the others do
     progress                   called with (stage, done, total)
 
     Fitted:
@@ -87,6 +92,7 @@ class HDBSCAN(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         max_cluster_size: int = 0,
         tie_order: str = "multiway",
         backend: str | None = None,
+        processes: str = "all",
         progress: Progress | None = None,
     ) -> None:
         self.min_cluster_size = min_cluster_size
@@ -98,6 +104,7 @@ class HDBSCAN(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         self.max_cluster_size = max_cluster_size
         self.tie_order = tie_order
         self.backend = backend
+        self.processes = processes
         self.progress = progress
 
     def fit(self, X: Any, y: object = None) -> Self:
@@ -153,6 +160,7 @@ class HDBSCAN(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         known("metric", self.metric, METRICS)
         known("cluster_selection_method", self.cluster_selection_method, METHODS)
         known("tie_order", self.tie_order, TIE_ORDERS)
+        known("processes", self.processes, PROCESSES)
         samples = self.min_cluster_size if self.min_samples is None else self.min_samples
         for name, value, least in (
             ("min_cluster_size", self.min_cluster_size, 2),
@@ -169,7 +177,8 @@ class HDBSCAN(ClusterMixin, BaseEstimator):  # type: ignore[misc]
     def _reach(self, X: Any, samples: list[int]) -> dict[int, Reachability]:
         rows = self._rows(X)
         self._require_below(len(rows), max(samples))
-        found = reachabilities(rows, self.metric, samples, backend=self.backend, progress=self.progress)
+        at = ranks() if self.processes == "all" else Ranks()
+        found = reachabilities(rows, self.metric, samples, backend=self.backend, progress=self.progress, at=at)
         if found[samples[0]].distinct == 1 and not self.allow_single_cluster:
             warnings.warn(
                 f"all {len(rows)} rows are equal: one group, which is noise unless allow_single_cluster=True",

@@ -112,8 +112,8 @@ def _seconds(recipe: Recipe) -> float:
     most = max(k for k, _ in recipe.runs)
 
     def searched(size: int) -> float:
-        places = torch.linspace(0, n - 1, size).round().long().to(rows.device)
-        space = space_of(rows[places], recipe.metric, backend=recipe.backend)
+        places = torch.linspace(0, n - 1, size).round().long()
+        space = space_of(rows[places].to(recipe.device), recipe.metric, backend=recipe.backend)
         start = time.perf_counter()
         space.nearest(min(most, size - 1))
         return time.perf_counter() - start

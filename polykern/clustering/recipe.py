@@ -9,11 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from polykern.clustering.panels import Device, through
 from polykern.clustering.space import METRICS as OF_CODES
 from polykern.clustering.space import REAL as OF_ACTIVATIONS
 from polykern.clustering.space import SPARE
 from polykern.errors import UsageError
 from polykern.layout import Layout
+from polykern.ranks import Ranks
 from polykern.selectors import Select, matches, require_used
 from polykern.store import Store
 
@@ -96,11 +98,17 @@ class Recipe:
         }
 
     def rows(self) -> Tensor:
-        """int32 (n, words) codes of the chosen fields, or float32 (n, units) activations, on the device."""
+        """int32 (n, words) codes of the chosen fields, or float32 (n, units) activations, on the CPU."""
         if self.activations is not None:
-            return self.store.activations(self.activations).flatten(1).float().to(self.device)
+            return self.store.activations(self.activations).flatten(1).float()
         every = len(self.fields) == len(self.store.layout.fields)
-        return self.store.rows(fields=None if every else self.fields).codes.words.to(self.device)
+        return self.store.rows(fields=None if every else self.fields).codes.words
+
+    def through(self, at: Ranks) -> Device | None:
+        """The device, when it does not hold the codes; None when those of all ranks do."""
+        if self.activations is not None:
+            return None
+        return through(len(self.store), self.row_bytes, max(k for k, _ in self.runs), self.device, at)
 
 
 def prepare(

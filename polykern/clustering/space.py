@@ -11,8 +11,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from polykern.clustering import panels
+from polykern.clustering.lists import least_of_all, of_all
 from polykern.clustering.seriation import seriated
 from polykern.errors import UsageError
+from polykern.ranks import Ranks
 from polykern_kernels import foreign, hamming, neighbours, survey
 
 Progress = Callable[[str, int, int], None]  # stage, done, total
@@ -79,6 +82,9 @@ class Packed:
              empty codes
     backend  of the kernels; None takes the first that can run
     spare    bytes that may be spent on the minima of blocks
+    at       ranks that hold the same words and divide the pairs of `nearest`; None: this process alone
+    through  the device on which distances are computed, when it does not hold the words: they pass through it by
+             panels (`polykern.clustering.panels`)
 
     On the CPU `nearest` keeps the minima of blocks of codes (`polykern_kernels.survey`), 2 KiB a code at most, in
     an order in which near codes stand together: a row that asks `foreign` later then takes some hundred distances
@@ -87,13 +93,21 @@ class Packed:
     """
 
     def __init__(
-        self, words: Tensor, metric: str = "hamming", *, backend: str | None = None, spare: int = SPARE
+        self,
+        words: Tensor,
+        metric: str = "hamming",
+        *,
+        backend: str | None = None,
+        spare: int = SPARE,
+        at: Ranks | None = None,
+        through: panels.Device | None = None,
     ) -> None:
         if metric not in METRICS:
             raise UsageError(f"no metric {metric!r} between codes", fix=f"take one of {', '.join(METRICS)}")
         self.words, self.metric, self.backend = words.contiguous(), metric, backend
+        self.at, self.through = at or Ranks(), through
         kept = survey.minima_bytes(self.n) + self.words.nbytes  # and the codes in another order
-        on_cpu = words.device.type == "cpu" and backend in (None, "cpu")
+        on_cpu = words.device.type == "cpu" and through is None and backend in (None, "cpu")
         self._surveys = on_cpu and self.n >= SURVEYED and kept <= spare
         self._surveyed: tuple[Tensor, Tensor, Tensor] | None = None  # order, codes in it, minima of blocks
 
@@ -110,12 +124,20 @@ class Packed:
     def nearest(self, k: int, progress: Progress | None = None) -> tuple[Tensor, Tensor]:
         """The k nearest other points of each point; see `Space`."""
         told = None if progress is None else partial(self._told, progress)
-        if not self._surveys:
+        if self._surveys:
+            return self._survey(k, told)
+        if self.at.size == 1 and self.through is None:
             return neighbours.self_nearest(self.words, k, metric=self.metric, backend=self.backend, progress=told)
+        given = panels.Panels.of(self.words, k, self.at, self.through)
+        return of_all(*given.nearest(k, self.metric, self.backend, self.at, told), self.at)
+
+    def _survey(self, k: int, told: Callable[[int, int], None] | None) -> tuple[Tensor, Tensor]:
+        """The lists, and the minima of blocks on the way."""
         order = seriated(self.words)
-        laid = self.words[order]
-        near, who, minima = survey.nearest(laid, order, k, metric=self.metric, progress=told)
-        self._surveyed = order, laid, minima
+        laid, share = self.words[order], (self.at.rank, self.at.size)
+        near, who, minima = survey.nearest(laid, order, k, share=share, metric=self.metric, progress=told)
+        near, who = of_all(near, who, self.at)
+        self._surveyed = order, laid, least_of_all(minima, self.at)
         distances, indices = torch.empty_like(near), torch.empty_like(who)
         distances[order], indices[order] = near, who
         return distances, indices
@@ -131,6 +153,9 @@ class Packed:
         if len(rows) and self._surveyed is not None and self._short(rows, cores, components, bound):
             weights, points, _ = self._opened(rows, cores, components, bound)
             return weights, points
+        if self.through is not None:
+            given = panels.Panels.of(self.words, 0, self.at, self.through)
+            return given.foreign(rows, cores, components, bound, self.metric, self.backend)
         return foreign.nearest(
             self.words, rows, cores, components, bound=bound, metric=self.metric, backend=self.backend
         )

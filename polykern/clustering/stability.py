@@ -70,7 +70,7 @@ def resampled(
 def _clustered(
     recipe: Recipe, n: int, taken: int, runs: int, seed: int, progress: Progress | None
 ) -> Iterator[Run]:
-    rows, draw = recipe.rows(), np.random.default_rng(seed)
+    rows, draw = recipe.rows().to(recipe.device), np.random.default_rng(seed)
     samples, size = recipe.runs[0]
     for run in range(runs):
         if progress:

@@ -72,7 +72,9 @@ def drawn(classes: ArrayLike, count: int, seed: int = 0) -> Drawn:
     chosen = np.concatenate(
         [rng.choice(np.flatnonzero(same == kind), count, replace=False) for kind in (True, False)]
     )
-    return Drawn(first[chosen], second[chosen], same[chosen], reused=True, share=share, seed=seed)
+    first, second = first[chosen], second[chosen]
+    reused = len(np.unique([first, second])) < 4 * count
+    return Drawn(first, second, same[chosen], reused=reused, share=share, seed=seed)
 
 
 def _without_reuse(

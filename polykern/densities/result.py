@@ -95,6 +95,30 @@ class Stage:
         null = null / null.mean()
         return float(null[self.pairs.same].mean()), float(null[~self.pairs.same].mean())
 
+    def layers(self) -> dict[str, list[Estimate]]:
+        """Of each nonlinearity its part of the numbers of the whole code; the parts add up.
+
+        within, between  of the mean normalised density; 99 % intervals by pairs
+        gap              of the gap; its interval draws items, the same at every nonlinearity
+        """
+        parts, same = self.hamming / self.distance, self.pairs.same
+        found: dict[str, list[Estimate]] = {}
+        for name, kind in (("within", same), ("between", ~same)):
+            n, rng = int(kind.sum()), np.random.default_rng(self.pairs.seed)
+            weights = rng.multinomial(n, np.full(n, 1 / n), len(self.pairs.weights)) / n
+            mine = parts[:, kind] / self.density.mean()
+            found[name] = [
+                Estimate.of(float(row.mean()), draws, LEVEL)
+                for row, draws in zip(mine, (weights @ mine.T).T, strict=True)
+            ]
+        found["gap"] = [
+            Estimate.of(
+                float(gap(row, same, of=self.density)), gap(row, same, self.pairs.weights, of=self.density), LEVEL
+            )
+            for row in parts
+        ]  # fmt: skip
+        return found
+
     def _mean(self, same: bool) -> Estimate:
         mine, other = (self.density[self.pairs.same == kind] for kind in (same, not same))
         rows = min(len(mine), len(other))
@@ -164,7 +188,8 @@ class Pairs(Findings):
             k: []
             for k in ("network", "stage", "first", "second", "same", "distance", "angle", "hamming", "jaccard")
         }
-        split: dict[str, list[Any]] = {k: [] for k in ("network", "stage", "nonlinearity", "within", "between")}
+        ends = [f"{name}{end}" for name in ("within", "between", "gap") for end in ("", "_low", "_high")]
+        split: dict[str, list[Any]] = {k: [] for k in ("network", "stage", "nonlinearity", *ends)}
         for network, stages in self.networks.items():
             for s in stages:
                 n = len(s.distance)
@@ -174,9 +199,8 @@ class Pairs(Findings):
                 )  # fmt: skip
                 for column, value in zip(columns.values(), values, strict=True):
                     column += list(value)
-                for name, h in zip(self.fields[-len(s.hamming) :], s.hamming, strict=True):
-                    per = h / s.distance / s.density.mean()
-                    row = (network, s.name, name, per[s.pairs.same].mean(), per[~s.pairs.same].mean())
+                for name, *each in zip(self.fields[-len(s.hamming) :], *s.layers().values(), strict=True):
+                    row = (network, s.name, name, *(getattr(e, k) for e in each for k in ("value", "low", "high")))
                     for column, value in zip(split.values(), row, strict=True):
                         column.append(value)
         return {"pairs": columns, "layers": split}
@@ -190,11 +214,18 @@ class Pairs(Findings):
         }
 
 
-def gap(density: Reals, same: NDArray[np.bool_], weights: Reals | None = None) -> Reals:
-    """(): mean between minus mean within, over their mean; with weights (resamples, n) one for each row."""
+def gap(density: Reals, same: NDArray[np.bool_], weights: Reals | None = None, of: Reals | None = None) -> Reals:
+    """(): mean between minus mean within, over their mean; with weights (resamples, n) one for each row.
+
+    of  whose mean it is over; None: of the same
+    """
     w = np.ones((1, len(density))) if weights is None else weights
-    within, between = ((w[:, k] @ density[k]) / np.maximum(w[:, k].sum(1), 1e-300) for k in (same, ~same))
-    found = (between - within) / ((between + within) / 2)
+
+    def means(values: Reals) -> list[Reals]:
+        return [(w[:, k] @ values[k]) / np.maximum(w[:, k].sum(1), 1e-300) for k in (same, ~same)]
+
+    (within, between), whole = means(density), means(density if of is None else of)
+    found = (between - within) / (sum(whole) / 2)
     return np.asarray(found if weights is not None else found[0])
 
 

@@ -56,8 +56,11 @@ def subject(seed: int = 0) -> Subject:
     )
 
 
-def network() -> nn.Sequential:
-    """The untrained network, 62,250 parameters: (n, 1, 8, 8) in 0..1 -> class scores (n, 10)."""
+def network(dropout: float = 0.0) -> nn.Sequential:
+    """The untrained network, 62,250 parameters: (n, 1, 8, 8) in 0..1 -> class scores (n, 10).
+
+    dropout  share of the 128 units of relu4 that training leaves out; 0: there is no such module
+    """
     layers: list[tuple[str, nn.Module]] = [
         ("conv1", nn.Conv2d(1, 32, 3, padding=1)), ("relu1", nn.ReLU()),
         ("conv2", nn.Conv2d(32, 32, 3, padding=1)), ("relu2", nn.ReLU()), ("pool1", nn.MaxPool2d(2)),
@@ -65,6 +68,8 @@ def network() -> nn.Sequential:
         ("flatten", nn.Flatten()),
         ("fc1", nn.Linear(256, 128)), ("relu4", nn.ReLU()), ("fc2", nn.Linear(128, 10)),
     ]  # fmt: skip
+    if dropout:
+        layers.insert(-1, ("dropout", nn.Dropout(dropout)))
     return nn.Sequential(OrderedDict(layers))
 
 
@@ -79,33 +84,37 @@ def steps(epochs: int = EPOCHS) -> int:
     return epochs * -(-TRAIN // BATCH)
 
 
-def checkpoints(seed: int, after: Collection[int], epochs: int = EPOCHS) -> dict[int, State]:
+def checkpoints(
+    seed: int, after: Collection[int], epochs: int = EPOCHS, *, dropout: float = 0.0
+) -> dict[int, State]:
     """Weights of the network after some steps of one training: step -> weights.
 
-    seed    of initial weights, order and distortions
-    after   numbers of steps, 0 (as initialised) to `steps(epochs)`
-    epochs  of the whole training, which the rate of every step depends on
+    seed     of initial weights, order and distortions
+    after    numbers of steps, 0 (as initialised) to `steps(epochs)`
+    epochs   of the whole training, which the rate of every step depends on
+    dropout  as of `network`
     """
     kept: dict[int, State] = {}
     images, labels = load()
     images, labels = images[:TRAIN], labels[:TRAIN]
     with reproducible(seed):
-        model = network()
+        model = network(dropout)
         optimiser = torch.optim.AdamW(model.parameters(), RATE / 2, weight_decay=DECAY)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps(epochs))
-        _keep(kept, 0, after, model)
+        keep(kept, 0, after, model)
         for epoch in range(epochs):
             for k, rows in enumerate(torch.split(torch.randperm(TRAIN), BATCH), start=1):
                 optimiser.zero_grad()
-                loss = F.cross_entropy(model(_distorted(images[rows])), labels[rows], label_smoothing=SOFTENED)
+                loss = F.cross_entropy(model(distorted(images[rows])), labels[rows], label_smoothing=SOFTENED)
                 loss.backward()
                 optimiser.step()
                 schedule.step()
-                _keep(kept, epoch * steps(1) + k, after, model)
+                keep(kept, epoch * steps(1) + k, after, model)
     return kept
 
 
-def _keep(kept: dict[int, State], step: int, after: Collection[int], model: nn.Module) -> None:
+def keep(kept: dict[int, State], step: int, after: Collection[int], model: nn.Module) -> None:
+    """Put a copy of the weights among those that are kept, where the step is one of them."""
     if step in after:
         kept[step] = {name: value.detach().clone() for name, value in model.state_dict().items()}
 
@@ -175,7 +184,7 @@ def _example(image: Tensor, label: str) -> Example:
     return Example(image, label, thumbnail)
 
 
-def _distorted(images: Tensor) -> Tensor:
+def distorted(images: Tensor) -> Tensor:
     """The images under random affine maps, one each."""
     turn, wide, high, shear, right, down = (2 * torch.rand(6, len(images)) - 1) * torch.tensor(
         [[TURN], [SCALE], [SCALE], [SHEAR], [SHIFT], [SHIFT]]

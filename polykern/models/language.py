@@ -19,8 +19,11 @@ from polykern.errors import CorruptError, PolykernError, UsageError
 from polykern.models import _transformers, gpt2, minilm, yours
 from polykern.models._cache import DOWNLOAD
 from polykern.models._packages import files_of
-from polykern.models.subject import digest
+from polykern.models.subject import digest, require_finite
+from polykern.models.unnormed import undone
 from polykern.models.vocabulary import Vocabulary
+from polykern.names import registered
+from polykern.wrappers import network
 
 USUAL = 1024  # tokens of a sequence, where the model can read as many
 _OPTIONAL = ("pooler.",)
@@ -30,8 +33,8 @@ _OPTIONAL = ("pooler.",)
 class Language:
     """A network over tokens.
 
-    model       nn.Module that takes input_ids int64 (n, tokens) and, with padding, attention_mask; put into eval
-                mode without gradients in place
+    model       nn.Module that takes input_ids (TransformerLens's: input) int64 (n, tokens) and, with padding,
+                attention_mask; put into eval mode without gradients in place
     name        what it is called in results
     note        one sentence a person reads
     vocabulary  its tokenizer
@@ -39,7 +42,7 @@ class Language:
     causal      whether no token sees those behind it; None: tried out
     weights     sha256 of the state dict
 
-    Errors: CorruptError naming the first parameter that holds NaN or infinity.
+    Errors: CorruptError naming the first parameter or buffer that holds NaN or infinity, masks of -infinity aside.
     """
 
     model: nn.Module
@@ -51,13 +54,9 @@ class Language:
     weights: str = field(init=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "model", network(self.model))
         self.model.eval().requires_grad_(False)
-        for name, value in self.model.state_dict().items():
-            if value.is_floating_point() and not value.isfinite().all():
-                raise CorruptError(
-                    f"{self.name}: the parameter {name} holds NaN or infinity",
-                    fix="load the weights again from a sound file",
-                )
+        require_finite(self.name, self.model)
         limits = [n for n in (self.longest, self.vocabulary.longest) if n]
         object.__setattr__(self, "longest", min(limits) if limits else USUAL)
         if self.causal is None:
@@ -75,7 +74,7 @@ class Language:
         tokens   int64 (n, t)
         lengths  int64 (n)  tokens of each sequence; what stands behind them is padding. None: there is none
         """
-        taken: dict[str, Any] = {"input_ids": tokens}
+        taken: dict[str, Any] = {_tokens_of(self.model): tokens}
         if lengths is not None:
             taken["attention_mask"] = (torch.arange(tokens.shape[1]) < lengths[:, None]).long()
         if "use_cache" in signature(self.model.forward).parameters:
@@ -88,8 +87,8 @@ def language(word: str, *, dtype: torch.dtype = torch.float32) -> Language:
 
     word   minilm, gpt2, smollm2; a folder with config.json, *.safetensors and a tokenizer; a name on Hugging Face's
            hub that its cache holds (fetched only with POLYKERN_DOWNLOAD=1 in the environment); or
-           package.module:function, path/to/file.py:function, where the function gives a Language or a pair
-           (nn.Module, tokenizer)
+           package.module:function, path/to/file.py:function or the name of a plug-in, where the function gives a
+           Language or a pair (nn.Module, tokenizer)
     dtype  of the weights
 
     Raises UsageError when nothing of that name can be loaded, MissingExtra naming the pip line, CorruptError for
@@ -107,7 +106,7 @@ def language(word: str, *, dtype: torch.dtype = torch.float32) -> Language:
         if found is None:
             raise _not_there("gpt2")
         return pretrained(str(found), "gpt2", gpt2.TRAINED, dtype=dtype)
-    if word.find(":") > 0 and not Path(word).is_dir():
+    if not Path(word).is_dir() and (word.find(":") > 0 or word in registered()):
         return given(word, dtype)
     name = Path(word).resolve().name if Path(word).is_dir() else word
     return pretrained(word, name, f"a model of transformers, {name}", dtype=dtype)
@@ -121,6 +120,7 @@ def pretrained(place: str, name: str, note: str, *, dtype: torch.dtype = torch.f
     note   one sentence a person reads
     dtype  of the weights
 
+    LayerNorms that a checkpoint keeps though it was trained without are undone (`polykern.models.unnormed`).
     Raises as `language`.
     """
     transformers = _transformers.library()
@@ -145,6 +145,8 @@ def pretrained(place: str, name: str, note: str, *, dtype: torch.dtype = torch.f
             f"{place} does not hold all weights of {type(model).__name__}",
             why=f"{missing[0]} and {len(missing) - 1} more are missing",
         )
+    if undone(model):
+        note = f"{note}, trained to do without LayerNorm"
     longest = getattr(config, "max_position_embeddings", None)
     return Language(model, name, note, Vocabulary(tokenizer), longest)
 
@@ -154,12 +156,13 @@ def given(word: str, dtype: torch.dtype = torch.float32) -> Language:
     made = yours.called(word)
     if isinstance(made, Language):
         return made
-    if not (isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], nn.Module)):
+    if not (isinstance(made, tuple) and len(made) == 2):
         raise UsageError(
             f"{word} gave {type(made).__name__}", fix="return a Language, or a pair (nn.Module, tokenizer)"
         )
-    model, tokenizer = made
+    model, tokenizer = network(made[0]), made[1]
     longest = getattr(getattr(model, "config", None), "max_position_embeddings", None)
+    longest = getattr(getattr(model, "cfg", None), "n_ctx", longest)  # TransformerLens
     return Language(model.to(dtype), word, f"given by {word}", Vocabulary(tokenizer), longest)
 
 
@@ -168,9 +171,15 @@ def is_causal(model: nn.Module) -> bool:
     device = next(model.parameters()).device
     texts = torch.tensor([[1, 2, 3, 4], [1, 2, 3, 5]], device=device)
     with torch.no_grad():
-        out: Any = model(input_ids=texts)
+        out: Any = model(**{_tokens_of(model): texts})
     hidden = out if isinstance(out, Tensor) else out[0]
     return bool(torch.equal(hidden[0, :3], hidden[1, :3]))
+
+
+def _tokens_of(model: nn.Module) -> str:
+    """The argument of a model that tokens go to: input_ids, of TransformerLens's models input."""
+    takes = signature(model.forward).parameters
+    return "input" if "input" in takes and "input_ids" not in takes else "input_ids"
 
 
 @contextmanager

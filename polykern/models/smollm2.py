@@ -97,6 +97,7 @@ def _shape(about: Any) -> dict[str, Any]:
         "rope_parameters": {"rope_type": "default", "rope_theta": about["llama.rope.freq_base"]},
         "bos_token_id": about["tokenizer.ggml.bos_token_id"],
         "eos_token_id": about["tokenizer.ggml.eos_token_id"],
+        "tie_word_embeddings": True,  # the file holds no other rows for the next token
     }
 
 

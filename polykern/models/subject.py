@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from polykern.errors import CorruptError, UsageError
+from polykern.wrappers import network
 
 Sample = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
 Thumbnail = NDArray[np.uint8]
@@ -69,7 +70,7 @@ def stacked(examples: Examples, numbers: Iterable[int] | None = None) -> Tensor:
 class Subject:
     """A network and its data. The given model is put into eval mode, float32 and no gradients, in place.
 
-    model             nn.Module
+    model             nn.Module, or a wrapper of nnsight around one (`polykern.wrappers`)
     name              what it is called in results
     note              one sentence a person reads: trained? on what?
     sample            the model's inputs for one item (batch 1): a tensor, a tuple of positional or a dict
@@ -81,7 +82,7 @@ class Subject:
     training          what it was trained on, where that is known: items apart from `examples`
     weights           sha256 of the state dict: names, dtypes, shapes and bytes, sorted by name
 
-    Raises CorruptError naming the first parameter or buffer that holds NaN or infinity.
+    Raises CorruptError naming the first parameter or buffer that holds NaN or infinity, masks of -infinity aside.
     """
 
     model: nn.Module
@@ -96,12 +97,12 @@ class Subject:
     weights: str = field(init=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "model", network(self.model))
         self.model.eval().float().requires_grad_(False)
-        state = self.model.state_dict()
-        _require_finite(self.name, state)
+        require_finite(self.name, self.model)
         if self.default_start not in dict(self.model.named_modules()):
             raise UsageError(f"{self.name} has no module {self.default_start!r} to start from")
-        object.__setattr__(self, "weights", digest(state))
+        object.__setattr__(self, "weights", digest(self.model.state_dict()))
 
     def inputs(self, spec: Sequence[str | int]) -> tuple[Tensor, list[str], list[Thumbnail | None]]:
         """The batch, the labels and the thumbnails of numbered examples and files, in the order given.
@@ -144,12 +145,21 @@ def digest(state: Mapping[str, Tensor]) -> str:
     return total.hexdigest()
 
 
-def _require_finite(model: str, state: Mapping[str, Tensor]) -> None:
-    for name, value in state.items():
-        if (value.is_floating_point() or value.is_complex()) and not value.isfinite().all():
-            bad = int((~value.isfinite()).sum())
+def require_finite(name: str, model: nn.Module) -> None:
+    """Raise CorruptError naming the first parameter or buffer that holds NaN or infinity.
+
+    name   of the model, in the message
+    model  whose buffers may hold -infinity: it is what masks are made of
+    """
+    trained = {key for key, _ in model.named_parameters(remove_duplicate=False)}
+    for key, value in model.state_dict().items():
+        if not (value.is_floating_point() or value.is_complex()):
+            continue
+        bad = ~value.isfinite()
+        bad = bad if key in trained or value.is_complex() else bad & (value != -torch.inf)
+        if bad.any():
             raise CorruptError(
-                f"{model}: the parameter {name} holds NaN or infinity",
-                why=f"{bad} of its {value.numel()} values are not finite",
+                f"{name}: the parameter {key} holds NaN or infinity",
+                why=f"{int(bad.sum())} of its {value.numel()} values are not finite",
                 fix="load the weights again from a sound file",
             )

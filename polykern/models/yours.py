@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from polykern.errors import PolykernError, UsageError
 from polykern.models.photos import open_image
 from polykern.models.subject import Example, Sample, Subject, Thumbnail
+from polykern.names import registered
+from polykern.wrappers import network
 
 GENERATED = 1000  # numbered examples
 
@@ -24,9 +26,9 @@ GENERATED = 1000  # numbered examples
 def from_function(word: str, seed: int = 0) -> Subject:
     """The subject that a user's function gives.
 
-    word  "package.module:function" or "path/to/file.py:function"; the function takes no argument and gives
-          a Subject, or a pair (nn.Module, sample) with sample = its inputs for one item, or an nn.Module
-          whose first layer is an nn.Linear
+    word  "package.module:function", "path/to/file.py:function" or a registered name; the function takes no
+          argument and gives a Subject, or a pair (nn.Module, sample) with sample = its inputs for one item, or an
+          nn.Module whose first layer is an nn.Linear
     seed  of the generated examples, which are standard normal noise of the sample's shape
 
     Raises UsageError: no such module, file or function, an error inside it, or another kind of result.
@@ -37,11 +39,11 @@ def from_function(word: str, seed: int = 0) -> Subject:
 def called(word: str) -> Any:
     """What a user's function of no arguments gives.
 
-    word  "package.module:function" or "path/to/file.py:function"
+    word  "package.module:function" or "path/to/file.py:function"; or a name that a package registers
 
     Raises UsageError: no such module, file or function, or an error inside it; polykern's own errors as they are.
     """
-    place, _, attribute = word.rpartition(":")
+    place, _, attribute = (word if ":" in word else registered().get(word, word)).rpartition(":")
     module = _file(Path(place)) if place.endswith(".py") else _module(place)
     function = getattr(module, attribute, None)
     if not callable(function):
@@ -90,11 +92,14 @@ def _subject(word: str, given: Any, seed: int) -> Subject:
     if isinstance(given, Subject):
         return given
     model, sample = given if isinstance(given, tuple) and len(given) == 2 else (given, None)
-    if not isinstance(model, nn.Module):
+    try:
+        model = network(model)
+    except UsageError as error:
         raise UsageError(
             f"{word} gave {type(model).__name__}",
+            why=error.fix,
             fix="return an nn.Module, a pair (nn.Module, sample) or a polykern.models.Subject",
-        )
+        ) from error
     sample = _guessed(word, model) if sample is None else sample
     first = _first(word, sample)
     examples = Noise(tuple(first.shape[1:]), seed)

@@ -11,10 +11,6 @@ from polykern.paths.evaluation import balls as balls
 from polykern.paths.interpolation import Path as Path
 from polykern.paths.perturbation import Adversarial as Adversarial
 from polykern.paths.perturbation import adversarial as adversarial
-from polykern.paths.residual import Plateaus as Plateaus
-from polykern.paths.residual import Rescaling as Rescaling
-from polykern.paths.residual import plateaus as plateaus
-from polykern.paths.residual import rescaled as rescaled
 from polykern.paths.scaling import ray as ray
 
 __all__ = [
@@ -23,15 +19,11 @@ __all__ = [
     "Beam",
     "Curve",
     "Path",
-    "Plateaus",
     "Ray",
-    "Rescaling",
     "adversarial",
     "balls",
     "crofton",
     "curve",
     "path",
-    "plateaus",
     "ray",
-    "rescaled",
 ]

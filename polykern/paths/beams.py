@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from polykern.findings import Findings, Picture, Table
 from polykern.paths.along import Along
 from polykern.paths.interpolation import shown_classes
+from polykern.paths.relatedness import Relatedness
 from polykern.report import charts
 from polykern.report.charts import PALETTE
 from polykern.report.figures import INK
@@ -106,14 +107,17 @@ def _interval(values: NDArray[Any], seed: int) -> dict[str, float] | None:
 class Ray(Findings):
     """Densities, classes and outputs along rays s x from the origin through activations x and beyond.
 
-    beams  by network and direction; the subject's own rays through images are the first
-    names  of the classes, or None
-    seed   of noise, controls and intervals
+    beams    by network and direction; the subject's own rays through images are the first
+    names    of the classes, or None
+    seed     of noise, controls and intervals
+    related  how near consecutive classes of the first beam are in WordNet; None where that was not asked for
+             or classes hardly change
     """
 
     beams: tuple[Beam, ...]
     names: tuple[str, ...] | None
     seed: int
+    related: Relatedness | None = None
 
     SCHEMA: ClassVar[str] = "polykern-ray/1"
 
@@ -129,6 +133,8 @@ class Ray(Findings):
         found: dict[str, Any] = {}
         for beam in self.beams:
             found.setdefault(beam.network, {})[beam.direction] = beam.numbers(self.seed)
+        if self.related is not None:
+            found["relatedness"] = self.related.numbers()
         shown = self.beams[0].rays[:SHOWN]
         if len(shown[0].classes):
             found["classes along the rays"] = {
@@ -163,6 +169,9 @@ class Ray(Findings):
                     ):
                         column.append(value)
         tables: dict[str, Table] = {"density": density, "rays": rows, "changes": changes}
+        if (related := self.related) is not None:
+            names = {k: [self.called(c) for c in getattr(related, k).tolist()] for k in ("before", "after")}
+            tables["relatedness"] = {"ray": related.way, **names, "distance": related.distance}
         for k, ray in enumerate(first.rays[:SHOWN]):
             if ray.outputs is not None:
                 columns = {f"output_{c}": column for c, column in enumerate(ray.outputs.T)}

@@ -16,7 +16,7 @@ from polykern.paths.along import Along, Progress, along
 from polykern.paths.curves import curve
 from polykern.paths.evaluation import balls, tail_at
 from polykern.selectors import Select
-from polykern.statistics import Estimate, mean, pearson
+from polykern.statistics import Estimate, bootstrap, mean, pearson, spearman
 from polykern.tail import Tail
 
 CONDITIONS = ("different", "same")  # classes of the two images
@@ -36,8 +36,8 @@ class Means:
     changed  bool (layers, 2, pairs, steps)             whether the class changes in a step
     missed   float64 (layers)                           share of crossings that the last halving of steps found
     pairs    int64 (2, pairs, 2)                        numbers of the images
-    checked  float64 (checked)                          rank correlation of ball and path density along paths of the
-                                                        subject's own start
+    checked  float64 (2, checked, positions)            density in balls and of the path around them, along paths of
+                                                        different classes from the subject's own start
     """
 
     layers: tuple[str, ...]
@@ -47,6 +47,17 @@ class Means:
     missed: NDArray[np.float64]
     pairs: NDArray[np.int64]
     checked: NDArray[np.float64]
+
+    def agreements(self) -> NDArray[np.float64]:
+        """float64 (checked): rank correlation of ball and path density over the positions of each path."""
+        return np.array([spearman(a, b, resamples=2).value for a, b in zip(*self.checked, strict=True)])
+
+    def agreement_of_means(self, seed: int = 0) -> Estimate:
+        """Rank correlation of the two over positions once they are averaged over paths; 95 % interval by paths."""
+        return bootstrap(
+            lambda row: _of_means(self.checked, row), np.arange(self.checked.shape[1]), level=0.95, resamples=500,
+            seed=seed,
+        )  # fmt: skip
 
     def mean(self) -> NDArray[np.float64]:
         """float64 (layers, 2, steps): over pairs."""
@@ -74,10 +85,12 @@ class Means:
             found[layer or "input"] = {"missed": float(self.missed[k])} | {
                 condition: self._of(k, c, seed) for c, condition in enumerate(CONDITIONS)
             }
-        if len(self.checked):
+        each = self.agreements()
+        if len(each):
             found["rank correlation of ball and path density"] = {
-                "mean": mean(self.checked, seed=seed, level=0.95).as_dict() if len(self.checked) > 1 else None,
-                "least": float(self.checked.min()), "pairs": len(self.checked),
+                "mean": mean(each, seed=seed, level=0.95).as_dict() if len(each) > 1 else None,
+                "least": float(each.min()), "pairs": len(each),
+                "of the means over pairs": self.agreement_of_means(seed).as_dict() if len(each) > 1 else None,
             }  # fmt: skip
         return found
 
@@ -199,14 +212,14 @@ def means(
         changed.append(np.stack([f.changing for f in found]).reshape(2, pairs, -1))
         missed.append(np.mean([f.missed or 0 for f in found]))
     own, points = _space(subject, start, stop, select, batch, device)
-    ranks = []
+    both = []
     for k, (a, b) in enumerate(rows[0, :checked]):
-        ranks.append(_agreement(own, points[a], points[b], kind, t, ball, radius, seed))
+        both.append(_both(own, points[a], points[b], kind, t, ball, radius, seed))
         if progress:
             progress("balls", k + 1, checked)
     return Means(
         tuple(layers), (t[1:] + t[:-1]) / 2, np.stack(density), np.stack(changed), np.array(missed), chosen,
-        np.array(ranks),
+        np.stack(both, 1) if both else np.zeros((2, 0, len(t) // SPARSE)),
     )  # fmt: skip
 
 
@@ -218,12 +231,16 @@ def _space(
     return tail, activations(subject, start, batch).to(tail.device, torch.float64)
 
 
-def _agreement(
-    tail: Tail, a: Tensor, b: Tensor, kind: str, t: NDArray[np.float64], ball: int, radius: float, seed: int
-) -> float:
-    """Rank correlation of the density in balls and along the path around the same positions."""
-    from scipy.stats import spearmanr
+def _of_means(checked: NDArray[np.float64], row: NDArray[np.float64]) -> NDArray[np.float64]:
+    """float64 (resamples): rank correlation of the means over paths, numbers (resamples, paths)."""
+    ball, way = (each[row.astype(np.int64)].mean(1) for each in checked)
+    return np.array([spearman(a, b, resamples=2).value for a, b in zip(ball, way, strict=True)])
 
+
+def _both(
+    tail: Tail, a: Tensor, b: Tensor, kind: str, t: NDArray[np.float64], ball: int, radius: float, seed: int
+) -> NDArray[np.float64]:
+    """float64 (2, positions): the density in balls, and along the path around the same positions."""
     path = curve(a, b, kind)
     steps = along(tail, path, t, exact=False)
     whole = len(steps.middle) // SPARSE * SPARSE
@@ -232,5 +249,4 @@ def _agreement(
     around = balls(
         tail, path(torch.from_numpy(at).to(tail.device)), radius * float((b - a).norm()), points=ball, seed=seed
     )
-    found: Any = spearmanr(around.density, smooth)
-    return float(found.statistic)
+    return np.stack([around.density, smooth])

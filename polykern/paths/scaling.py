@@ -1,6 +1,7 @@
 """`pk.ray`: from a network and activations to the densities along the rays through them."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,8 +15,10 @@ from polykern.models.untrained import untrained
 from polykern.paths.along import Progress, rays
 from polykern.paths.beams import SHOWN, Beam, Ray
 from polykern.paths.evaluation import follows_classes, require_points, tail_at
+from polykern.paths.relatedness import read_synsets, relatedness
 from polykern.selectors import Select
 from polykern.tail import Tail
+from polykern.wordnet import WordNet
 
 REACH, POINTS, IMAGES, NOISE = 5.0, 500, 16, 8
 NEAR = 1e-6  # of a step: where rays begin, off the origin, at which units without bias are 0
@@ -35,6 +38,8 @@ def ray(
     exact: bool | None = None,
     classes: bool | None = None,
     controls: bool = True,
+    wordnet: Path | str | None = None,
+    synsets: Path | str | None = None,
     seed: int = 0,
     device: str | torch.device = "cpu",
     progress: Progress | None = None,
@@ -55,6 +60,9 @@ def ray(
               the code has at most 32,768 bits
     classes   follow the argmax of the output; None: where the subject names classes or knows those of its images
     controls  also through the untrained network, and through one with measured statistics where it has BatchNorm
+    wordnet   folder of WordNet, by which classes that follow each other on rays through images are compared
+    synsets   file with a noun synset a line for each class, "n01440764"; None: by the names of the classes
+              (`polykern.wordnet`)
     seed      of images, noise, controls and intervals
     device    "cpu", "cuda:0", ...
     progress  called with (stage, done, total)
@@ -62,15 +70,16 @@ def ray(
 
     Densities are crossings per unit of length. Exact crossings and changes of the class for piecewise-linear
     networks, else codes at the scales and half way between, changes to 1e-4 in s. Rays begin just off the origin.
-    At s = 1 the point is the activation, bit for bit. Errors: UsageError for shapes that do not fit, an activation
-    that is zero, an unknown module. Black et al. 2022, "Interpreting Neural Networks through the Polytope Lens",
-    prediction 3 and appendix B.
+    At s = 1 the point is the activation, bit for bit. Errors: UsageError for shapes that do not fit, an
+    activation that is zero, an unknown module, or classes without names or synsets where they are compared. Black
+    et al. 2022, "Interpreting Neural Networks through the Polytope Lens", prediction 3 and appendix B.
     """
     _require(images, noise, reach, points)
     s = np.linspace(0, reach, points + 1)
     s[0] = NEAR * s[1]
     own = tail_at(subject, start, stop, select, device)
     followed = follows_classes(subject, classes)
+    known = _synsets(subject, wordnet, synsets, followed)
     beams: list[Beam] = []
     for network, twin in _networks(subject, controls, seed):
         tail = own if network == "itself" else tail_at(twin, own.start, stop, select, device)
@@ -82,7 +91,27 @@ def ray(
     about = provenance(
         subject, own, seed=seed, images=images, noise=noise, reach=reach, points=points, controls=controls
     )
-    return Ray(about, tuple(beams), subject.classes, seed)
+    related = None
+    if known is not None:
+        related = relatedness(*known, [r.classes.tolist() for r in beams[0].rays], seed)
+    return Ray(about, tuple(beams), subject.classes, seed, related)
+
+
+def _synsets(
+    subject: Subject, wordnet: Path | str | None, synsets: Path | str | None, followed: bool
+) -> tuple[WordNet, tuple[str | None, ...]] | None:
+    """WordNet and the synset of every class; None where they are not asked for."""
+    if wordnet is None:
+        if synsets is not None:
+            raise UsageError("synsets are compared in WordNet", fix="name its folder too")
+        return None
+    if subject.classes is None or not followed:
+        raise UsageError(f"{subject.name} has no named classes to compare" if subject.classes is None else
+                         "classes are to be compared and not followed", fix="leave WordNet out")  # fmt: skip
+    words = WordNet(Path(wordnet))
+    if synsets is not None:
+        return words, read_synsets(words, Path(synsets), len(subject.classes))
+    return words, words.matched(subject.classes)
 
 
 def _networks(subject: Subject, controls: bool, seed: int) -> Iterator[tuple[str, Subject]]:

@@ -77,7 +77,7 @@ def legend(axes: Any, **more: Any) -> None:
 
 
 def line(
-    axes: Any, x: ArrayLike, y: ArrayLike, *, label: str = "", colour: str = PALETTE[0],
+    axes: Any, x: ArrayLike, y: ArrayLike, *, label: str = "", colour: Any = PALETTE[0],
     low: ArrayLike | None = None, high: ArrayLike | None = None, **more: Any,
 ) -> None:  # fmt: skip
     """A line and, where `low` and `high` are given, the band between them."""

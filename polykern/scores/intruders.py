@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.stats import binom
 
 from polykern.errors import UsageError
 from polykern.scores.tables import Integers, labelling
@@ -46,12 +47,14 @@ class Grade:
     answered  of them
     right     of those
     chance    share that guessing gets right
+    p         probability that guessing gets as many of the answers right, or more
     """
 
     asked: int
     answered: int
     right: int
     chance: float
+    p: float
 
     @property
     def share(self) -> float:
@@ -61,7 +64,9 @@ class Grade:
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         share = self.share if self.answered else None
-        return {name: getattr(self, name) for name in ("asked", "answered", "right", "chance")} | {"share": share}
+        return {name: getattr(self, name) for name in ("asked", "answered", "right", "chance", "p")} | {
+            "share": share
+        }
 
 
 def questions(
@@ -155,6 +160,7 @@ def grade(asked: Sequence[Question], given: Sequence[int | None]) -> Grade:
     asked  of `questions`
     given  place of the intruder in each, from 0; None for no answer
 
+    `p` is exact (binomial) for questions of as many options each.
     Errors: UsageError for another number of answers, or for an answer that was no option.
     """
     if len(given) != len(asked):
@@ -163,17 +169,38 @@ def grade(asked: Sequence[Question], given: Sequence[int | None]) -> Grade:
         if answer is not None and not 0 <= answer < len(question.rows):
             raise UsageError(f"the answer to question {number} is {answer} of {len(question.rows)} options")
     pairs = [(q.intruder, a) for q, a in zip(asked, given, strict=True) if a is not None]
+    right = sum(place == a for place, a in pairs)
     chance = float(np.mean([1 / len(q.rows) for q in asked])) if asked else float("nan")
-    return Grade(len(asked), len(pairs), sum(right == a for right, a in pairs), chance)
+    p = float(binom.sf(right - 1, len(pairs), chance)) if pairs else 1.0
+    return Grade(len(asked), len(pairs), right, chance, p)
+
+
+def read_questions(path: Path) -> list[Question]:
+    """The questions of `write` with their answers, out of its answers.json.
+
+    Errors: UsageError when the file is none of these.
+    """
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))["answers"]
+        return [Question(a["cluster"], tuple(a["rows"]), a["intruder"] - 1, a["other"]) for a in told]
+    except (OSError, ValueError, KeyError, TypeError) as reason:
+        raise UsageError(
+            f"{path} cannot be read as the answers of a blind test",
+            why=f"{type(reason).__name__}: {reason}",
+            fix="polykern score --intruders writes them beside the questions",
+        ) from reason
 
 
 def read_answers(path: Path) -> list[int | None]:
     """The places of the intruders in a questions.csv that a reader filled in, from 0; None where nothing is.
 
-    Errors: UsageError when a number is not one, or the questions are not in their order.
+    Errors: UsageError when it cannot be read, a number is not one, or the questions are not in their order.
     """
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as reason:
+        raise UsageError(f"{path} cannot be read", why=str(reason)) from reason
     found: list[int | None] = []
     for number, row in enumerate(rows, 1):
         text = (row.get("intruder") or "").strip()

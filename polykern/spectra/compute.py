@@ -13,17 +13,16 @@ from polykern.errors import ResourceError, UsageError
 from polykern.findings import RECORDED
 from polykern.layout import Field, Layout
 from polykern.models import Subject, stacked
-from polykern.spectra import powerlaw
+from polykern.spectra import channels, powerlaw
 from polykern.spectra.moments import GROUPS, ActivationMoments, CodeMoments, Moments
-from polykern.spectra.result import Spectra, Spectrum
-from polykern.statistics import Estimate
+from polykern.spectra.result import ACTIVATIONS, CODES, Spectra, Spectrum
+from polykern.statistics import jackknife
 from polykern.store import Store
 from polykern.store.rows import Rows
 from polykern.tail import Tail
 from polykern.tracing import trace
 from polykern.versions import recorded
 
-ACTIVATIONS, CODES = "activations", "codes"
 Progress = Callable[[str, int, int], None]
 Documents = NDArray[Any]
 Chunk = tuple[Tensor | Codes, Documents]
@@ -70,7 +69,7 @@ def spectrum(
     if groups < 2:
         raise UsageError(f"{groups} group of documents gives no interval", fix="take two or more, better sixteen")
     tell = progress or (lambda stage, done, total: None)
-    streams = _of_store(source, sites, codes) if isinstance(source, Store) else _of_subject(source, sites, codes)
+    streams = _of_store(source, sites, codes) if isinstance(source, Store) else of_subject(source, sites, codes)
     found: dict[str, Spectrum] = {}
     left_out: dict[str, str] = {}
     for k, (name, kind, chunks) in enumerate(streams):
@@ -78,7 +77,7 @@ def spectrum(
         label = f"{name} ({CODES})" if kind == CODES else name
         moments, documents = _gathered(label, chunks, groups)
         try:
-            found[label] = _spectrum(label, kind, moments, documents, (first, last), centred, level)
+            found[label] = measured(label, moments, documents, first=first, last=last, centred=centred, level=level)
         except UsageError as reason:
             if sites is not None:
                 raise
@@ -101,34 +100,42 @@ def eigenvalues(covariance: Tensor) -> NDArray[np.float64]:
     return found
 
 
-def _spectrum(
+def measured(
     name: str,
-    kind: str,
     moments: Moments,
     documents: int,
-    given: tuple[int | None, int | None],
-    centred: bool,
-    level: float,
+    *,
+    first: int | None = None,
+    last: int | None = None,
+    centred: bool = True,
+    level: float = 0.95,
 ) -> Spectrum:
+    """The spectrum of rows whose moments are known.
+
+    name       of the site, for messages
+    moments    `ActivationMoments` or `CodeMoments`, with rows in at least two groups
+    documents  how many the rows are of
+    others     as of `spectrum`, and its errors
+    """
     values = eigenvalues(moments.read(centred=centred))
     if not values[0] > 0:
         raise UsageError(f"{name} is constant over all {int(moments.rows.sum()):,} rows: it has no spectrum")
     noise = moments.noise()
-    fit = powerlaw.fit(values, *given, noise=noise)
-    interval = _interval(name, moments, fit, centred, level)
+    fit = powerlaw.fit(values, first, last, noise=noise)
+    rest = _left_out(name, moments, centred)
+    alpha = jackknife(fit.alpha, [powerlaw.fit(r, fit.first, fit.last).alpha for r in rest], level=level)
+    codes = isinstance(moments, CodeMoments)
     return Spectrum(
-        name, kind, int(moments.rows.sum()), documents, values, held_out(moments, centred=centred), fit, interval,
-        powerlaw.windows(values, noise=noise), powerlaw.positive(values, noise),
+        name, CODES if codes else ACTIVATIONS, int(moments.rows.sum()), documents, values,
+        held_out(moments, centred=centred), fit, alpha, powerlaw.windows(values, noise=noise),
+        powerlaw.positive(values, noise),
+        channels.binary(len(values)) if codes else channels.gaussian(values, rest, level=level),
+        channels.entropy(moments, level=level) if isinstance(moments, CodeMoments) else None,
     )  # fmt: skip
 
 
-def _interval(name: str, moments: Moments, fit: powerlaw.Fit, centred: bool, level: float) -> Estimate:
-    """alpha -+ t standard errors, by leaving out one group of documents after the other.
-
-    A bootstrap repeats documents, and a spectrum of fewer different rows is steeper: its interval may miss alpha.
-    """
-    from scipy.stats import t as student
-
+def _left_out(name: str, moments: Moments, centred: bool) -> list[NDArray[np.float64]]:
+    """The spectrum of all groups of documents but one, for each that has rows."""
     filled = np.flatnonzero(moments.rows)
     if len(filled) < 2:
         raise UsageError(
@@ -138,12 +145,8 @@ def _interval(name: str, moments: Moments, fit: powerlaw.Fit, centred: bool, lev
     for group in filled.tolist():
         weights = np.ones(len(moments.rows))
         weights[group] = 0
-        rest = eigenvalues(moments.read(weights, centred=centred))
-        found.append(powerlaw.fit(rest, fit.first, fit.last).alpha)
-    n = len(filled)
-    error = float(np.sqrt((n - 1) * np.var(found)))
-    half = float(student.ppf((1 + level) / 2, n - 1)) * error
-    return Estimate(fit.alpha, fit.alpha - half, fit.alpha + half, level)
+        found.append(eigenvalues(moments.read(weights, centred=centred)))
+    return found
 
 
 def held_out(moments: Moments, *, centred: bool = True) -> NDArray[np.float64]:
@@ -206,7 +209,8 @@ def _documents(rows: Rows) -> Documents:
     return rows.columns.get("doc", rows.index)
 
 
-def _of_subject(subject: Subject, sites: Sequence[str] | None, codes: bool) -> list[Stream]:
+def of_subject(subject: Subject, sites: Sequence[str] | None, codes: bool) -> list[Stream]:
+    """Pre-activations of a subject's examples, and their codes, site by site; of feature maps place by place."""
     fields = Tail(subject.model, subject.sample, select="*" if sites is None else list(sites)).layout.fields
 
     def values(field: Field) -> Iterator[Chunk]:

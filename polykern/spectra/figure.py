@@ -7,6 +7,7 @@ import numpy as np
 from polykern.report import charts, colours, figures, wording
 from polykern.report.script import visible
 from polykern.spectra import powerlaw
+from polykern.spectra.probes import FAMILIES, MEASURES
 
 if TYPE_CHECKING:
     from polykern.spectra.loops import Projections
@@ -118,3 +119,25 @@ def curves(sheet: Any, found: "Projections") -> None:
         order = (z - z.min()) / max(float(np.ptp(z)), 1e-30)
         axes.scatter(x, y, s=1.5, c=colours.table("viridis")[(255 * order).astype(int)] / 255, linewidths=0)
         axes.set(xticks=[], yticks=[], aspect="equal")
+
+
+def probes(sheet: Any, found: "Projections") -> None:
+    """Purity by class above chance: of the rows where a direction is strongest, and of intervals of its values."""
+    every = [(name, x.probes) for name, x in found.loops.items() if x.probes is not None]
+    number = max(len(p.every) // 2 for _, p in every)
+    titles = ["the strongest 5 % of the rows", "the best intervals of all values"]
+    axes = charts.panels(
+        sheet, titles, columns=2, heading=f"Random directions and neurons: {found.about['model']['name']}",
+        subtitle=f"up to {number} of each a layer; purity by class, less what chance gives",
+        note="bars: mean over directions; whiskers: 95% bootstrap intervals over directions",
+    )  # fmt: skip
+    for panel, measure in zip(axes, MEASURES, strict=True):
+        means = [[p.mean(family, measure) for family in FAMILIES] for _, p in every]
+        value, low, high = (
+            np.array([[getattr(e, end) for e in row] for row in means]) for end in ("value", "low", "high")
+        )
+        charts.bars(panel, wording.apart([visible(n) for n, _ in every]), FAMILIES, value, low, high)
+        top = float(np.nanmax(np.maximum(value, high)))
+        panel.set_ylim(min(0.0, float(np.nanmin(low))), 1.25 * top)  # room for the legend
+        charts.named(panel, "", "purity above chance")
+        charts.legend(panel, loc="upper left")

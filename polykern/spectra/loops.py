@@ -15,6 +15,8 @@ from polykern.heat import activations
 from polykern.models import Subject
 from polykern.points import codes_of
 from polykern.selectors import Select
+from polykern.spectra.compute import of_subject
+from polykern.spectra.probes import Probes, columns, probes
 from polykern.spectra.variogram import Variogram, circle, gaussian, variogram
 from polykern.statistics import Estimate, mean
 from polykern.tail import Meeting, Tail
@@ -34,12 +36,14 @@ class Loop:
     curve     float32 (4096, 3)   one projection of the loop
     variogram of all projections
     polytope  mean length of a polytope of the layers in front of it on the loop, turns; inf for none
+    probes    random directions beside neurons, over the examples; None where those have no classes
     """
 
     name: str
     curve: NDArray[np.float32]
     variogram: Variogram
     polytope: Estimate
+    probes: Probes | None
 
     @property
     def slope_inside(self) -> float | None:
@@ -56,6 +60,7 @@ class Loop:
             "crossover_turns": v.crossover(),
             "slope_inside_polytopes": self.slope_inside,
             "slope_at_large": v.slope(0.01, 0.1),
+            "probes": None if self.probes is None else self.probes.as_dict(),
         }
 
 
@@ -75,6 +80,8 @@ class Projections(Findings):
 
     def tables(self) -> dict[str, Table]:
         every = list(self.loops.values())
+        probed = [(x.name, x.probes) for x in every if x.probes is not None]
+        scored = {"probes": columns(probed)} if probed else {}
         return {
             "variograms": {
                 "site": np.repeat([x.name for x in every], [len(x.variogram.lags) for x in every]),
@@ -85,15 +92,19 @@ class Projections(Findings):
                 "site": np.repeat([x.name for x in every], DRAWN),
                 **{axis: np.concatenate([x.curve[:, k] for x in every]) for k, axis in enumerate("xyz")},
             },
+            **scored,
         }
 
     def pictures(self) -> dict[str, Picture]:
         from polykern.spectra import figure
 
         height = 200 + 330 * -(-len(self.loops) // 4)
+        probed = any(x.probes is not None for x in self.loops.values())
+        scored = {"probes": Picture(1200, 560, lambda sheet: figure.probes(sheet, self))} if probed else {}
         return {
             "variograms": Picture(1200, 620, lambda sheet: figure.variograms(sheet, self)),
             "curves": Picture(1300, height, lambda sheet: figure.curves(sheet, self)),
+            **scored,
         }
 
 
@@ -105,6 +116,7 @@ def projections(
     select: Select = "*",
     places: int = 256,
     repeats: int = 8,
+    directions: int = 32,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Projections:
@@ -116,7 +128,8 @@ def projections(
     select   the nonlinearities whose pre-activations are looked at
     places   on the circle that each lag is taken at
     repeats  projections to three dimensions
-    seed     of places and projections
+    directions  random ones, and as many neurons, of each layer that are scored by the classes of the examples
+    seed     of places, projections and directions
     progress called with (stage, done, total)
 
     float64 throughout. The mean polytope of a layer is that of the codes in front of it, by bits that differ over
@@ -137,9 +150,13 @@ def projections(
         p = gaussian(field.units, 3, repeats, seed)
         v = variogram(code, LAGS, places=places, projections=p, seed=seed)
         curve = torch.cat([code(t) @ p[:, :3] for t in (torch.arange(DRAWN).double() / DRAWN).split(BATCH)])
-        found[field.name] = Loop(field.name, curve.float().numpy(), v, _polytope(tail, k, at, seed))
+        found[field.name] = Loop(
+            field.name, curve.float().numpy(), v, _polytope(tail, k, at, seed),
+            _probes(subject, field.name, directions, seed),
+        )  # fmt: skip
     tell("layers", len(found), len(found))
-    about = provenance(subject, tail, seed=seed, inputs=[str(c) for c in chosen], places=places, repeats=repeats)
+    about = provenance(subject, tail, seed=seed, inputs=[str(c) for c in chosen], places=places, repeats=repeats,
+                       directions=directions)  # fmt: skip
     return Projections(about, found)
 
 
@@ -160,6 +177,17 @@ def _layer(tail: Tail, index: int, at: Callable[[Tensor], Tensor]) -> Callable[[
         return torch.cat(seen)
 
     return code
+
+
+def _probes(subject: Subject, name: str, directions: int, seed: int) -> Probes | None:
+    """Random directions and neurons of one layer, over all examples; None where those have no classes."""
+    if subject.examples.targets is None:
+        return None
+    chunks = next(c for site, _, c in of_subject(subject, [name], codes=False) if site == name)
+    parts = [(rows, items) for rows, items in chunks if isinstance(rows, Tensor)]
+    items = np.concatenate([i for _, i in parts]).astype(np.int64)
+    classes = np.asarray(subject.examples.targets, np.int64)[items]
+    return probes(torch.cat([r for r, _ in parts]).double().numpy(), classes, items, most=directions, seed=seed)
 
 
 def _polytope(tail: Tail, index: int, at: Callable[[Tensor], Tensor], seed: int) -> Estimate:

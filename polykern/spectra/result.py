@@ -8,10 +8,12 @@ from numpy.typing import NDArray
 
 from polykern.findings import Findings, Picture, Table
 from polykern.spectra import powerlaw
+from polykern.spectra.channels import Channel, Entropy
 from polykern.spectra.powerlaw import Fit
 from polykern.statistics import Estimate
 
 Reals = NDArray[np.float64]
+ACTIVATIONS, CODES = "activations", "codes"
 ENOUGH = 10  # rows a column, below which the exponent is biased
 
 
@@ -29,6 +31,8 @@ class Spectrum:
     interval   of alpha, over groups of documents
     windows    fits over other windows
     rank       eigenvalues above what the rounding of the rows makes up
+    channels   what the code can carry, over a grid of noise (`polykern.spectra.channels`)
+    entropy    bounds of the entropy of a binary code; None for activations
     """
 
     name: str
@@ -41,6 +45,8 @@ class Spectrum:
     interval: Estimate
     windows: list[Fit]
     rank: int
+    channels: list[Channel]
+    entropy: Entropy | None
 
     @property
     def enough(self) -> bool:
@@ -77,6 +83,11 @@ class Spectrum:
             "rows_a_column": self.rows / len(self.values),
             "enough_rows": self.enough,
         }
+        told["capacity"] = {
+            c.name: {f"{noise:g}": c.at(noise).as_dict() for noise in c.told} for c in self.channels
+        }
+        if self.entropy is not None:
+            told["entropy"] = self.entropy.as_dict()
         if dimension is not None:
             told["beside_bound"] = powerlaw.beside_bound(self.interval.low, self.interval.high, dimension)
         return told
@@ -102,6 +113,7 @@ class Spectra(Findings):
         every = list(self.sites.values())
         length = [len(s.values) for s in every]
         rows = [(s.name, f) for s in every for f in s.windows]
+        carried = [(s.name, c, noise, bits) for s in every for c in s.channels for noise, bits in c.points()]
         return {
             "eigenvalues": {
                 "site": np.repeat([s.name for s in every], length),
@@ -116,12 +128,23 @@ class Spectra(Findings):
                 "alpha": [f.alpha for _, f in rows],
                 "r2": [f.r2 for _, f in rows],
             },
+            "capacities": {
+                "site": [name for name, _, _, _ in carried],
+                "channel": [c.name for _, c, _, _ in carried],
+                "noise": [noise for _, _, noise, _ in carried],
+                "bits": [bits.value for _, _, _, bits in carried],
+                "low": [bits.low for _, _, _, bits in carried],
+                "high": [bits.high for _, _, _, bits in carried],
+            },
         }
 
     def pictures(self) -> dict[str, Picture]:
-        from polykern.spectra import figure
+        from polykern.spectra import capacities, depth, figure
 
+        by_block = depth.has_depth(self)
+        exponents = depth.exponents if by_block else figure.exponents
         return {
             "spectra": Picture(1200, 620, lambda sheet: figure.spectra(sheet, self)),
-            "exponents": Picture(1000, 560, lambda sheet: figure.exponents(sheet, self)),
+            "exponents": Picture(1200 if by_block else 1000, 560, lambda sheet: exponents(sheet, self)),
+            "capacities": Picture(1200, 620, lambda sheet: capacities.capacities(sheet, self)),
         }

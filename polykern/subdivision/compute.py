@@ -62,8 +62,9 @@ def partition(
     errors     UsageError naming an operator that is not piecewise linear; ResourceError when the disk is full
 
     Exact in float64: each face is one linear region of the network up to the last selected nonlinearity, max-pool
-    choices included, but for slivers that are thinner than the rounding error of a boundary. Linear, convolution,
-    normalisation in eval mode, pools, residuals, concatenation and every piecewise-linear activation are followed.
+    choices included, but for slivers thinner than a boundary's rounding error or 1e-12 of a tile. Linear,
+    convolution, normalisation in eval mode, pools, residuals, concatenation and every piecewise-linear activation
+    are followed.
     The same faces in the same order for any number of threads, in memory and in a folder. Memory beside the result
     is that of some hundred tiles and of the faces at the border of what is done. Hanin, Rolnick 2019, "Complexity
     of Linear Regions in Deep Networks"; Black et al. 2022, "Interpreting Neural Networks through the Polytope

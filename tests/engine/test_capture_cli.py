@@ -166,7 +166,7 @@ def test_standard_input(
 @MINILM
 @pytest.mark.slow
 def test_the_example(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    line = shlex.split(module.EXAMPLE.partition("polykern ")[2].replace("20000", "600"))
+    line = shlex.split(module.EXAMPLES[0].partition("polykern ")[2].replace("20000", "600"))
     line[-1] = str(tmp_path / "minilm.codes")
     assert run([*line, "--device", "cpu"]) == 0
     store = Store.open(tmp_path / "minilm.codes")

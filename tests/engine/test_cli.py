@@ -83,12 +83,6 @@ def test_words_about_the_program_load_no_library(words: list[str]) -> None:
     assert done.returncode == (2 if "--x" in words else 0), done.stderr
 
 
-def test_every_help_shows_an_example(capsys: pytest.CaptureFixture[str]) -> None:
-    for words in ([], *([c] for c in COMMANDS)):
-        assert run([*words, "--help"]) == 0
-        assert "Example: polykern" in capsys.readouterr().out
-
-
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     import polykern
 

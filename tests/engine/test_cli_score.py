@@ -88,6 +88,27 @@ def test_a_blind_test_is_written_with_its_answers(asked: Callable[..., Any], cla
     assert len(questions) == len(answers) == 4
 
 
+def test_a_blind_test_is_graded(asked: Callable[..., Any], classes: Path, tmp_path: Path) -> None:
+    words = "--by", str(classes), "--repeats", "2"
+    asked(*words, "--intruders", str(tmp_path / "test"))
+    graded = *words, "--graded", str(tmp_path / "test")
+    code, said, _ = asked(*graded)
+    assert (code, said["what"]) == (2, f"none of the 4 questions of {tmp_path / 'test'} is answered")
+    path = tmp_path / "test" / "questions.csv"
+    with path.open(newline="") as file:
+        lines = list(csv.reader(file))
+    with (tmp_path / "test" / "answers.csv").open(newline="") as file:
+        right = [row["intruder"] for row in csv.DictReader(file)]
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([lines[0], *([*row[:-1], k] for row, k in zip(lines[1:], right, strict=True))])
+    code, said, _ = asked(*graded)
+    assert code == 0
+    assert said["reader"] == {
+        "asked": 4, "answered": 4, "right": 4, "share": 1.0,
+        "chance": pytest.approx(1 / 6), "p": pytest.approx(6**-4),
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -97,6 +118,7 @@ def test_a_blind_test_is_written_with_its_answers(asked: Callable[..., Any], cla
         (("--by", "doc", "--parts", "2", "--share", "1.5"), "a share of 1.5 of 400 rows"),
         (("--by", "doc", "--parts", "2", "--share", "0.01"), "a share of 0.01 of 400 rows"),
         (("--by", "doc", "--intruders", "x", "--members", "399"), "no question can be asked"),
+        (("--by", "doc", "--graded", "nowhere"), "cannot be read as the answers of a blind test"),
     ],
 )
 def test_what_does_not_fit_is_named(asked: Callable[..., Any], words: tuple[str, ...], says: str) -> None:

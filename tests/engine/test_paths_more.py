@@ -7,15 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 import polykern as pk
 from polykern.cli.app import run
 from polykern.errors import UsageError
 from polykern.paths.attacks import attack, beside, neighbours
+from polykern.paths.means import Means
 from polykern.paths.perturbation import WAYS
-from polykern.paths.residual import plateaus, rescaled
 from polykern.points import codes_of
+from polykern.streams import plateaus, rescaled
 from polykern.tail import Tail
 
 # --- attacks ------------------------------------------------------------------------------------------
@@ -137,7 +139,7 @@ def test_layernorm_takes_the_factor_away_in_the_block_itself_only() -> None:
 
 def test_a_frozen_layernorm_does_not() -> None:
     model, x = _transformer()
-    found = rescaled(model, x, "1", "attn", scales=(0.1, 1.0, 10.0), frozen=True)
+    found = rescaled(model, x, "1", "attn", scales=(0.1, 1.0, 10.0), norms="frozen")
     assert not found.share[0].any()
     assert found.share[1, 0] > 0
     assert found.share[1, 2] > 0
@@ -176,3 +178,20 @@ def test_plateaus_equal_a_plain_loop() -> None:
         plateaus(tail, a, b, "*.ln_9")
     with pytest.raises(UsageError, match="same residual"):
         plateaus(tail, a, a, "*.ln_2")
+
+
+def test_balls_and_paths_are_compared_each_and_in_the_mean() -> None:
+    rng = np.random.default_rng(0)
+    both = rng.random((2, 6, 24)) + np.linspace(0, 1, 24)
+    found = Means(
+        ("x",), np.linspace(0.01, 0.99, 50), np.ones((1, 2, 6, 50)), np.zeros((1, 2, 6, 50), np.bool_), np.zeros(1),
+        np.zeros((2, 6, 2), np.int64), both,
+    )  # fmt: skip
+    each = [spearmanr(a, b).statistic for a, b in zip(*both, strict=True)]
+    assert np.allclose(found.agreements(), each)
+    mean = found.agreement_of_means()
+    assert mean.value == pytest.approx(spearmanr(*both.mean(1)).statistic)
+    assert mean.low < mean.value <= mean.high
+    told = found.numbers(0)["rank correlation of ball and path density"]
+    assert (told["pairs"], told["least"]) == (6, min(found.agreements()))
+    assert told["of the means over pairs"] == mean.as_dict()

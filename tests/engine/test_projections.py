@@ -12,6 +12,7 @@ from polykern.cli.app import run
 from polykern.errors import UsageError
 from polykern.models import Example
 from polykern.spectra import projections
+from polykern.spectra.probes import probes
 from polykern.spectra.variogram import circle, gaussian, power_law_code, variogram
 from tests.worlds import random_network
 
@@ -60,6 +61,7 @@ def test_a_relu_network_is_smooth_inside_of_its_polytopes(seed: int) -> None:
     assert inside[0] is not None
     assert all(s is None or s >= 1.95 for s in inside)
     lengths = [x.polytope.value for x in found.loops.values()]
+    assert all(x.probes is None for x in found.loops.values())  # points without classes
     assert lengths == sorted(lengths, reverse=True)  # more layers in front, shorter polytopes
 
 
@@ -78,13 +80,55 @@ class Points:
         return Example(self.points[index], str(index), None)
 
 
+def test_neurons_that_are_classes_are_purer_than_random_directions() -> None:
+    """Eight classes of 50 rows, a neuron each that alone is on for its class."""
+    rng = np.random.default_rng(0)
+    classes = np.repeat(np.arange(8), 50)
+    values = np.eye(8)[classes] + 0.05 * rng.standard_normal((400, 8))
+    found = probes(values, classes, np.arange(400), most=8)
+    neurons, drawn = ([p for p in found.every if p.family == family] for family in ("neurons", "random"))
+    assert [p.number for p in neurons] == list(range(8))
+    for p in neurons:
+        assert p.strongest == pytest.approx(1 - found.chance)
+        assert set(p.examples) <= set(np.flatnonzero(classes == p.number).tolist())
+        first = np.argmax(values[:, p.number])
+        assert p.examples[0] == first
+    assert 1 / 8 < found.chance < 0.35  # the commonest of 8 classes among 20 random rows
+    assert found.mean("neurons", "line").value < found.mean("random", "line").value  # one cut in a line, not eight
+    assert found.mean("random", "strongest").value > 0.5  # the largest class of a random direction stands apart
+    test = found.test("line")
+    assert test is not None
+    assert test.t > 0
+    assert len(drawn) == 8
+
+
+def test_directions_without_meaning_are_no_purer_than_chance() -> None:
+    rng = np.random.default_rng(1)
+    values, classes = rng.standard_normal((2500, 6)), rng.integers(0, 5, 2500)
+    found = probes(values, classes, np.arange(2500) // 2, most=4, seed=3)
+    assert found.rows == 2000
+    assert len(found.every) == 8
+    for family in ("neurons", "random"):
+        for measure in ("strongest", "line"):
+            assert abs(found.mean(family, measure).value) < 0.05
+
+
 def test_the_command_follows_the_digits_along_a_loop(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "loop"
-    assert run(["projections", "--out", str(out), "--places", "8", "--repeats", "1", "--json"]) == 0
+    assert (
+        run(["projections", "--out", str(out), "--places", "8", "--repeats", "1", "--directions", "3", "--json"])
+        == 0
+    )
     said = json.loads(capsys.readouterr().out)["found"]
     assert said == json.loads((out / "projections.json").read_text())
     assert list(said["numbers"]) == ["relu1", "relu2", "relu3", "relu4"]
     assert said["numbers"]["relu4"]["slope_inside_polytopes"] > 1.95
     assert len((out / "curves.csv").read_text().splitlines()) == 1 + 4 * 4096
+    scored = (out / "probes.csv").read_text().splitlines()
+    assert scored[0] == "site,family,number,strongest,line,examples"
+    assert len(scored) == 1 + 4 * 2 * 3
+    mine = [float(r.split(",")[3]) for r in scored[1:] if r.startswith("relu4,random")]
+    told = said["numbers"]["relu4"]["probes"]["strongest"]["random"]["value"]
+    assert told == pytest.approx(np.mean(mine))
     assert run(["projections", "--out", str(out)]) == 2
     assert "is not empty" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """Rays: homogeneous networks cross nothing, s = 1 is the activation, peaks and changes where they were planted."""
 
 import csv
+import itertools
 import json
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from polykern.models.subject import Example
 from polykern.paths import Ray
 from polykern.paths.evaluation import evaluated
 from polykern.tail import Tail
+from tests.engine.wordnets import wordnet
 
 
 class Drawn:
@@ -153,3 +155,42 @@ def test_a_zero_activation_has_no_ray() -> None:
     zero: Tensor = torch.zeros(1, 1, 8, 8)
     with pytest.raises(UsageError, match="is zero"):
         pk.ray(subject, zero, noise=0, controls=False)
+
+
+def _named(names: tuple[str, ...] | None) -> Subject:
+    torch.manual_seed(31)
+    first = nn.Linear(8, 48)
+    model = nn.Sequential(first, nn.ReLU(), nn.Linear(48, 4))
+    first.bias.data *= 4
+    return Subject(model, "named", "random: NOT a trained network", torch.zeros(1, 8), Drawn((8,), 24), names)
+
+
+def test_classes_that_follow_each_other_are_compared(tmp_path: Path) -> None:
+    folder, synsets = wordnet(tmp_path / "wordnet"), tmp_path / "synsets.txt"
+    subject = _named(("dog", "cat", "couch", "unicorn"))
+    found = pk.ray(subject, images=12, noise=0, controls=False, wordnet=folder)
+    related = found.related
+    assert related is not None
+    turns = [r.classes.tolist() for r in found.beams[0].rays]
+    pairs = [(a, b) for turn in turns for a, b in itertools.pairwise(turn)]
+    known = [(a, b) for a, b in pairs if 3 not in (a, b)]
+    assert len(known) > 2
+    assert list(zip(related.before.tolist(), related.after.tolist(), strict=True)) == known
+    assert related.distance.tolist() == [2 if {a, b} == {0, 1} else 4 for a, b in known]
+    assert (related.matched, related.left_out) == (3, len(pairs) - len(known))
+    assert found.numbers()["relatedness"]["changes"] == len(known)
+    assert found.tables()["relatedness"]["before"][0] == subject.classes[known[0][0]]  # type: ignore[index]
+    synsets.write_text("n00000020\nn00000030\nn00000050\nn00000060\n")
+    again = pk.ray(subject, images=12, noise=0, controls=False, wordnet=folder, synsets=synsets).related
+    assert again is not None
+    assert (again.matched, again.left_out) == (4, 0)
+
+
+def test_classes_without_names_are_not_compared(tmp_path: Path) -> None:
+    folder = wordnet(tmp_path / "wordnet")
+    with pytest.raises(UsageError, match="no named classes"):
+        pk.ray(_named(None), wordnet=folder)
+    with pytest.raises(UsageError, match="not followed"):
+        pk.ray(_named(("a", "b", "c", "d")), wordnet=folder, classes=False)
+    with pytest.raises(UsageError, match="compared in WordNet"):
+        pk.ray(_named(None), synsets=folder)

@@ -13,8 +13,8 @@ import polykern as pk
 from polykern.cli.app import run
 from polykern.errors import CorruptError, UsageError
 from polykern.models import Example
-from polykern.spectra import ActivationMoments, CodeMoments, capacity, fit, powerlaw
-from polykern.spectra.compute import eigenvalues, held_out, spectrum
+from polykern.spectra import ActivationMoments, CodeMoments, capacity, channels, depth, fit, powerlaw
+from polykern.spectra.compute import eigenvalues, held_out, measured, spectrum
 from polykern_kernels import pack
 
 
@@ -243,6 +243,15 @@ def test_the_command_writes_every_number(tmp_path: Path, capsys: pytest.CaptureF
     lines = (out / "eigenvalues.csv").read_text().splitlines()
     assert lines[0] == "site,rank,eigenvalue,held_out"
     assert len(lines) == 1 + 64 + 64
+    carried = [line.split(",") for line in (out / "capacities.csv").read_text().splitlines()]
+    assert carried[0] == ["site", "channel", "noise", "bits", "low", "high"]
+    assert len(carried) == 1 + 2 * len(channels.NOISE) + len(channels.FLIPS)
+    at = kept["numbers"]["relu3"]["capacity"]["gaussian"]["1"]
+    assert [row[3:] for row in carried if row[1:3] == ["gaussian", "1.0"]] == [
+        [str(at[end]) for end in ("value", "low", "high")]
+    ]
+    assert kept["numbers"]["relu3 (codes)"]["entropy"]["tree"]["value"] < 64
+    assert (out / "capacities.png").stat().st_size > 10_000
 
 
 @pytest.mark.parametrize(
@@ -289,3 +298,90 @@ def test_the_entropy_of_a_code_counts_copies_once() -> None:
     total = torch.from_numpy(bits.T @ bits).long()
     found = capacity.code_entropy(total, 8)
     assert found == pytest.approx((5, 2, 3))
+
+
+def test_channels_of_a_spectrum_are_the_closed_forms_over_the_noise() -> None:
+    values = np.arange(8, 0, -1.0)
+    carried, even = channels.gaussian(values, [values, values, values])
+    scale = values.mean() ** 0.5
+    for noise, bits in carried.points():
+        assert bits.value == pytest.approx(capacity.gaussian(values, noise * scale))
+        assert (bits.low, bits.high) == pytest.approx((bits.value, bits.value))  # leaving out changes nothing
+    assert [b.value for b in even.bits] == pytest.approx([4 * np.log2(1 + x**-2) for x in channels.NOISE])
+    assert (np.diff([b.value for b in carried.bits]) < 0).all()
+    flipped = channels.binary(100)[0]
+    assert flipped.at(0.5).value == pytest.approx(0)
+    assert flipped.at(0.1).value == pytest.approx(capacity.binary_symmetric(100, 0.1))
+    with pytest.raises(UsageError, match=r"no noise 0\.7 on the grid"):
+        carried.at(0.7)
+
+
+def test_intervals_of_capacity_are_by_groups_of_documents() -> None:
+    rows, documents = torch.from_numpy(gaussian_code(600, 40)), np.arange(600)
+    moments = ActivationMoments(40, 4)
+    moments.add(rows, documents)
+    site = measured("rows", moments, 600)
+    rest = [np.linalg.eigvalsh(np.cov(rows[documents % 4 != g].T.numpy(), ddof=0))[::-1] for g in range(4)]
+    sigma = site.values.mean() ** 0.5
+    found = [capacity.gaussian(r, sigma) for r in rest]
+    error = np.sqrt(3 / 4 * ((np.array(found) - np.mean(found)) ** 2).sum())
+    at = site.channels[0].at(1.0)
+    assert at.high - at.value == pytest.approx(at.value - at.low)
+    assert at.high - at.value == pytest.approx(3.182446 * error, rel=1e-5)  # t of 3 degrees of freedom, 95 %
+
+
+def test_bounds_of_the_entropy_of_measured_codes() -> None:
+    """Four fair bits, two of them copies: 4 bits alone, 2 less by the tree; every group has all patterns."""
+    a = np.array([[k >> j & 1 for j in range(2)] for k in range(4)] * 40)
+    moments = CodeMoments(4, 4)
+    moments.add(pack.signs(torch.from_numpy(np.concatenate([a, a], 1) - 0.5))[0], np.repeat(np.arange(40), 4))
+    site = measured("codes", moments, 40, first=1, last=2)
+    assert site.entropy is not None
+    ends = {name: (e.low, e.value, e.high) for name, e in vars(site.entropy).items()}
+    for name, bits in (("independent", 4), ("tree", 2), ("redundancy", 2)):
+        assert ends[name] == pytest.approx((bits, bits, bits))
+    assert [c.name for c in site.channels] == [channels.BINARY]
+
+
+# --- by block ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "what", "block"),
+    [
+        ("output:layers.3", "block, output", 3),
+        ("input:layers.12.mlp.down_proj", "mlp.down_proj, input", 12),
+        ("encoder.layer.3.intermediate (codes)", "intermediate (codes)", 3),
+        ("output:transformer.h.47", "block, output", 47),
+    ],
+)
+def test_the_block_of_a_site(name: str, what: str, block: int) -> None:
+    assert depth.place_of(name) == (what, block)
+
+
+def test_a_layer_without_a_number_has_no_block() -> None:
+    assert depth.place_of("relu3") is None
+
+
+class Blocks(nn.Module):
+    """Two blocks that are a ReLU each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.ReLU(), nn.ReLU()])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(n, 40) -> (n, 40)."""
+        for layer in self.layers:
+            x = 2 * layer(x) - 1
+        return x
+
+
+def test_sites_of_blocks_are_drawn_by_block(tmp_path: Path) -> None:
+    held = Rows(torch.from_numpy(gaussian_code(300, 40)).float(), np.arange(300))
+    subject = pk.Subject(Blocks(), "blocks", "of a test", held.rows[:1], held)  # type: ignore[arg-type]
+    found = spectrum(subject, codes=False)
+    assert list(found.sites) == ["layers.0", "layers.1"]
+    assert depth.has_depth(found)
+    assert found.plot(tmp_path / "a.png", "exponents").stat().st_size > 10_000
+    assert not depth.has_depth(spectrum(held.subject(), codes=False))

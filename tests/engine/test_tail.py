@@ -258,7 +258,7 @@ def test_compiled_models_are_refused() -> None:
     with pytest.raises(UsageError, match="TorchScript"):
         Tail(nn.Sequential(torch.jit.script(_dense(3, 4))).eval(), torch.ones(1, 3))
     with pytest.raises(UsageError, match=r"torch\.compile"):
-        Tail(torch.compile(_dense(3, 4)), torch.ones(1, 3))  # type: ignore[arg-type]
+        Tail(torch.compile(_dense(3, 4)), torch.ones(1, 3))
 
 
 def test_layers_table() -> None:

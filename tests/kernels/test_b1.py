@@ -81,6 +81,7 @@ def test_nearest_equals_reference(cores: Way, n: int, m: int, bits: int, k: int,
     cores.equals_reference(neighbours.nearest, a, b, k)
     skip = torch.randint(-1, m, (n,), generator=rng)
     cores.equals_reference(neighbours.nearest, a, b, min(k, m - 1), skip=skip)
+    cores.equals_reference(neighbours.mutual, a, b, min(k, n, m))
     cores.equals_reference(neighbours.within, a, b, (-1, 0, 0.45 * bits, bits, float("inf")))
 
 
@@ -96,6 +97,7 @@ def test_chunks_meet_in_pairs(cores: Way, monkeypatch: pytest.MonkeyPatch, rng: 
     cores.equals_reference(neighbours.self_nearest, words, 1, progress=partial(note, told))
     assert told[:6] == [(done, 6) for done in range(1, 7)]
     cores.equals_reference(neighbours.nearest, words[:140], words[100:200], 2)
+    cores.equals_reference(neighbours.mutual, words[:140], words[100:], 2)
 
 
 def test_half_of_the_tiles_are_left_out(cores: Way, rng: torch.Generator) -> None:

@@ -131,6 +131,17 @@ def test_a_line_along_an_edge_of_a_cell_cuts_nothing() -> None:
     assert twice.digest.tolist() == [[0, 0], [3, 3]]
 
 
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_two_roundings_of_a_line_cut_once(backend: str) -> None:
+    """They cross at an angle of 1e-14; two lines at an angle of 1e-9 are two."""
+    for angle, count in ((1e-14, 2), (1e-9, 4)):
+        p = lines((0.1, 0.7, -0.4), (0.3, 2.1 + angle, -1.2 - angle))
+        p = dataclasses.replace(p, tolerance=torch.zeros(2, dtype=torch.float64))
+        found = cells.cut(p, SIDE, SIDE, backend=backend)
+        assert len(found.area) == count
+        assert (found.area > 0).all()
+
+
 def test_classes_cut_too() -> None:
     p = lines((0.5, 1.0, 0.0), (0.0, 0.0, 1.0))
     p = dataclasses.replace(p, kind=torch.tensor([CLASS, CLASS], dtype=torch.int8), winner=torch.tensor([7]).int())

@@ -71,6 +71,7 @@ def test_nearest_equals_reference(products: Way, n: int, m: int, bits: int, k: i
     products.equals_reference(neighbours.nearest, a, b, k)
     skip = torch.randint(-1, m, (n,), generator=rng)
     products.equals_reference(neighbours.nearest, a, b, min(k, m - 1), skip=skip)
+    products.equals_reference(neighbours.mutual, a, b, min(k, n, m))
     products.equals_reference(neighbours.within, a, b, (-1, 0, 0.45 * bits, bits, float("inf")))
 
 

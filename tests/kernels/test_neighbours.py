@@ -55,6 +55,7 @@ def test_nearest_equals_reference(
     way.equals_reference(neighbours.nearest, a, b, k, metric=metric)
     skip = torch.randint(-1, m, (n,), generator=rng)
     way.equals_reference(neighbours.nearest, a, b, min(k, m - 1), skip=skip, metric=metric)
+    way.equals_reference(neighbours.mutual, a, b, min(k, n, m), metric=metric)
     radii = (0.0, 0.5, 2 / 3) if metric == "jaccard" else (0, 0.45 * bits, bits)
     way.equals_reference(neighbours.within, a, b, radii, metric=metric)
 
@@ -68,11 +69,18 @@ def test_self_nearest_equals_reference(
     way.equals_reference(neighbours.self_nearest, words, k, metric=metric)
 
 
+def check_mutual(a: Tensor, b: Tensor, metric: str) -> None:
+    found = neighbours.mutual(a, b, 9, metric=metric)
+    wanted = *neighbours.nearest(a, b, 9, metric=metric), *neighbours.nearest(b, a, 9, metric=metric)
+    assert all(map(torch.equal, found, wanted))
+
+
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("n", [500, 1600])
 def test_self_nearest_finds_what_nearest_finds(n: int, metric: str, rng: torch.Generator) -> None:
     words = packed(n, 70, 0.3, rng)  # several blocks a turn; at 500 an odd number of them
     words[n // 2 :] = words[: n - n // 2].flip(0)  # everything twice
+    check_mutual(words[: n // 3], words[n // 3 :], metric)
     found = neighbours.self_nearest(words, 20, metric=metric, backend="cpu")
     want = neighbours.nearest(words, words, 20, skip=torch.arange(n), metric=metric, backend="cpu")
     assert torch.equal(found[0], want[0])

@@ -88,11 +88,18 @@ def test_answers_are_read_and_graded(tmp_path: Path) -> None:
         csv.writer(file).writerows(lines)
     grade = intruders.grade(asked, intruders.read_answers(questions))
     assert (grade.asked, grade.answered, grade.right, grade.share, grade.chance) == (4, 2, 1, 0.5, 0.2)
+    assert grade.p == pytest.approx(1 - 0.8**2)  # one right or two
+    assert intruders.grade(intruders.read_questions(tmp_path / "answers.json"), [None] * 4).p == 1
+    assert intruders.read_questions(tmp_path / "answers.json") == asked
     assert grade.as_dict()["share"] == 0.5
     assert intruders.grade(asked, [None] * 4).as_dict()["share"] is None
     questions.write_text("question,intruder\n1,what\n")
     with pytest.raises(UsageError, match=r"line 2 of questions.csv is not question 1"):
         intruders.read_answers(questions)
+    with pytest.raises(UsageError, match=r"questions.csv cannot be read as the answers of a blind test"):
+        intruders.read_questions(questions)
+    with pytest.raises(UsageError, match=r"none.csv cannot be read"):
+        intruders.read_answers(tmp_path / "none.csv")
 
 
 def test_guessing_gets_the_share_of_chance() -> None:

@@ -8,6 +8,7 @@ from numba import njit
 
 KINK, FOLD, RIVAL, CLASS = 0, 1, 2, 3
 NEAR = 1e-13  # a difference of two forms is 0 below this share of what was added up
+THIN = 1e-12  # of a tile: no part of a cell is thinner
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -21,8 +22,14 @@ def _magnitude(first, last, term, coefficient, form, u, v):
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
-def _follow(i, end, kind, target, key, tolerance, start, term, coefficient, form, corner, n, z, digest, winner):
-    """Run a cell's instructions from i on; returns the first that cuts it, with z at its n vertices, or end."""
+def _follow(
+    i, end, kind, target, key, tolerance, start, term, coefficient, form, size, corner, n, z, digest, winner
+):  # fmt: skip
+    """Run a cell's instructions from i on; returns the first that cuts it, its form and slack, or end.
+
+    size  height and width of the tile
+    z     z at the n vertices, behind the call
+    """
     best = len(form) - 1
     while i < end:
         a = b = c = p = q = r = 0.0
@@ -55,16 +62,17 @@ def _follow(i, end, kind, target, key, tolerance, start, term, coefficient, form
             above = slack  # where two are equal the earlier one stays
         else:
             p, q, r = a, b, c
+        slack = max(slack, THIN * (size[1] * abs(q) + size[0] * abs(r)))
         low, high = np.inf, -np.inf
         for k in range(n):
             value = p + q * corner[k, 0] + r * corner[k, 1]
             z[k] = value
             low, high = min(low, value), max(high, value)
         if low < -slack and high > slack:
-            return i, a, b, c
+            return i, a, b, c, slack
         _enter(form, what, to, a, b, c, low >= -slack and high > above, key, i, digest, winner)
         i += 1
-    return end, 0.0, 0.0, 0.0
+    return end, 0.0, 0.0, 0.0, 0.0
 
 
 @njit(cache=True, nogil=True)
@@ -155,7 +163,7 @@ def _shared(first, last, kind, target, start, term, symbols):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _cells(
-    begin, end, program, form, shared, corner, side, digest, winner, waiting,
+    begin, end, program, form, shared, size, corner, side, digest, winner, waiting,
     starts, corners, sides, prints, regions, winners, areas, made,
 ):  # fmt: skip
     """Write the cells of a tile, those where an instruction is off before those where it is on.
@@ -173,11 +181,10 @@ def _cells(
     other, other_side = np.empty_like(ours), np.empty_like(ours_side)
     ours[:n], ours_side[:n] = corner, side
     while True:
-        i, a, b, c = _follow(
-            i, end, kind, target, key, tolerance, start, term, coefficient, form, ours, n, z, digest, winner
+        i, a, b, c, slack = _follow(
+            i, end, kind, target, key, tolerance, start, term, coefficient, form, size, ours, n, z, digest, winner
         )
         if i < end:
-            slack = tolerance[i] if kind[i] <= FOLD else 0.0
             top = last[depth - 1] if depth else 0
             if top + n + 2 > len(held):
                 return 2
@@ -256,8 +263,8 @@ def cut(
             digest[:2] = base_digest[t]
             made[0] = before
             full = _cells(
-                first[t], first[t + 1], program, form, shared, corner, side, digest, winner, waiting,
-                starts, corners, sides, prints, regions, winners, areas, made,
+                first[t], first[t + 1], program, form, shared, (height, width), corner, side, digest, winner,
+                waiting, starts, corners, sides, prints, regions, winners, areas, made,
             )  # fmt: skip
             if full == 2:
                 room *= 2

@@ -155,6 +155,17 @@ def nearest_in_turn(words, sizes, skip, distances, indices, pairs, step):
         meet(laid(words, i0, i1), i0, i1, sizes, words, j0, j1, sizes, skip, distances, indices, True)
 
 
+@njit(cache=True, nogil=True, parallel=True, error_model="numpy")
+def nearest_of_spans(words, sizes, skip, distances, indices, spans):
+    """The heaps of pairs of ranges of codes among each other.
+
+    spans   int64 (tasks, 4)   codes i0..i1 and j0..j1, i1 <= j0; no code is in two, so that no list has two writers
+    """
+    for task in prange(len(spans)):
+        i0, i1, j0, j1 = spans[task]
+        meet(laid(words, i0, i1), i0, i1, sizes, words, j0, j1, sizes, skip, distances, indices, True)
+
+
 def inside(radii: Any, q: Any, differing: Any, size: Any, other: Any) -> Any:
     """Whether two codes are within radius q."""
 

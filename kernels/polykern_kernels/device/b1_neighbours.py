@@ -135,6 +135,19 @@ def self_nearest(words: Tensor, k: int, metric: str, progress: Callable[[int, in
     return search.among(_squares(len(words) if k else 0, kind.itemsize), minima, progress)
 
 
+def mutual(
+    a: Tensor, b: Tensor, k: int, metric: str, progress: Callable[[int, int], None]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    ours, theirs = blocks.both(a, b, k, metric)
+    rows, columns, kind = b1.codes(a), b1.codes(b), blocks.kind(a.shape[1])
+
+    def minima(x: slice, y: slice) -> tuple[Tensor, ...]:
+        return blocks.among(_launch, rows.part(x), columns.part(y), kind)
+
+    lines, lanes = (_squares(len(codes) if k else 0, kind.itemsize) for codes in (a, b))
+    return blocks.mutual(ours, theirs, lines, lanes, minima, progress)
+
+
 def within(a: Tensor, b: Tensor, radii: Tensor, metric: str) -> Tensor:
     out = torch.zeros((len(a), len(radii)), dtype=torch.int64, device=a.device)
     if out.numel() and len(b):

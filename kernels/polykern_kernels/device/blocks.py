@@ -8,7 +8,7 @@ order of arrival.
 """
 
 from collections.abc import Callable
-from itertools import combinations_with_replacement
+from itertools import combinations_with_replacement, product
 from math import isqrt
 from typing import Protocol, TypeVar
 
@@ -199,6 +199,37 @@ class Search:
         for rows in chunks(len(self.a) if parts else 0, self.bytes_settled):
             self.settle(rows)
         return self.distances, self.indices
+
+
+def both(a: Tensor, b: Tensor, k: int, metric: str) -> tuple[Search, Search]:
+    """The searches of two sets of codes, each among the other."""
+    none_a, none_b = (torch.full((len(x),), -1, device=x.device) for x in (a, b))
+    return Search(a, b, k, none_a, metric), Search(b, a, k, none_b, metric)
+
+
+def mutual(
+    ours: Search,
+    theirs: Search,
+    rows: list[slice],
+    columns: list[slice],
+    minima: Callable[[slice, slice], tuple[Tensor, ...]],
+    progress: Callable[[int, int], None],
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The lists of two searches, each among the other's codes: distances, indices of the one, then of the other.
+
+    rows, columns  parts of whole blocks of their codes; none when k is 0
+    minima         those of a part of rows over the blocks of a part of columns, and the other way round
+    """
+    pairs = list(product(rows, columns))
+    for done, (x, y) in enumerate(pairs):  # blocks ascend, for the rows of x and for those of y
+        mine, others = minima(x, y)
+        ours.take(x, mine, y.start // BLOCK)
+        theirs.take(y, others, x.start // BLOCK)
+        progress(done + 1, len(pairs))
+    for search in (ours, theirs):
+        for part in chunks(len(search.a) if pairs else 0, search.bytes_settled):
+            search.settle(part)
+    return ours.distances, ours.indices, theirs.distances, theirs.indices
 
 
 class Side(Protocol):

@@ -134,6 +134,20 @@ def self_nearest(words: Tensor, k: int, metric: str, progress: Callable[[int, in
     return search.among(parts, minima, progress)
 
 
+def mutual(
+    a: Tensor, b: Tensor, k: int, metric: str, progress: Callable[[int, int], None]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    ours, theirs = blocks.both(a, b, k, metric)
+    words, kind = a.shape[1], blocks.kind(a.shape[1])
+
+    def minima(x: slice, y: slice) -> tuple[Tensor, ...]:
+        return blocks.among(_launch, dot.codes(a[x]), dot.codes(b[y]), kind)
+
+    most = blocks.square(kind.itemsize)
+    lines, lanes = (dot.parts(len(codes) if k else 0, words, most) for codes in (a, b))
+    return blocks.mutual(ours, theirs, lines, lanes, minima, progress)
+
+
 def within(a: Tensor, b: Tensor, radii: Tensor, metric: str) -> Tensor:
     out = torch.zeros((len(a), len(radii)), dtype=torch.int64, device=a.device)
     for x in dot.parts(len(a) if len(radii) else 0, a.shape[1]):

@@ -98,6 +98,14 @@ def self_nearest(words: Tensor, k: int, metric: str, progress: Callable[[int, in
     return nearest(words, words, k, torch.arange(len(words), device=words.device), metric, progress)
 
 
+def mutual(
+    a: Tensor, b: Tensor, k: int, metric: str, progress: Callable[[int, int], None]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    n, m = len(a), len(b)
+    ours = nearest(a, b, k, None, metric, lambda done, total: progress(done, n + m))
+    return *ours, *nearest(b, a, k, None, metric, lambda done, total: progress(n + done, n + m))
+
+
 def within(a: Tensor, b: Tensor, radii: Tensor, metric: str) -> Tensor:
     n, m = len(a), len(b)
     out = torch.zeros((n, len(radii)), dtype=torch.int64, device=a.device)

@@ -1,0 +1,28 @@
+"""What a shell completes behind an option. Nothing here loads a network, so layers are not among it."""
+
+from collections.abc import Callable
+
+from polykern.errors import PolykernError
+from polykern.names import KNOWN, LANGUAGES, registered
+
+ENGINES = ("auto", "tiles", "anchored", "scanline", "float32", "float64")
+DEVICES = ("auto", "cpu", "cuda:0")
+ARITHMETICS = ("float32", "float16", "bfloat16")
+
+
+def models(incomplete: str) -> list[tuple[str, str]]:
+    """Names of networks that begin so, each with what it is; those of plug-ins too."""
+    try:
+        others = registered()
+    except PolykernError:
+        others = {}
+    return [(name, told) for name, told in (KNOWN | LANGUAGES | others).items() if name.startswith(incomplete)]
+
+
+def among(*words: str) -> Callable[[str], list[str]]:
+    """A completion by some words."""
+
+    def words_of(incomplete: str) -> list[str]:
+        return [word for word in words if word.startswith(incomplete)]
+
+    return words_of
