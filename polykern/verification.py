@@ -80,10 +80,11 @@ def _store(where: Path | str, full: bool, progress: Progress | None) -> Verdict:
 
 
 def _clusters(root: Path, full: bool, progress: Progress | None) -> Verdict:
+    from polykern.clustering.result import FILES as PARTS
     from polykern.clustering.result import SCHEMA, Clusters
 
     found = Clusters.open(root, verify=full)
-    held = sum(int(entry["bytes"]) for entry in found.about[FILES])
+    held = sum((root / f"{name}.safetensors").stat().st_size for name in PARTS)
     return Verdict(SCHEMA, f"{found.count:,} clusters of {len(found):,} rows", rows=len(found), bytes=held)
 
 
