@@ -119,7 +119,7 @@ class Clusters:
             "members.order": (len(self.members["order"]), n),
             "members.distance": (len(self.members["distance"]), n),
             "trees.selected": (len(self.trees["selected"]), c),
-            "counts.rows": (int(self.about.get("counts", {}).get("rows", -1)), n),
+            "counts.rows": (self.about.get("counts", {}).get("rows", -1), n),
         }
         return "; ".join(
             f"{name} has {got} entries of {want}" for name, (got, want) in lengths.items() if got != want
