@@ -5,10 +5,12 @@
 #   ARGS     further arguments of pytest in `make test`, of `polykern heatmap` in `make demo`
 #   PYTHON   an interpreter that has everything already: it is used as it is and nothing is installed
 #   DEVICE   of `make bench`: cpu or cuda
+#   SOAK     of `make soak`: how many times the faults and inputs of every day
 
 TORCH ?= torch==2.13.0
 WORKERS ?= 2
 DEVICE ?= cpu
+SOAK ?= 100
 
 ifdef PYTHON
 export PYTHONPATH := kernels:benches:.
@@ -23,7 +25,7 @@ docs-needs := .venv/docs
 endif
 install := .venv/bin/python -m pip install -qq --constraint .venv/constraints.txt
 
-.PHONY: help demo test check docs gpu gpu-wheels bench clean
+.PHONY: help demo test soak check docs gpu gpu-wheels bench clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +39,9 @@ demo: $(demo-needs)  ## a 4096 x 4096 density map of a small network, in demo/
 
 test: $(test-needs)  ## every test that needs no GPU
 	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(python) -m pytest -m "not gpu" $(if $(filter-out 0 1,$(WORKERS)),-n $(WORKERS) --dist loadfile) $(ARGS)
+
+soak: $(test-needs)  ## the promises of docs/promises.md with SOAK times as many faults and inputs; prints a table
+	POLYKERN_SOAK=$(SOAK) OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(python) -m pytest -q tests/trust $(ARGS)
 
 check: $(check-needs)  ## style, types, direction of imports
 	$(tools)ruff check .

@@ -1,13 +1,12 @@
 """Findings: what an experiment gives - numbers, tables and figures - and the folder they are kept in.
 
 A folder holds a CSV file a table, with all the rows that a figure was drawn from; the figures as PNG; and, written
-last, one JSON file with every headline number, the settings, the seed and the versions. Equal input and seed give
-equal bytes.
+last, one JSON file with every headline number, the settings, the seed, the versions and the digests of the other
+files. Equal input and seed give equal bytes.
 """
 
 import csv
 import io
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,8 @@ from polykern.errors import UsageError
 from polykern.models import Subject
 from polykern.report import figures
 from polykern.report.script import visible_all
-from polykern.store.disk import make_folder, put
+from polykern.store.disk import leftovers, make_folder, put, remove
+from polykern.store.inventory import account
 from polykern.tail import Tail
 from polykern.versions import recorded
 
@@ -109,7 +109,7 @@ class Findings(ABC):
         require_free(root, overwrite=overwrite)
         make_folder(root)
         about = root / f"{self.name}.json"
-        about.unlink(missing_ok=True)  # what is there is no longer what it says
+        remove([about, *leftovers(root)])  # what is there is no longer what it says
         written = []
         for name, table in self.tables().items():
             written.append(root / f"{name}.csv")
@@ -117,7 +117,7 @@ class Findings(ABC):
         if pictures:
             written += [self.plot(root / f"{name}.png", name) for name in self.pictures()]
         written += self.keep(root)
-        put(about, [json.dumps(visible_all(finite(self.summary())), indent=1).encode() + b"\n"])
+        put(about, [account(visible_all(finite(self.summary())), root, written)])
         return [*written, about]
 
 

@@ -2,20 +2,20 @@
 
 import json
 import math
-import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from polykern.errors import CorruptError, UsageError
+from polykern.store import inventory
+from polykern.store.disk import make_folder, put
 from polykern_benches._board import Board
 from polykern_benches._harness import Case, Setting
 from polykern_benches._machine import commit, environment
 from polykern_benches._work import Rates
 
 SCHEMA = "polykern-bench/1"
-MOST_BYTES = 64 << 20
 Document = dict[str, Any]
 Record = dict[str, Any]
 PARTS = {"created": str, "device": str, "small": bool, "env": dict, "ceilings": dict, "results": list}
@@ -40,11 +40,9 @@ def document(setting: Setting, board: Board | None, results: Sequence[Record], c
 
 
 def write(path: Path, whole: Document) -> None:
-    """Write a run, beside the file first, so that an interrupted writer leaves what was there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(json.dumps(whole, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    beside.replace(path)
+    """Write a run, sealed, so that an interrupted writer leaves what was there."""
+    make_folder(path.parent)
+    put(path, [inventory.account(whole, path.parent)])
 
 
 def read(path: Path) -> Document:
@@ -53,19 +51,17 @@ def read(path: Path) -> Document:
     Raises UsageError where there is no such file, CorruptError where it is none of `polykern-bench/1` or misses
     something.
     """
+    if not path.exists():
+        raise UsageError(f"there is no {path}", fix="polykern bench --out FILE writes one")
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise CorruptError(f"{path} is larger than {MOST_BYTES >> 20} MiB")
-        whole = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as reason:
-        raise UsageError(f"there is no {path}", fix="polykern bench --out FILE writes one") from reason
-    except (OSError, ValueError, RecursionError) as reason:
-        raise CorruptError(f"{path} cannot be read", why=str(reason)) from reason
-    schema = whole.get("schema") if isinstance(whole, dict) else None
+        whole = inventory.read(path)
+    except CorruptError as reason:
+        raise CorruptError(f"{path} cannot be read", why=reason.why or reason.what) from reason
+    schema = whole.get("schema")
     if schema != SCHEMA:
         raise CorruptError(f"{path} is no file of polykern bench", why=f"its schema is {schema!r}, not {SCHEMA!r}")
     _check(path, whole)
-    return whole  # type: ignore[no-any-return]
+    return whole
 
 
 def _check(path: Path, whole: Document) -> None:

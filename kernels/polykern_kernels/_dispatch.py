@@ -1,5 +1,11 @@
-"""Choosing who runs an operation: the first implementation that has no objection."""
+"""Choosing who runs an operation: the first implementation that has no objection.
 
+POLYKERN_BACKEND in the environment names the backend of every call that names none: b1, dot, triton, cpu or
+reference. A family that has it runs it or raises BackendError. One without code of its own for the CPU takes the
+reference for it; one that has none of the others keeps its order. auto, which is the default, names none.
+"""
+
+import os
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -8,6 +14,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+BACKEND = "POLYKERN_BACKEND"
+NAMES = ("b1", "dot", "triton", "cpu", "reference")
+UNNAMED = ("", "auto", "cuml")  # what the command line knows and no kernel does
 
 
 class BackendError(RuntimeError):
@@ -29,6 +39,8 @@ def choose(op: str, impls: Sequence[Impl], wanted: str | None, *args: Tensor, **
     On CPU tensors Triton is its interpreter, made for tests: unless it is named it comes last.
     """
     known = [i.name for i in impls]
+    if wanted is None:
+        wanted = _named(op, known)
     if wanted is not None and wanted not in known:
         raise BackendError(f"{op}: no backend {wanted!r}; it has {', '.join(known)}")
     objections: list[str] = []
@@ -42,6 +54,18 @@ def choose(op: str, impls: Sequence[Impl], wanted: str | None, *args: Tensor, **
         objections.append(f"  {impl.name}: {reason}")
     shown = ", ".join(describe(a) for a in args)
     raise BackendError("\n".join([f"{op}: nothing can run ({shown})", *objections]))
+
+
+def _named(op: str, known: Sequence[str]) -> str | None:
+    """The backend that the environment names, as far as it is one of these."""
+    word = os.environ.get(BACKEND, "")
+    if word in known:
+        return word
+    if word in UNNAMED:
+        return None
+    if word not in NAMES:
+        raise BackendError(f"{op}: {BACKEND} is {word!r}; it can be auto, {', '.join(NAMES)}")
+    return "reference" if word == "cpu" and "reference" in known else None
 
 
 def backends(

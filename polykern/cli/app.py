@@ -1,5 +1,6 @@
 """The commands, put together and run."""
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,6 +40,7 @@ from polykern.cli import (
     view,
 )
 from polykern.cli.failures import exit_code, watched
+from polykern.cli.options import BACKEND
 from polykern.cli.settings import Command
 from polykern.cli.talk import Talk
 
@@ -115,6 +117,7 @@ def run(words: Sequence[str]) -> int:
     words  what stands behind `polykern`
     """
     talk = Talk(json="--json" in words, command=("polykern", *words))
+    named = os.environ.get(BACKEND)
     try:
         with watched():
             code = app(_config_first(words), standalone_mode=False, prog_name="polykern", obj=talk)
@@ -124,6 +127,9 @@ def run(words: Sequence[str]) -> int:
         return exit_code(error, talk)
     finally:
         talk.close()
+        os.environ.pop(BACKEND, None)  # a run names the backend of its own kernels only
+        if named is not None:
+            os.environ[BACKEND] = named
 
 
 def _config_first(words: Sequence[str]) -> list[str]:

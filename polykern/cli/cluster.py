@@ -21,7 +21,7 @@ EXAMPLES = (
     "polykern cluster minilm.codes --metric jaccard --dry-run",
 )
 TREE = "How clusters are taken from the tree"
-BACKENDS = ("auto", "cpu", "triton", "cuml")
+BACKENDS = ("auto", "cpu", "triton", "reference", "cuml")
 
 option = options.option
 

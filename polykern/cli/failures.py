@@ -17,7 +17,9 @@ from polykern.errors import PolykernError, ResourceError, UsageError
 
 SCHEMA = "polykern-error/1"
 BUG, PIPE = 1, 141
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EIO, errno.EFBIG}
+FULL = {
+    errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EIO, errno.EFBIG, errno.EINTR,
+}  # fmt: skip
 BARRED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
 # typer carries click inside itself from some version on; both name the base of their errors so
 _Misused = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")

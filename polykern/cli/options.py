@@ -1,5 +1,6 @@
 """Every option of every command: its name, its place in the help, its environment variable, its completion."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +11,7 @@ from polykern.cli.completion import among
 from polykern.cli.values import BACKENDS
 
 WHAT, WHERE, HOW, SAID = "What is mapped", "Which pixels", "How it is computed", "What is said"
+BACKEND = "POLYKERN_BACKEND"
 OWN = "a name that a plug-in registers; or your own: package.module:function, path/to/file.py:function"
 
 
@@ -105,10 +107,20 @@ Classes = Annotated[
     option("--classes/--no-classes", panel=HOW, metavar="",
             help="Map the class of every pixel as well; by default where the model names its classes."),
 ]  # fmt: skip
+
+
+def kernels(word: str) -> str:
+    """Let a backend that was named be that of every kernel of this run (`polykern_kernels._dispatch`)."""
+    if word.isascii() and word.isalnum():  # others are refused when they are read
+        os.environ[BACKEND] = word
+    return word
+
+
 Backend = Annotated[
     str,
-    option("--backend", panel=HOW, env="BACKEND", metavar="NAME", autocompletion=among(*BACKENDS),
-            help="Kernels: cpu, triton (on a GPU) or auto, which follows --device."),
+    option("--backend", panel=HOW, env="BACKEND", metavar="NAME", callback=kernels,
+            autocompletion=among(*BACKENDS),
+            help="Kernels: cpu, triton (on a GPU), reference (slow, right) or auto, which follows --device."),
 ]  # fmt: skip
 Memory = Annotated[
     str,

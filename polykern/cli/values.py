@@ -9,7 +9,7 @@ from polykern.launch import launch
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?", re.IGNORECASE)
 _DEVICE = re.compile(r"auto|cpu|cuda(?::(\d{1,3}))?")
-BACKENDS = ("auto", "cpu", "triton")
+BACKENDS = ("auto", "cpu", "triton", "reference")
 
 
 def size(word: str) -> int:
@@ -47,7 +47,7 @@ def device(wanted: str, backend: str) -> str:
     """Where to compute: "cpu" or "cuda:N".
 
     wanted   "auto" takes the first GPU, of several processes each its own, or the CPU where there is none
-    backend  "triton" runs on a GPU, "cpu" on the CPU; "auto" goes where `wanted` says
+    backend  "triton" runs on a GPU, "cpu" on the CPU; "auto" and "reference" go where `wanted` says
 
     Raises UsageError where the two contradict each other, ResourceError where there is no such device.
     """
@@ -62,7 +62,7 @@ def device(wanted: str, backend: str) -> str:
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if wanted == "auto" and backend == "auto" and not count:
+    if wanted == "auto" and backend != "triton" and not count:
         return "cpu"
     index = int(found[1] or launch().local % max(count, 1))
     if index >= count:

@@ -1,12 +1,15 @@
-"""`polykern verify`: whether every file of a store, or of a clustering, is what its records say."""
+"""`polykern verify`: whether every file that polykern wrote is what its records say."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from polykern.cli import options
 from polykern.cli.talk import Talk
+
+if TYPE_CHECKING:
+    from polykern.verification import Verdict
 
 SCHEMA = "polykern-verify/1"
 EXAMPLES = (
@@ -19,7 +22,12 @@ CORRUPT = 3
 def command(
     ctx: typer.Context,
     store: Annotated[
-        str, typer.Argument(metavar="STORE", help="Folder or URL of a store of codes; folder of clusters.")
+        str,
+        typer.Argument(
+            metavar="RESULT",
+            help="Folder or URL of a store of codes; folder of clusters, a heat map, a partition or an experiment; "
+            "file of a bench.",
+        ),
     ],
     fast: Annotated[
         bool, typer.Option("--fast", metavar="", help="Records, sizes and headers only; do not read every byte.")
@@ -29,64 +37,55 @@ def command(
     verbose: options.Verbose = 0,
     log_format: options.Log = "text",
 ) -> None:
-    """Hold every file of a store against its hash and name those that are damaged, missing or foreign.
+    """Hold every file of a result against its hash and name those that are damaged, missing or foreign.
 
-    The exit code is 0 for a good store and 3 for one that is not. A store that is still being made is good when
-    what was committed is.
+    The exit code is 0 for a good result and 3 for one that is not. What is still being made is good when what it
+    holds so far is.
     """
     talk: Talk = ctx.obj
     talk.settle(quiet=quiet, verbose=verbose, log=log_format)
 
-    if "://" not in store and (Path(store) / "clusters.json").exists():
-        _clusters(talk, store, fast)
-        return
-    from polykern.store.examination import examine
-    from polykern.store.files import opened
-
-    files, level = opened(store), "fast" if fast else "full"
     with talk.progress("files") as progress:
-        found = examine(files, level, progress)
-    held = sum(mark.bytes for record in found.records for mark in record.files)
-    rows = sum(record.rows for record in found.records)
-    complete = found.manifest is not None and found.manifest.complete
-    whole = {
+        found = _bench(Path(store)) if "://" not in store and Path(store).is_file() else None
+        if found is None:
+            from polykern.verification import examine
+
+            found = examine(store, full=not fast, progress=progress)
+    whole: dict[str, Any] = {
         "schema": SCHEMA,
         "ok": not found.problems,
-        "store": files.where,
-        "level": level,
-        "complete": complete,
-        "shards": len(found.records),
-        "rows": rows,
-        "bytes": held,
+        "of": found.schema,
+        "store": store.rstrip("/") if "://" in store else store,
+        "level": "fast" if fast else "full",
+        "complete": found.complete,
+        "hashed": found.hashed,
+        **({} if found.shards is None else {"shards": found.shards}),
+        "rows": found.rows,
+        "bytes": found.bytes,
         "problems": [{"file": p.file, "what": p.what} for p in found.problems],
     }
     if found.problems:
         talk.result([(p.file, p.what) for p in found.problems], whole)
-        talk.say(f"{files.where}: {_counted(len(found.problems), 'file')} not as it should be", "error")
+        many = len(found.problems)
+        talk.say(f"{store}: {many:,} file{'' if many == 1 else 's'} not as it should be", "error")
         raise typer.Exit(CORRUPT)
-    state = "" if complete else ", not complete"
-    read = "records, sizes and headers agree" if fast else f"{held:,} bytes agree with their hashes"
-    talk.result([(files.where, f"{rows:,} rows in {_counted(len(found.records), 'shard')}{state}: {read}")], whole)
+    talk.result([(store, f"{found.told}{'' if found.complete else ', not complete'}: {_read(found, fast)}")], whole)
 
 
-def _clusters(talk: Talk, folder: str, fast: bool) -> None:
-    """The same for a clustering; what is damaged is raised."""
-    from polykern.clustering.result import Clusters
-
-    found = Clusters.open(folder, verify=not fast)
-    held = sum(int(entry["bytes"]) for entry in found.about["files"])
-    whole: dict[str, Any] = {
-        "schema": SCHEMA,
-        "store": folder,
-        "level": "fast" if fast else "full",
-        "complete": True,
-        "rows": len(found),
-        "bytes": held,
-        "problems": [],
-    }
-    read = "sizes and shapes agree" if fast else f"{held:,} bytes agree with their hashes"
-    talk.result([(folder, f"{found.count:,} clusters of {len(found):,} rows: {read}")], whole)
+def _read(found: "Verdict", fast: bool) -> str:
+    """What was held against what."""
+    if not found.hashed:
+        return "what can be checked agrees; no hashes were recorded"
+    return "records, sizes and headers agree" if fast else f"{found.bytes:,} bytes agree with their hashes"
 
 
-def _counted(n: int, what: str) -> str:
-    return f"{n:,} {what}{'' if n == 1 else 's'}"
+def _bench(path: Path) -> "Verdict":
+    """The verdict on the file of a bench."""
+    from polykern.store.sealed import CHECK, parsed
+    from polykern.verification import Verdict
+    from polykern_benches import _document
+
+    whole = _document.read(path)
+    size = path.stat().st_size
+    hashed = CHECK in parsed(path.read_bytes())
+    return Verdict(_document.SCHEMA, f"{len(whole['results']):,} records", bytes=size, hashed=hashed)

@@ -86,8 +86,8 @@ def compute(
             work = Work(root, recipe.config(samples, sizes), overwrite=overwrite)
         if not at.sent(work.finished if work else None):
             _make(recipe, work, progress, at)
-            if work:
-                work.finish()
+        if work:
+            work.finish()  # also of a run that was killed behind its last step
     finally:
         if work:
             work.close()

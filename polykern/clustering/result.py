@@ -119,7 +119,7 @@ class Clusters:
             "members.order": (len(self.members["order"]), n),
             "members.distance": (len(self.members["distance"]), n),
             "trees.selected": (len(self.trees["selected"]), c),
-            "counts.rows": (int(self.about.get("counts", {}).get("rows", -1)), n),
+            "counts.rows": (self.about.get("counts", {}).get("rows", -1), n),
         }
         return "; ".join(
             f"{name} has {got} entries of {want}" for name, (got, want) in lengths.items() if got != want
@@ -172,7 +172,8 @@ def _part(path: Path, about: Mapping[str, Any], name: str, verify: bool) -> Arra
     from safetensors import SafetensorError, safe_open
 
     entries = about.get("files")
-    entry = next((f for f in entries if f.get("name") == path.name), None) if isinstance(entries, list) else None
+    known = [f for f in entries if isinstance(f, dict)] if isinstance(entries, list) else []
+    entry = next((f for f in known if f.get("name") == path.name), None)
     if entry is None:
         raise CorruptError(f"{path.parent / ABOUT}: {path.name} is not listed")
     try:

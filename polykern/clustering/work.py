@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from polykern.clustering.result import ABOUT
 from polykern.errors import CorruptError, MismatchError, UsageError
-from polykern.store.disk import TEMPORARY, make_folder, put, remove
+from polykern.store.disk import TEMPORARY, leftovers, make_folder, put, remove, told
 from polykern.store.lease import NAME as LEASE
 from polykern.store.lease import Lease
 from polykern.store.sealed import digest, sealed, unsealed
@@ -42,6 +42,7 @@ class Work:
         self._lease = Lease(root)
         try:
             self.finished = self._admitted(overwrite)
+            remove([*leftovers(root), *leftovers(root / WORK)])
         except BaseException:
             self._lease.release()
             raise
@@ -68,10 +69,14 @@ class Work:
 
     def finish(self) -> None:
         """Drop what only the making needed."""
+        self._drop()
+        remove([self.root / PROGRESS])
+
+    def _drop(self) -> None:
         if (self.root / WORK).is_dir():
             remove((self.root / WORK).iterdir())
-            (self.root / WORK).rmdir()
-        remove([self.root / PROGRESS])
+            with told(self.root / WORK):
+                (self.root / WORK).rmdir()
 
     def close(self) -> None:
         """Give the folder back."""
@@ -91,11 +96,11 @@ class Work:
             raise MismatchError(
                 f"{self.root} is not empty and holds no clustering", fix="name another --out folder"
             )
+        self._drop()  # stages of another run, before the folder is this one's
+        put(self.root / PROGRESS, [sealed({"config": self.config})])
         if held is not None:
             remove([self.root / ABOUT, self.root / SWEEP])
             self._forget_report()
-            self.finish()
-        put(self.root / PROGRESS, [sealed({"config": self.config})])
         return False
 
     def _forget_report(self) -> None:

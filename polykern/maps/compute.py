@@ -1,5 +1,6 @@
 """Making a heat map: choose an engine, go through the bands, audit, write what was found."""
 
+import io
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from polykern.maps.provenance import provenance
 from polykern.maps.result import HeatMap
 from polykern.plane import Grid
 from polykern.ranks import Ranks, ranks
+from polykern.store.disk import put
 from polykern.tail import Tail
 from polykern.tiles import BANDS, TileEngine
 
@@ -103,6 +105,7 @@ def compute(
             group.meet()  # the first has laid the files out
             folder = _folder(recipe, root)
             chosen = _chosen(recipe, folder, spots, timings)
+        group.meet()  # nobody writes before all have come in
         if chosen is not None:
             with _timed(timings, "map"):
                 _fill(chosen.engine, recipe.grid, folder, spots, group, progress or _silent)
@@ -216,7 +219,9 @@ def _save_thumbnails(root: Path, about: dict[str, Any]) -> None:
 
     for k, picture in enumerate(about.get("pictures", ())):
         if picture is not None:
-            Image.fromarray(picture).save(root / f"anchor-{k}.png")
+            png = io.BytesIO()
+            Image.fromarray(picture).save(png, "PNG")
+            put(root / f"anchor-{k}.png", [png.getbuffer()])
 
 
 @contextmanager

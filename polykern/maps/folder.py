@@ -6,12 +6,11 @@ and gives the same bytes. Several processes may write bands of one folder. A fol
 """
 
 import hashlib
+import io
 import json
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +19,8 @@ from numpy.typing import NDArray
 from polykern.errors import CorruptError, MismatchError, UsageError
 from polykern.maps.census import Sightings
 from polykern.maps.result import SCHEMA
+from polykern.store.disk import leftovers, make_folder, put, remove, reserve, told
+from polykern.store.inventory import account, read
 
 COUNT_LIMIT = np.iinfo(np.uint16).max
 PROGRESS, PARTS = "progress.json", "parts"
@@ -57,7 +58,7 @@ class MapFolder:
     @property
     def bands(self) -> set[int]:
         """First rows of the bands that are on disk, whoever wrote them."""
-        return {int(p.stem) for p in (self.root / PARTS).glob("*.npz")}
+        return {int(p.stem) for p in (self.root / PARTS).glob("*.npz") if p.stem.isdecimal()}
 
     def begin(self, engine: Mapping[str, Any], audited: int, side: int) -> None:
         """Lay the files out and record which engine makes the map."""
@@ -71,14 +72,20 @@ class MapFolder:
         }
         if self.classes:
             shapes["classes"] = (np.int16, (n, n))
-        (self.root / PARTS).mkdir(exist_ok=True)
-        for part in (self.root / PARTS).iterdir():  # of a run that is overwritten
-            part.unlink()
         shapes[f"{PARTS}/audit"] = (np.int64, (audited, side, side, 2))
+        self.state = {"config": self.config}
+        self._record()  # whose the files are, before there are any
+        if not self.classes:
+            remove([self.root / "classes.npy"])  # of the run that is replaced
+        remove(sorted((self.root / PARTS).glob("*.npz")))
+        make_folder(self.root / PARTS)
         for name, (dtype, shape) in shapes.items():
-            np.lib.format.open_memmap(self.root / f"{name}.npy", "w+", dtype, shape).flush()
+            path = self.root / f"{name}.npy"
+            with told(path):
+                flush(np.lib.format.open_memmap(path, "w+", dtype, shape))
+            reserve(path)
         self.state = {"config": self.config, "engine": dict(engine)}
-        _replace(self.root / PROGRESS, json.dumps(self.state))
+        self._record()
 
     def array(self, name: str) -> NDArray[Any]:
         """One of the maps, writable."""
@@ -112,8 +119,9 @@ class MapFolder:
                 out = self.array(name)
                 out[row : row + height] = values
                 flush(out)
-        with _replacing(self.root / PARTS / f"{row:06d}.npz", "wb") as f:
-            np.savez(f, *(s.numpy() for s in sightings), np.int64(uncertain))
+        record = io.BytesIO()
+        np.savez(record, *(s.numpy() for s in sightings), np.int64(uncertain))
+        put(self.root / PARTS / f"{row:06d}.npz", [record.getbuffer()])
 
     def sightings(self) -> tuple[list[Sightings], int]:
         """What `write` was given for every band, in order, and the sum of uncertain bits."""
@@ -127,31 +135,38 @@ class MapFolder:
 
     def finish(self, provenance: Mapping[str, Any]) -> None:
         """Write map.json, last, and drop what only the making needed."""
-        _replace(self.root / "map.json", json.dumps(provenance, indent=1))
-        for part in (self.root / PARTS).iterdir():
-            part.unlink()
-        (self.root / PARTS).rmdir()
-        (self.root / PROGRESS).unlink()
+        held = [*self.root.glob("*.npy"), *self.root.glob("anchor-[012].png")]
+        put(self.root / "map.json", [account(provenance, self.root, held)])
+        self._drop()
+
+    def _drop(self) -> None:
+        """Remove what only the making needed, as far as it is there."""
+        parts = self.root / PARTS
+        if parts.is_dir() and not parts.is_symlink():
+            remove(p for p in sorted(parts.iterdir()) if p.is_file())
+            with told(parts):
+                parts.rmdir()
+        remove([self.root / PROGRESS])
 
     def _admitted(self, overwrite: bool) -> dict[str, Any]:
         """The state of the folder; refuses one that holds something else."""
         if self.root.exists() and not self.root.is_dir():
             raise UsageError(f"{self.root} is not a folder")
-        self.root.mkdir(parents=True, exist_ok=True)
+        make_folder(self.root)
         known = self.root / "map.json", self.root / PROGRESS
         held = next((k for k in known if k.exists()), None)
         if overwrite and held is not None:
-            for k in known:
-                k.unlink(missing_ok=True)
+            remove([*known, *leftovers(self.root), *leftovers(self.root / PARTS)])
             return {}
         if held is None:
-            if any(self.root.iterdir()) and not overwrite:
+            if set(self.root.iterdir()) - set(leftovers(self.root)) and not overwrite:
                 raise MismatchError(
                     f"{self.root} is not empty and holds no heat map", fix="name another --out folder"
                 )
+            remove(leftovers(self.root))
             return {}
         state = _read(held)
-        theirs = state.get("config", {})
+        theirs = state["config"]
         differs = [k for k in sorted({*theirs, *self.config}) if theirs.get(k) != self.config.get(k)]
         if differs:
             raise MismatchError(
@@ -159,7 +174,13 @@ class MapFolder:
                 why="; ".join(f"{k}: {theirs.get(k)!r} there, {self.config.get(k)!r} here" for k in differs[:4]),
                 fix="name another --out folder, or --overwrite",
             )
+        remove([*leftovers(self.root), *leftovers(self.root / PARTS)])
+        if held.name != PROGRESS and (self.root / PROGRESS).exists():
+            self._drop()  # a run that was killed behind its last step
         return state
+
+    def _record(self) -> None:
+        put(self.root / PROGRESS, [json.dumps(self.state).encode()])
 
 
 def fingerprint(array: NDArray[Any]) -> str:
@@ -182,32 +203,18 @@ def _counted(counts: NDArray[np.int32]) -> NDArray[np.int32]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        state = json.loads(path.read_text())
-    except (OSError, ValueError) as reason:
+        state = read(path)
+    except CorruptError as reason:
         raise CorruptError(
-            f"{path} cannot be read", why=str(reason), fix="--overwrite, or another folder"
+            f"{path} cannot be read", why=reason.why or reason.what, fix="--overwrite, or another folder"
         ) from reason
-    if not isinstance(state, dict) or state.get("schema", SCHEMA) != SCHEMA:
+    if not isinstance(state.get("config"), dict) or state.get("schema", SCHEMA) != SCHEMA:
         raise CorruptError(f"{path} is not a heat map's", fix="name another --out folder")
     return state
 
 
-def _replace(path: Path, text: str) -> None:
-    with _replacing(path, "w") as f:
-        f.write(text)
-
-
-@contextmanager
-def _replacing(path: Path, mode: str) -> Iterator[IO[Any]]:
-    """A file to write beside; then it is synced and renamed: readers see the old file or the new one."""
-    beside = path.with_suffix(".tmp")
-    with beside.open(mode) as f:
-        yield f
-        f.flush()
-        os.fsync(f.fileno())
-    beside.replace(path)
-
-
 def flush(array: NDArray[Any]) -> None:
     """Flush a memory map; its pages leave memory with the last reference."""
-    array.flush()  # type: ignore[attr-defined]
+    assert isinstance(array, np.memmap)
+    with told(Path(array.filename or "")):
+        array.flush()

@@ -6,7 +6,6 @@ its count is the flips from pixel (i, j) to its right neighbour plus those to th
 count / (2 step) is a density per L2.
 """
 
-import json
 import math
 import re
 from dataclasses import dataclass
@@ -18,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polykern.errors import CorruptError
+from polykern.store.inventory import read
+from polykern.store.mapped import mapped_array
 
 SCHEMA = "polykern-heatmap/1"
-MAX_JSON = 64 << 20  # bytes; a provenance is a few kilobytes
 MAX_RESOLUTION = 1 << 16
 SECTIONS = ("arithmetic", "smoothing", "audit", "polytopes", "density", "timings", "versions", "config")
 
@@ -81,10 +81,10 @@ class HeatMap:
         return cls(
             folder=root,
             provenance=provenance,
-            right=_array(root / "right.npy", np.uint16, (n, n - 1)),
-            down=_array(root / "down.npy", np.uint16, (n - 1, n)),
-            layers=_array(root / "layers.npy", np.uint16, (fields, *small)),
-            smoothed=_array(root / "smoothed.npy", np.float32, small),
+            right=mapped_array(root / "right.npy", np.uint16, (n, n - 1)),
+            down=mapped_array(root / "down.npy", np.uint16, (n - 1, n)),
+            layers=mapped_array(root / "layers.npy", np.uint16, (fields, *small)),
+            smoothed=mapped_array(root / "smoothed.npy", np.float32, small),
             classes=_optional(root / "classes.npy", np.int16, (n, n)),
             margin=_optional(root / "margin.npy", np.float32, (n, n)),
         )
@@ -148,23 +148,18 @@ class HeatMap:
 
 
 def _provenance(path: Path) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > MAX_JSON:
-            raise CorruptError(f"{path}: larger than {MAX_JSON >> 20} MiB")
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CorruptError(f"{path}: not there", why="a heat map is a folder with a map.json in it") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise CorruptError(f"{path}: cannot be read", why=str(error)) from None
+    if not path.exists():
+        raise CorruptError(f"{path}: not there", why="a heat map is a folder with a map.json in it")
+    found = read(path)
     wrong = _objection(found)
     if wrong:
         raise CorruptError(f"{path}: {wrong}")
-    return dict(found)
+    return found
 
 
-def _objection(found: Any) -> str:
+def _objection(found: dict[str, Any]) -> str:
     """Why a parsed map.json is no finished heat map; empty when it is one."""
-    if not isinstance(found, dict) or found.get("schema") != SCHEMA:
+    if found.get("schema") != SCHEMA:
         return f"schema is not {SCHEMA}"
     if found.get("complete") is not True:
         return "the run has not finished; run the same command again to resume it"
@@ -225,23 +220,5 @@ def _plain_name(x: object) -> bool:
     return x is None or (isinstance(x, str) and bool(re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,80}\.png", x)))
 
 
-def _array(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> NDArray[Any]:
-    """A read-only memory map with exactly this dtype, shape and length."""
-    try:
-        found = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise CorruptError(f"{path}: not there", why="the folder is incomplete") from None
-    except (OSError, ValueError, EOFError, TypeError, SyntaxError) as error:
-        raise CorruptError(f"{path}: cannot be read as .npy", why=str(error)) from None
-    if not isinstance(found, np.memmap):
-        raise CorruptError(f"{path}: is no single array")
-    wanted = np.dtype(dtype)
-    if found.dtype != wanted or found.shape != shape or not found.flags.c_contiguous:
-        raise CorruptError(f"{path}: holds {found.dtype} {list(found.shape)}", why=f"not {wanted} {list(shape)}")
-    if path.stat().st_size != found.offset + found.nbytes:
-        raise CorruptError(f"{path}: has bytes after its array")
-    return found
-
-
 def _optional(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> NDArray[Any] | None:
-    return _array(path, dtype, shape) if path.exists() else None
+    return mapped_array(path, dtype, shape) if path.exists() else None

@@ -4,6 +4,7 @@ A figure is laid out in pixels of a 1600-pixel sheet: the map in the middle, the
 margins joined to their points, a colour bar or legend below, provenance in the title and the footer.
 """
 
+import io
 import math
 import warnings
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from polykern.maps.result import Anchor, HeatMap
 from polykern.report import colours, pictures, wording
 from polykern.report.script import visible
+from polykern.store.disk import put
 
 WIDTH, SIDE, MARGIN, HEAD = 1600, 1080, 260, 100  # px: sheet, map, either side of it, above it
 INK, QUIET = "#1b1f24", "#5d6570"
@@ -65,7 +67,14 @@ def _saved(path: Path, draw: Callable[[], Any]) -> Path:
     with matplotlib.rc_context(), warnings.catch_warnings():
         matplotlib.rcdefaults()
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
-        draw().savefig(path, format="png", metadata={"Software": "polykern"})
+        return _put(path, draw())
+
+
+def _put(path: Path, figure: Any) -> Path:
+    """Write a figure as a PNG file that is there whole or not at all."""
+    png = io.BytesIO()
+    figure.savefig(png, format="png", metadata={"Software": "polykern"})
+    put(path, [png.getbuffer()])
     return path
 
 
@@ -354,4 +363,4 @@ def partition(
             figure.legend(
                 marks, names, loc="lower left", bbox_to_anchor=(0.07, 0.03), ncols=6, fontsize=9, frameon=False
             )
-        figure.savefig(path, format="png", metadata={"Software": "polykern"})
+        _put(path, figure)

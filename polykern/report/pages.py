@@ -55,13 +55,26 @@ def replace(target: Path, prefix: str, fill: Callable[[Path], None]) -> Path:
         mask = os.umask(0)  # a temporary folder is private; a finished one follows the umask
         os.umask(mask)
         temporary.chmod(0o777 & ~mask)
-        if target.exists():
-            shutil.rmtree(target)
-        temporary.rename(target)
+        _exchange(temporary, target)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     return target / PAGE
+
+
+def _exchange(fresh: Path, target: Path) -> None:
+    """Put a folder in the target's place; what was there goes last, and comes back when that fails."""
+    if not target.exists():
+        fresh.rename(target)
+        return
+    aside = fresh.with_name(f"{fresh.name}.old")
+    target.rename(aside)
+    try:
+        fresh.rename(target)
+    except BaseException:
+        aside.rename(target)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _asset(packages: Sequence[str], name: str) -> bytes:

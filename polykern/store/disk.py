@@ -86,11 +86,34 @@ def make_folder(folder: Path) -> None:
             sync_folder(made.parent)
 
 
+def reserve(path: Path) -> None:
+    """Take the room of a file that is to be mapped and has holes: a full disk is told now, not by a fault later.
+
+    Errors: ResourceError when there is no room.
+    """
+    if not hasattr(os, "posix_fallocate"):
+        return
+    with told(path):
+        descriptor = os.open(path, os.O_RDWR)
+        try:
+            os.posix_fallocate(descriptor, 0, os.fstat(descriptor).st_size)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # a disk that cannot promise room
+                raise
+        finally:
+            os.close(descriptor)
+
+
 def remove(paths: Iterable[Path]) -> None:
     """Remove files in the order given; those that are not there are left out."""
     for path in paths:
         with told(path):
             path.unlink(missing_ok=True)
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """The temporary files that a killed writer left in a folder; none where there is no folder."""
+    return sorted(p for p in folder.iterdir() if TEMPORARY.fullmatch(p.name)) if folder.is_dir() else []
 
 
 @contextmanager

@@ -5,7 +5,7 @@ when their number is known. A folder holds a partition when its partition.json, 
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, Self
@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polykern.errors import CorruptError, UsageError
-from polykern.store.disk import make_folder, put, remove, sync_folder, told
+from polykern.store.disk import leftovers, make_folder, put, remove, sync_folder, told
+from polykern.store.inventory import account
+from polykern.store.mapped import mapped_array
 from polykern.subdivision.front import Faces
 
 ABOUT, ANCHORS = "partition.json", "anchors.npy"
@@ -80,15 +82,19 @@ class Files:
         require_free(folder, overwrite=overwrite)
         make_folder(folder)
         # without its manifest what is there is no partition
-        remove([folder / ABOUT, folder / ANCHORS, *(folder / f"{name}.npy" for name in SHAPES)])
+        remove([*leftovers(folder), folder / ABOUT, folder / ANCHORS, *(folder / f"{name}.npy" for name in SHAPES)])
         self._open: dict[str, BinaryIO] = {}
         self._count = dict.fromkeys(SHAPES, 0)
-        for name in SHAPES:
-            with told(self._path(name)):
-                self._open[name] = self._path(name).open("xb")
-                self._open[name].write(_header(name, 0))
-        self._append("first", np.zeros(1, np.int64))
         self._last = 0  # corners so far
+        try:
+            for name in SHAPES:
+                with told(self._path(name)):
+                    self._open[name] = self._path(name).open("xb")
+                    self._open[name].write(_header(name, 0))
+            self._append("first", np.zeros(1, np.int64))
+        except BaseException:
+            self.__exit__()
+            raise
 
     def add(self, found: Faces) -> None:
         """Put faces and sides behind those that are there."""
@@ -107,14 +113,15 @@ class Files:
         sync_folder(self.folder)
         return mapped(self.folder)
 
-    def finish(self, anchors: NDArray[np.float64], about: bytes) -> list[Path]:
-        """Write the anchors of the plane and, last, partition.json; gives all files."""
+    def finish(self, anchors: NDArray[np.float64], about: Mapping[str, Any]) -> list[Path]:
+        """Write the anchors of the plane and, last, partition.json, which holds `about`; gives all files."""
         put(
             self.folder / ANCHORS,
             [_header_of("<f8", anchors.shape), np.ascontiguousarray(anchors, "<f8").data.cast("B")],
         )
-        put(self.folder / ABOUT, [about])
-        return [*(self._path(name) for name in SHAPES), self.folder / ANCHORS, self.folder / ABOUT]
+        held = [*(self._path(name) for name in SHAPES), self.folder / ANCHORS]
+        put(self.folder / ABOUT, [account(about, self.folder, held)])
+        return [*held, self.folder / ABOUT]
 
     def __enter__(self) -> Self:
         return self
@@ -136,7 +143,7 @@ class Files:
 
 def require_free(folder: Path, *, overwrite: bool) -> None:
     """Raise UsageError where a folder holds something, unless it may go or is a partition that was not finished."""
-    held = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    held = {path.name for path in set(folder.iterdir()) - set(leftovers(folder))} if folder.exists() else set()
     if held - {ANCHORS, *(f"{name}.npy" for name in SHAPES)} and not overwrite:
         raise UsageError(f"{folder} is not empty", fix="name another folder, or --overwrite")
 
@@ -145,15 +152,12 @@ def mapped(folder: Path) -> Arrays:
     """The columns of a folder, mapped from its files; raises CorruptError naming a file that does not fit."""
     found: Arrays = {}
     for name, (dtype, shape) in SHAPES.items():
-        path = folder / f"{name}.npy"
-        try:
-            found[name] = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise CorruptError(f"{path} cannot be read", why=str(error)) from error
-        if found[name].dtype != np.dtype(dtype) or found[name].shape[1:] != shape:
-            raise CorruptError(
-                f"{path} holds {found[name].dtype}{list(found[name].shape)}", why=f"not {dtype} {shape}"
-            )
+        found[name] = mapped_array(folder / f"{name}.npy", dtype, (None, *shape))
+    n, m = len(found["area"]), len(found["what"])
+    lengths = {"first": n + 1, "digest": n, "winner": n, "faces": m, "ends": m}
+    wrong = next((name for name, length in lengths.items() if len(found[name]) != length), None)
+    if wrong is not None:
+        raise CorruptError(f"{folder / wrong}.npy: holds {len(found[wrong]):,} rows", why=f"not {lengths[wrong]:,}")
     return found
 
 

@@ -93,7 +93,7 @@ def partition(
             about=_about(recipe, classes) | told, plane=recipe.grid.plane, tail=recipe.tail, **columns.close()
         )
         if files is not None:
-            files.finish(recipe.grid.plane.anchors.numpy(), found.manifest())
+            files.finish(recipe.grid.plane.anchors.numpy(), found.summary())
     return found
 
 

@@ -1,6 +1,5 @@
 """A finished partition: its faces, their sides, and what can be read off them."""
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +16,8 @@ from polykern.codes import Codes
 from polykern.errors import CorruptError, UsageError
 from polykern.plane import Plane
 from polykern.points import codes_of
+from polykern.store import Problem
+from polykern.store.inventory import FILES, read
 from polykern.subdivision import tally
 from polykern.subdivision.columns import ABOUT, ANCHORS, SHAPES, Files, mapped
 from polykern.subdivision.front import Faces
@@ -67,13 +68,16 @@ class Partition:
         root = Path(folder)
         if not (root / ABOUT).is_file():
             raise UsageError(f"{root} holds no finished partition", fix="polykern partition --out makes one")
-        try:
-            about = json.loads((root / ABOUT).read_bytes())
-            plane = Plane.through(torch.from_numpy(np.load(root / ANCHORS, allow_pickle=False)))
-        except (OSError, ValueError, EOFError) as error:
-            raise CorruptError(f"{root} cannot be read", why=str(error)) from error
+        about = read(root / ABOUT)
         if about.get("schema") != SCHEMA:
             raise CorruptError(f"{root / ABOUT} is {about.get('schema')!r}", why=f"this version reads {SCHEMA}")
+        if wrong := _objection(about):
+            raise CorruptError(f"{root / ABOUT}: {wrong}")
+        try:
+            plane = Plane.through(torch.from_numpy(np.load(root / ANCHORS, allow_pickle=False)))
+        except Exception as error:  # whatever a header can do to NumPy's parser
+            raise CorruptError(f"{root / ANCHORS}: cannot be read", why=str(error)) from error
+        about.pop(FILES, None)  # of these files, which another folder will not have
         columns = mapped(root)
         if len(columns["area"]) != about["faces"] or columns["first"][-1] != len(columns["corner"]):
             raise CorruptError(
@@ -121,6 +125,15 @@ class Partition:
     def decision(self) -> NDArray[np.int64]:
         """int64 (k): the sides at which the class changes; none without classes."""
         return tally.decision(self.winner, self.faces)
+
+    def objection(self) -> Problem | None:
+        """What no digest can know: corners and sides that are out of range; None where all are in it."""
+        n = len(self)
+        if self.first[0] != 0 or (np.diff(self.first) < 1).any() or self.first[-1] != len(self.corner):
+            return Problem("first.npy", "does not ascend from 0 to the number of corners")
+        if self.faces.size and not 0 <= int(self.faces.min()) <= int(self.faces.max()) < n:
+            return Problem("faces.npy", f"names faces that are not within 0 .. {n - 1}")
+        return None
 
     def polygon(self, face: int) -> NDArray[np.float64]:
         """float64 (corners, 2): the corners of a face."""
@@ -178,10 +191,6 @@ class Partition:
             "decision_length": float(tally.lengths(self.ends[self.decision]).sum()),
         }
 
-    def manifest(self) -> bytes:
-        """The bytes of partition.json."""
-        return json.dumps(self.summary(), indent=1).encode() + b"\n"
-
     def save(self, folder: Path | str, *, overwrite: bool = False) -> list[Path]:
         """Write the columns and, last, partition.json into a folder; returns the files.
 
@@ -190,7 +199,7 @@ class Partition:
         with Files(Path(folder), overwrite=overwrite) as files:
             files.add(Faces(**{name: getattr(self, name) for name in SHAPES}))
             files.close()
-            return files.finish(self.plane.anchors.numpy(), self.manifest())
+            return files.finish(self.plane.anchors.numpy(), self.summary())
 
     def _centres(self, faces: NDArray[np.int64]) -> NDArray[np.float64]:
         return tally.centres(self.first, self.corner, faces)
@@ -199,3 +208,14 @@ class Partition:
         if self.tail is None:
             raise UsageError("this partition was opened without its network", fix="Partition.open(folder, tail)")
         return self.tail
+
+
+def _objection(about: dict[str, Any]) -> str:
+    """Why a partition.json says too little to be read; empty when it does not."""
+    kinds = {"faces": int, "complete": bool, "covered": float, "layers": list, "window": list, "model": dict}
+    for name, kind in kinds.items():
+        if not isinstance(about.get(name), kind):
+            return f"{name} is missing or of another type"
+    if not all(isinstance(f, dict) and {"module", "call"} <= f.keys() for f in about["layers"]):
+        return "a layer has no module or no call"
+    return ""

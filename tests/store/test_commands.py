@@ -33,8 +33,8 @@ def test_a_good_store(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = said(capsys)
     held = sum(p.stat().st_size for p in store.rglob("*.safetensors"))
     assert found == {
-        "schema": "polykern-verify/1", "ok": True, "store": str(store), "level": "full", "complete": True,
-        "shards": 3, "rows": 18, "bytes": held, "problems": [],
+        "schema": "polykern-verify/1", "ok": True, "of": "polykern-codes/1", "store": str(store), "level": "full",
+        "complete": True, "hashed": True, "shards": 3, "rows": 18, "bytes": held, "problems": [],
     }  # fmt: skip
 
 
