@@ -197,9 +197,12 @@ def test_one_process_makes_no_group() -> None:
 # --- two hosts --------------------------------------------------------------------------------------
 
 
+NET = "10.77.0"
+
+
 @pytest.fixture
 def hosts() -> Iterator[list[tuple[str, str]]]:
-    """Two network namespaces with a cable between them: name and address of each."""
+    """Two network namespaces with a cable between them: name and cable of each, `NET`.1 and `NET`.2."""
     ip = shutil.which("ip")
     if ip is None:
         pytest.skip("no ip command to make network namespaces with")
@@ -217,7 +220,7 @@ def hosts() -> Iterator[list[tuple[str, str]]]:
         except subprocess.CalledProcessError as error:
             pytest.skip(f"network namespaces cannot be made here: {error.stderr.strip()}")
         for k, (name, cable) in enumerate(zip(names, cables, strict=True)):
-            say("-n", name, "addr", "add", f"10.77.0.{k + 1}/24", "dev", cable)
+            say("-n", name, "addr", "add", f"{NET}.{k + 1}/24", "dev", cable)
             say("-n", name, "link", "set", cable, "up")
             say("-n", name, "link", "set", "lo", "up")
         yield [(name, cable) for name, cable in zip(names, cables, strict=True)]
@@ -230,7 +233,7 @@ def test_two_hosts(hosts: list[tuple[str, str]], alone: Any) -> None:
     started = []
     for rank, (name, cable) in enumerate(hosts):
         told = {
-            "RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "10.77.0.1",
+            "RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": f"{NET}.1",
             "MASTER_PORT": "29500", "GLOO_SOCKET_IFNAME": cable,
         }  # fmt: skip
         started.append(begun([WORK, "moved", "reduced"], told | HERE, within=["ip", "netns", "exec", name]))
