@@ -6,6 +6,7 @@ identically zero unless the tile straddles the kink.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -183,7 +184,9 @@ def _behind(
     out = kernels.rescale(rows, source, key // SYMBOLS, slope, new.unit[order], new.jump[order])
     loose = torch.stack([k.loose for k in kinks]).any(0)
     steepest = torch.stack([m.abs() for m in slopes]).amax(0)
-    error = torch.where(loose, steepest, slope.abs()) * x.error.flatten(1) + torch.where(loose, slack, 0.0)
+    jumps = torch.stack([(b - a).abs() for a, b in pairwise(slopes)]).sum(0)
+    rounded = torch.where(loose, slack * (jumps / 4).clamp_min(1.0), 0.0)  # symbols, a quarter of the slack each
+    error = torch.where(loose, steepest, slope.abs()) * x.error.flatten(1) + rounded
     size = slope.abs() * size + shift.abs()
     for f in fresh:  # a unit has one symbol a threshold, so no two entries meet and the order of adding is fixed
         size[f.tile, f.unit] += f.jump.abs() * bundle.high[f.tile, f.number]
@@ -193,7 +196,7 @@ def _behind(
         key,
         error.unflatten(1, units),
         size.unflatten(1, units),
-        interval=_interval(activation, kinks, slopes, low, high, slack, units),
+        interval=_interval(activation, kinks, slopes, low, high, slack, rounded, units),
         scaled=x.scaled,
     )
     if activation.value or any(activation.thresholds):
@@ -222,6 +225,7 @@ def _interval(
     low: Tensor,
     high: Tensor,
     slack: Tensor,
+    rounded: Tensor,
     units: torch.Size,
 ) -> tuple[Tensor, Tensor]:
     """The interval of f(V): f at the ends and at the kinks between, widened where a symbol was rounded."""
@@ -236,5 +240,5 @@ def _interval(
     values = torch.stack([f(e) for e in ends])
     # a unit that is off at the centre is its symbol alone, which is never negative
     folded = torch.stack([k.loose & k.on for k in kinks]).any(0)
-    wide = torch.where(folded, slack, 0.0)
+    wide = torch.where(folded, rounded, 0.0)
     return (values.amin(0) - wide).unflatten(1, units), (values.amax(0) + wide).unflatten(1, units)
