@@ -208,7 +208,11 @@ def _together(place: Launch, timeout: float) -> Ranks:
         else:
             os.environ.setdefault("TORCH_NCCL_BLOCKING_WAIT", "1")  # a lost rank is an exception, not an abort
             os.environ.update(MASTER_ADDR=place.address, MASTER_PORT=str(place.port))
-            dist.init_process_group("gloo", rank=place.rank, world_size=place.size, timeout=waiting)
+            meeting: Any = dist  # its stores are not in its list of names
+            met = next(meeting.rendezvous("env://", place.rank, place.size, timeout=waiting))[0]
+            attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # a store outlives those who died
+            store = meeting.PrefixStore(f"polykern/{attempt}", met)
+            dist.init_process_group("gloo", store=store, rank=place.rank, world_size=place.size, timeout=waiting)
             group = dist.group.WORLD
         found = Ranks(place, group)
         if dist.is_nccl_available() and _own_cards(found):
