@@ -73,7 +73,7 @@ def test_every_case_runs_at_toy_size(tmp_path: Path, capsys: pytest.CaptureFixtu
     words = ["bench", "--small", "--full", "--device", "cpu", "--threads", "1", "--json", "--quiet"]
     assert run([*words, "--out", str(out), "--plot", str(tmp_path / "plots")]) == 0
     said, written = json.loads(capsys.readouterr().out), read(out)
-    assert said == {**written, "ok": True, "plots": said["plots"]}
+    assert said == {**written, "ok": True, "plots": said["plots"], "settings": said["settings"]}
     assert [Path(p).name for p in said["plots"]] == ["roofline.png", "scaling.png"]
     cases = _suite.cases(TOY)
     assert {r["case"] for r in written["results"]} == {c.operation for c in cases}

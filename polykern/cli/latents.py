@@ -10,7 +10,10 @@ from polykern.cli.talk import Talk
 if TYPE_CHECKING:
     from polykern.neurons import LatentTrial
 
-EXAMPLE = "Example: polykern latents --model digits --out latents"
+EXAMPLES = (
+    "polykern latents --out latents",
+    "polykern latents --expansion 4 --strength 3 --seeds 5 --out latents",
+)
 
 Module = Annotated[
     str,
@@ -29,7 +32,9 @@ Denser = Annotated[
     float,
     options.option("--denser", panel=options.HOW, metavar="X", help="Sparsity of the control without the loss."),
 ]
-Steps = Annotated[int, options.option("--steps", panel=options.HOW, min=1, metavar="N", help="Of each training.")]
+Steps = Annotated[
+    int, options.option("--steps", panel=options.HOW, min=1, metavar="N", help="Steps of each training.")
+]
 Seeds = Annotated[
     int, options.option("--seeds", panel=options.HOW, min=2, metavar="N", help="Trainings of each, from --seed on.")
 ]

@@ -28,8 +28,8 @@ def words(nets: str, out: Path, engine: str) -> list[str]:
 
 
 def maps(folder: Path) -> dict[str, bytes]:
-    """Every file of a finished map but map.json, and no other file."""
-    return {p.name: p.read_bytes() for p in folder.iterdir() if p.name != "map.json"}
+    """Every file of a finished map but map.json and the settings, and no other file."""
+    return {p.name: p.read_bytes() for p in folder.iterdir() if p.name not in ("map.json", "settings.toml")}
 
 
 def provenance(folder: Path) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from polykern.points import codes_of
 from polykern.tail import Tail
 from polykern_kernels import pack
 from tests.engine.cli_nets import NETS
+from tests.engine.folders import names
 
 SMALL: dict[str, Any] = {"points": 12, "directions": 3, "radii": [0.5]}
 
@@ -267,7 +268,7 @@ def test_the_command_writes_a_folder(file: str, tmp_path: Path, capsys: pytest.C
     told = json.loads(capsys.readouterr().out)
     assert told["schema"] == "polykern-findings/1"
     assert told["found"]["schema"] == "polykern-complexity/1"
-    assert sorted(told["files"]) == sorted(p.name for p in out.iterdir())
+    assert set(told["files"]) == names(out)
     assert json.loads((out / "complexity.json").read_text())["numbers"] == told["found"]["numbers"]
     assert run([*words, "--part", "outliers", "--overwrite", "--no-figures", "--quiet"]) == 0
     assert "AUROC of unseen" in capsys.readouterr().out

@@ -22,6 +22,7 @@ from polykern.models.yours import Noise
 from polykern.points import codes_of
 from polykern.tail import Tail
 from polykern_kernels import pack
+from tests.engine.folders import names
 
 SMALL: dict[str, Any] = {"layer": "relu4", "components": 5, "permutations": 40}
 
@@ -201,7 +202,7 @@ def test_the_command_writes_what_it_finds(
     assert [float(r["nmf2"]) for r in near] == found.families[0].cosines[:, 2].tolist()
     for name in ("directions", "purity", "boundaries", "line", "dictionaries", "steered"):
         assert (tmp_path / "out" / f"{name}.png").stat().st_size > 10_000
-    assert {p.name for p in (tmp_path / "out").iterdir()} == set(told["files"])
+    assert names(tmp_path / "out") == set(told["files"])
     assert run([*words, "--out", str(tmp_path / "out")]) == 2  # not empty
 
 

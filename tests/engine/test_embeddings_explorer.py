@@ -16,6 +16,7 @@ from polykern.cli.app import run
 from polykern.errors import UsageError
 from polykern.neurons import embeddings
 from polykern.neurons.explorer import write
+from tests.engine.folders import told
 from tests.engine.languages import small
 from tests.engine.reported import Opened
 
@@ -135,7 +136,7 @@ def test_the_command_writes_the_folder_and_its_pages(tmp_path: Path, capsys: pyt
     assert run([*words, "--length", "16", "--top", "5", "--out", str(out), "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["page"] == str(out / "explorer" / "index.html")
-    assert said["found"] == json.loads((out / "embeddings.json").read_text())
+    assert said["found"] == told(out / "embeddings.json")
     assert pk.Embeddings.open(out).numbers() == said["found"]["numbers"]
     assert len((out / "neurons.csv").read_text().splitlines()) == 1 + 2 * 128
     assert run([*words, "--out", str(out)]) == 2

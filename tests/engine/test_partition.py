@@ -20,6 +20,7 @@ from polykern.heat import prepare
 from polykern.plane import Window
 from polykern.subdivision import Partition, drawing, partition
 from polykern_kernels import digest
+from tests.engine.folders import names
 from tests.worlds import random_lines, random_network
 
 UNIT = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0]])  # three points of the plane itself
@@ -239,7 +240,7 @@ def test_the_command_writes_a_folder(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert told["schema"] == "polykern-partition/1"
     assert told["faces"] == len(np.load(out / "area.npy")) > 100
     assert told["complete"]
-    assert set(said["files"]) == {p.name for p in out.iterdir() if p.is_file()} | {"viewer/index.html"}
+    assert set(said["files"]) == names(out) | {"viewer/index.html"}
     assert abs(sum(told["boundary_length"].values()) - _length(np.load(out / "ends.npy"))) < 1e-9
     svg = (out / "partition.svg").read_text()
     assert svg.count("<polygon") == told["faces"]

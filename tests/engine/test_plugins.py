@@ -24,10 +24,10 @@ def ournet():
 @pytest.fixture
 def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """plugin(name, value, distribution) installs a distribution that registers one name."""
-    (tmp_path / "ournets.py").write_text(PLUGIN)
+    (tmp_path / "registers.py").write_text(PLUGIN)
     monkeypatch.syspath_prepend(tmp_path)
 
-    def install(name: str, value: str = "ournets:ournet", distribution: str = "ournets") -> None:
+    def install(name: str, value: str = "registers:ournet", distribution: str = "registers") -> None:
         about = tmp_path / f"{distribution}-1.0.dist-info"
         about.mkdir()
         (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
@@ -35,14 +35,14 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         importlib.invalidate_caches()
 
     yield install
-    sys.modules.pop("ournets", None)
+    sys.modules.pop("registers", None)
 
 
 def test_a_plugin_is_known_by_its_name(plugin: Any) -> None:
     with pytest.raises(UsageError, match="no model is called 'ournet'"):
         pk.load("ournet")
     plugin("ournet")
-    assert registered()["ournet"] == "ournets:ournet"
+    assert registered()["ournet"] == "registers:ournet"
     subject = pk.load("ournet")
     assert subject.name == "ournet"
     assert subject.model(subject.sample).shape == (1, 3)
@@ -55,7 +55,7 @@ def test_a_plugin_is_completed_and_captured(plugin: Any, tmp_path: Path) -> None
     from polykern.cli.completion import models
 
     plugin("ournet")
-    assert ("ournet", "ournets:ournet") in models("our")
+    assert ("ournet", "registers:ournet") in models("our")
     assert not reads_text("ournet")
     made = pk.capture("ournet", None, out=tmp_path / "codes", limit=20)
     assert (made.rows, made.bits) == (20, 8)

@@ -14,6 +14,7 @@ from polykern.models import Example
 from polykern.spectra import projections
 from polykern.spectra.probes import probes
 from polykern.spectra.variogram import circle, gaussian, power_law_code, variogram
+from tests.engine.folders import told
 from tests.worlds import random_network
 
 LAGS = np.geomspace(3e-3, 3e-2, 8)  # between the 1000th harmonic and the first
@@ -120,7 +121,7 @@ def test_the_command_follows_the_digits_along_a_loop(tmp_path: Path, capsys: pyt
         == 0
     )
     said = json.loads(capsys.readouterr().out)["found"]
-    assert said == json.loads((out / "projections.json").read_text())
+    assert said == told(out / "projections.json")
     assert list(said["numbers"]) == ["relu1", "relu2", "relu3", "relu4"]
     assert said["numbers"]["relu4"]["slope_inside_polytopes"] > 1.95
     assert len((out / "curves.csv").read_text().splitlines()) == 1 + 4 * 4096
@@ -128,7 +129,7 @@ def test_the_command_follows_the_digits_along_a_loop(tmp_path: Path, capsys: pyt
     assert scored[0] == "site,family,number,strongest,line,examples"
     assert len(scored) == 1 + 4 * 2 * 3
     mine = [float(r.split(",")[3]) for r in scored[1:] if r.startswith("relu4,random")]
-    told = said["numbers"]["relu4"]["probes"]["strongest"]["random"]["value"]
-    assert told == pytest.approx(np.mean(mine))
+    chance = said["numbers"]["relu4"]["probes"]["strongest"]["random"]["value"]
+    assert chance == pytest.approx(np.mean(mine))
     assert run(["projections", "--out", str(out)]) == 2
     assert "is not empty" in capsys.readouterr().err

@@ -16,6 +16,7 @@ from polykern.models import Example
 from polykern.spectra import ActivationMoments, CodeMoments, capacity, channels, depth, fit, powerlaw
 from polykern.spectra.compute import eigenvalues, held_out, measured, spectrum
 from polykern_kernels import pack
+from tests.engine.folders import told
 
 
 def gaussian_code(n: int, d: int = 1600, alpha: float = 1.0, seed: int = 0) -> NDArray[np.float64]:
@@ -236,7 +237,7 @@ def test_the_command_writes_every_number(tmp_path: Path, capsys: pytest.CaptureF
     out = tmp_path / "out"
     assert run(["spectrum", "--out", str(out), "--site", "relu3", "--dimension", "8", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
-    kept = json.loads((out / "spectrum.json").read_text())
+    kept = told(out / "spectrum.json")
     assert said["found"] == kept
     assert kept["numbers"]["relu3"]["beside_bound"].startswith("above 1 + 2/d = 1.25")
     assert (out / "spectra.png").stat().st_size > 10_000

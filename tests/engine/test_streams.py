@@ -19,6 +19,7 @@ from polykern.streams.norms import normed
 from polykern.streams.result import steepest
 from polykern.tracing import trace
 from tests.engine import languages
+from tests.engine.folders import told
 
 BIG, TIMES = 1e12, 1e6  # the form in which checkpoints without LayerNorm keep them
 TEXTS = [f"{a} man sat in the {b} rain" for a, b in zip("abcdefgh", "ijklmnop", strict=True)]
@@ -170,7 +171,7 @@ def test_the_command_reads_a_checkpoint_without_layernorm(
     words = ["residual", "--model", str(checkpoint), "--out", str(out), "--json", "--texts", "4", "--tokens", "6"]
     assert run([*words, "--steps", "5", "--scale", "0.5", "--scale", "2"]) == 0
     found = json.loads(capsys.readouterr().out)["found"]
-    assert json.loads((out / "residual.json").read_text()) == found
+    assert told(out / "residual.json") == found
     assert list(found["numbers"]["scaled"]) == ["absent"]
     assert found["settings"]["norms"] == ["absent"]
     with (out / "scaling.csv").open(newline="") as f:

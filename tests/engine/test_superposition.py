@@ -11,6 +11,7 @@ import polykern as pk
 from polykern.cli.app import run
 from polykern.coding.toy import Toys, capacities, train
 from polykern.errors import UsageError
+from tests.engine.folders import told
 
 
 def test_capacity_is_its_definition() -> None:
@@ -96,7 +97,7 @@ def test_the_command_writes_every_instance(tmp_path: Path, capsys: pytest.Captur
     words = ["superposition", "--probability", "1", "--probability", "0.2", "--features", "5", "--hidden", "2"]
     assert run([*words, "--instances", "2", "--steps", "30", "--out", str(out), "--json"]) == 0
     said = json.loads(capsys.readouterr().out)["found"]
-    assert said == json.loads((out / "superposition.json").read_text())
+    assert said == told(out / "superposition.json")
     rows = list(csv.DictReader((out / "features.csv").read_text().splitlines()))
     assert len(rows) == 2 * 2 * 5
     dense = [float(r["squared_length"]) for r in rows if r["probability"] == "1.0"]
