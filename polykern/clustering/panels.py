@@ -20,7 +20,7 @@ from polykern_kernels import foreign, neighbours
 
 Told = Callable[[int, int], None]  # work done, all of it
 
-A_RANK = 4  # panels for each rank, so that their tiles come out even
+A_RANK = 2  # panels for each rank: two tiles of the diagonal and 2 W - 1 others for each of W ranks
 ASKING = 8  # panels are so many times longer than what asks beside one
 WORKSPACE = 3 << 30  # bytes of a device that kernels take beside the codes
 HELD, LISTED = 4, 36  # bytes of a device: copies of codes it holds whole; a neighbour listed, and sorted
