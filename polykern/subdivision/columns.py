@@ -6,7 +6,7 @@ when their number is known. A folder holds a partition when its partition.json, 
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, Self
 
@@ -84,12 +84,13 @@ class Files:
         # without its manifest what is there is no partition
         remove([*leftovers(folder), folder / ABOUT, folder / ANCHORS, *(folder / f"{name}.npy" for name in SHAPES)])
         self._open: dict[str, BinaryIO] = {}
+        self._closing = ExitStack()  # closes every file, whatever happens to one of them
         self._count = dict.fromkeys(SHAPES, 0)
         self._last = 0  # corners so far
         try:
             for name in SHAPES:
                 with told(self._path(name)):
-                    self._open[name] = self._path(name).open("xb")
+                    self._open[name] = self._closing.enter_context(self._path(name).open("xb"))
                     self._open[name].write(_header(name, 0))
             self._append("first", np.zeros(1, np.int64))
         except BaseException:
@@ -127,9 +128,8 @@ class Files:
         return self
 
     def __exit__(self, *error: object) -> None:
-        for file in self._open.values():
-            with suppress(OSError):
-                file.close()
+        with suppress(OSError):
+            self._closing.close()
 
     def _append(self, name: str, rows: NDArray[Any]) -> None:
         dtype, _ = SHAPES[name]
