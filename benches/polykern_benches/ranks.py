@@ -11,17 +11,14 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
-import sys
 import time
 from typing import Any
-
-from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from polykern.clustering.space import Packed
 from polykern.ranks import ranks
 from polykern.store.sealed import digest
 from polykern_benches._harness import codes
+from polykern_benches._together import said
 
 SCHEMA = "polykern-ranks/1"
 K = 15
@@ -61,25 +58,8 @@ def _searched(n: int, bits: int, repeats: int) -> dict[str, Any]:
 
 def _started(asked: argparse.Namespace, size: int) -> list[dict[str, Any]]:
     """What each of `size` processes says."""
-    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    cores = sorted(os.sched_getaffinity(0))
-    words = [sys.executable, "-m", "polykern_benches.ranks"]
-    words += [f"--{name}={getattr(asked, name)}" for name in ("codes", "bits", "repeats")]
-    children = []
-    for rank in range(size):
-        told = {
-            "RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(store.port), "TORCHELASTIC_USE_AGENT_STORE": "True", "POLYKERN_BENCH_RANK": "1",
-            "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1",
-        }  # fmt: skip
-        child = subprocess.Popen(words, env={**os.environ, **told}, stdout=subprocess.PIPE, text=True)
-        if size <= len(cores):
-            os.sched_setaffinity(child.pid, {cores[rank]})
-        children.append(child)
-    said = [child.communicate()[0] for child in children]
-    if any(child.returncode for child in children):
-        raise SystemExit("a rank has failed: no time was taken")
-    return [json.loads(one) for one in said]
+    words = [f"--{name}={getattr(asked, name)}" for name in ("codes", "bits", "repeats")]
+    return said("ranks", words, size, {"POLYKERN_BENCH_RANK": "1"})
 
 
 def _compared(asked: argparse.Namespace, alone: dict[str, Any], several: list[dict[str, Any]]) -> dict[str, Any]:

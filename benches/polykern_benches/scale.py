@@ -13,8 +13,6 @@ import argparse
 import json
 import math
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -24,7 +22,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from polykern.capturing import capture
 from polykern.clustering.space import Packed
@@ -33,6 +30,7 @@ from polykern.plane import Grid, Plane
 from polykern.ranks import ranks
 from polykern.tail import Tail
 from polykern_benches._harness import codes
+from polykern_benches._together import said
 
 SIZES = {"capture": 6144, "map": 768, "neighbours": 12_000}  # rows, pixels a side, codes
 ITEM, K, BAND, WORDS = 256, 15, 128, 32
@@ -136,22 +134,8 @@ def _load(kind: str, n: int, size: int) -> Load:
 
 def _started(kind: str, sizes: list[int], size: int) -> list[list[float]]:
     """What each of so many processes spends."""
-    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     with tempfile.TemporaryDirectory() as folder:
-        words = ["-m", "polykern_benches.scale", "--inside", kind, folder, *map(str, sizes)]
-        children = []
-        for rank in range(size):
-            told = {
-                "RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1",
-                "MASTER_PORT": str(store.port), "TORCHELASTIC_USE_AGENT_STORE": "True",
-                "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1",
-            }  # fmt: skip
-            line = [sys.executable, *words]
-            children.append(subprocess.Popen(line, env=os.environ | told, stdout=subprocess.PIPE, text=True))
-        said = [child.communicate()[0] for child in children]
-    if any(child.returncode for child in children):
-        raise SystemExit("a rank has failed: no time was taken")
-    return [json.loads(one) for one in said]
+        return said("scale", ["--inside", kind, folder, *map(str, sizes)], size)
 
 
 def compared(kind: str, most: int = 3) -> Iterator[dict[str, Any]]:

@@ -15,7 +15,8 @@ def commands() -> dict[str, Any]:
 
     from polykern.cli.app import app
 
-    return dict(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+    group: Any = typer.main.get_command(app)
+    return dict(group.commands)
 
 
 def write(folder: Path) -> None:

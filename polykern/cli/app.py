@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -165,4 +165,5 @@ def _polykern(
     talk: Talk = ctx.obj
     talk.file = settings.file(config)
     if talk.file is not None:
-        ctx.default_map = settings.read(talk.file, ctx.command.commands)  # type: ignore[attr-defined]
+        group: Any = ctx.command  # typer does not say that it is a group of commands
+        ctx.default_map = settings.read(talk.file, group.commands)

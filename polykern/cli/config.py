@@ -33,7 +33,8 @@ def command(
     """
     talk: Talk = ctx.obj
     talk.settle(quiet=quiet, verbose=verbose, log=log_format)
-    commands = ctx.parent.command.commands  # type: ignore[union-attr]
+    parent: Any = ctx.parent  # the group of all commands
+    commands = parent.command.commands
     if of is not None:
         values.one_of("polykern", of, tuple(commands))
     found = {name: _settings(ctx, commands[name]) for name in ([of] if of else sorted(commands))}
