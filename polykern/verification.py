@@ -174,8 +174,9 @@ def _unfinished(root: Path, full: bool, progress: Progress | None) -> Verdict:
     about = read(root / "progress.json")
     if not isinstance(about.get("config"), dict):
         raise CorruptError(f"{root / 'progress.json'}: config is missing")
-    bands = about.get("bands")
-    told = "clusters" if bands is None else f"a heat map, {_counted(len(bands), 'band')} done"
+    told = "clusters"
+    if "resolution" in about["config"]:
+        told = f"a heat map, {_counted(len(list(root.glob('parts/*.npz'))), 'band')} done"
     return Verdict("progress", told, complete=False, hashed=False)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from polykern.cli.app import run
+from polykern.maps.folder import MapFolder
 from polykern.store.sealed import sealed, unsealed
 from polykern.verification import examine
 from tests.trust.ledger import scaled, trial
@@ -88,10 +89,16 @@ def test_an_inventory_cannot_lead_out(folder: Path, entry: Any) -> None:
         assert examine(folder / "a").problems
 
 
-def test_what_is_being_made(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from tests.trust.faults import Fault, watched
+def test_what_is_being_made(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(self: MapFolder) -> None:
+        raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt), watched(Fault(70, "interrupt")):
+    monkeypatch.setattr(MapFolder, "sightings", interrupted)  # what comes behind the bands
+    with pytest.raises(KeyboardInterrupt):
         EVERY["map"].write(folder / "a")
     assert run(["verify", str(folder / "a")]) == 0
-    assert "not complete" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "a heat map, 2 bands done" in told
+    assert "not complete" in told
