@@ -2,7 +2,7 @@
 #
 #   TORCH    what pip installs as torch; pip's options may follow the name
 #   WORKERS  processes of `make test`
-#   ARGS     further arguments of pytest in `make test`, `make parity` and `make soak`, of `polykern heatmap` in `make demo`
+#   ARGS     further arguments of pytest in `make test`, parity and soak, of `polykern heatmap` in `make demo`
 #   PYTHON   an interpreter that has everything already: it is used as it is and nothing is installed
 #   DEVICE   of `make bench`: cpu or cuda
 #   SOAK     of `make soak`: how many times the faults and inputs of every day
@@ -38,7 +38,7 @@ demo: $(demo-needs)  ## a 4096 x 4096 density map of a small network, in demo/
 	@ls demo/*.png | grep -v anchor- | sed 's/^/  /'
 
 test: $(test-needs)  ## every test that needs no GPU
-	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(python) -m pytest -m "not gpu" $(if $(filter-out 0 1,$(WORKERS)),-n $(WORKERS) --dist loadfile) $(ARGS)
+	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(python) -m pytest -m "not gpu" $(if $(filter-out 0 1,$(WORKERS)),-n $(WORKERS) --dist loadfile --no-loadscope-reorder) $(ARGS)
 
 parity: $(test-needs)  ## the suite on each backend: cpu, reference, Triton's interpreter; prints a table of each
 	for backend in cpu reference triton; do OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(python) -m pytest -q -p tests.parity \
