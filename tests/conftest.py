@@ -45,6 +45,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture
+def unnamed_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing names a backend: for tests of what is chosen then, whatever the suite runs on (tests/parity.py)."""
+    monkeypatch.delenv("POLYKERN_BACKEND", raising=False)
+
+
+@pytest.fixture
 def rng() -> torch.Generator:
     """Random numbers that are the same in every run."""
     return torch.Generator().manual_seed(0)

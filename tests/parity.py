@@ -35,7 +35,7 @@ class Parity:
         self.backend, self.seconds = backend, seconds
         self.counts: collections.Counter[str] = collections.Counter()
         self.file, self.ran, self.reached = "", set[str](), set[str]()
-        self.late = False
+        self.late, self.asked = False, True
 
     def reach(self) -> None:
         """Note that the test which runs reaches a kernel or starts a process."""
@@ -69,6 +69,7 @@ class Parity:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Iterator[None]:
         self.file, self.late = file_of(item), False
+        self.asked = "unnamed_backend" not in getattr(item, "fixturenames", ())
         self.ran.add(self.file)
         with self.limited():
             return (yield)
@@ -127,7 +128,7 @@ def watched(run: Parity) -> None:
 
     def named(op: str, known: Sequence[str]) -> str | None:
         run.reach()
-        return "triton" if run.backend == "triton" and "triton" in known else real(op, known)
+        return "triton" if run.asked and run.backend == "triton" in known else real(op, known)
 
     _dispatch._named = named
     sys.addaudithook(lambda event, args: run.reach() if event in STARTS else None)
