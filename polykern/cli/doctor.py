@@ -113,7 +113,8 @@ def kernels(device: str) -> list[Finding]:
     if used not in found:  # Triton on a CPU is an interpreter, for tests
         used = min(works, key=lambda name: device == "cpu" and name in ("dot", "triton"))
     return [
-        {"device": device, "backend": b, "objection": no, "used": no is None and b == used} for b, no in found.items()
+        {"device": device, "backend": b, "objection": no, "used": no is None and b == used}
+        for b, no in found.items()
     ]
 
 
