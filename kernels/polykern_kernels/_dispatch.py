@@ -40,8 +40,8 @@ class Impl:
 def choose(op: str, impls: Sequence[Impl], wanted: str | None, *args: Tensor, **kind: str) -> Impl:
     """The implementation called `wanted`, or the first in order that has no objection to the tensors of this kind.
 
-    It runs on the device of the tensors. On CPU tensors Triton is its interpreter, made for tests: unless it is named
-    it comes last.
+    It runs on the device of the tensors. On CPU tensors Triton is its interpreter, made for tests: unless it is
+    named it comes last.
     """
     known = [i.name for i in impls]
     if wanted is None:
