@@ -238,7 +238,7 @@ def _nearest_cpu(
     distances, indices = _lists(n, k, metric)
     if distances.numel():
         codes = a.contiguous().numpy(), b.contiguous().numpy()
-        sizes = [_metric.ones(x, metric) for x in codes]
+        sizes = _metric.ones(codes[0], metric), _metric.ones(codes[1], metric)
         skipped = torch.full((n,), -1) if skip is None else skip.contiguous()
         step = loops.step(n)
         chunk = -(-n // (step * _CHUNKS)) * step
@@ -311,7 +311,7 @@ def _within_cpu(a: Tensor, b: Tensor, radii: Tensor, metric: str) -> Tensor:
 
     out = torch.zeros((len(a), len(radii)), dtype=torch.int64)
     codes = a.contiguous().numpy(), b.contiguous().numpy()
-    sizes = (_metric.ones(x, metric) for x in codes)
+    sizes = _metric.ones(codes[0], metric), _metric.ones(codes[1], metric)
     loops.within(*codes, *sizes, radii.numpy(), out.numpy(), loops.step(len(a)))
     return out
 

@@ -17,6 +17,7 @@ instruction's tolerance; `uncertain` counts those that are not.
 
 import functools
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -209,11 +210,12 @@ def blank(p: Programs, height: int, width: int, fields: int, keep: bool) -> Outc
 def _cpu(p: Programs, height: int, width: int, fields: int, keep: bool) -> Outcome:
     from polykern_kernels._numba import program as loops
 
+    loop: Any = loops.run
     out = blank(p, height, width, fields, keep)
     signs = out.signs if out.signs is not None else torch.zeros((1, 1, 1), dtype=torch.bool)
     given = (getattr(p, name) for name in Programs.__slots__)
     wanted = (out.right, out.down, out.classes, out.margin, out.digest, out.uncertain, signs)
-    loops.run(*(x.numpy() for x in given), height, width, *(x.numpy() for x in wanted), keep)
+    loop(*(x.numpy() for x in given), height, width, *(x.numpy() for x in wanted), keep)
     return out
 
 
