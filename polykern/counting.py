@@ -240,7 +240,7 @@ class Counts:
 
 def gaps(field: Field, z: Tensor) -> Tensor:
     """float64 (n,): the smallest |z - threshold| of each row of pre-activations z, float (n, *units)."""
-    rows = z.flatten(1).double()
+    rows = z.reshape(len(z), field.units).double()
     return torch.stack([(rows - t).abs().amin(1) for t in field.thresholds]).amin(0)
 
 
