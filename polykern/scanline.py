@@ -188,7 +188,7 @@ class ScanlineEngine:
         if classes or (classes is None and _ends_in_classes(tail)):
             raise UsageError(
                 "lines and conics give no classes: the output lies behind the nonlinearities",
-                fix="end at the nonlinearity (--stop MODULE), or take another engine",
+                fix="--no-classes, end at the nonlinearity (--stop MODULE), or take another engine",
             )
         self.tail = placed(tail, torch.float64, "cpu")
         self._plane: Plane | None = None

@@ -132,7 +132,8 @@ def _operator(name: str) -> Callable[..., Any]:
 # Python looks these up on the class
 OPERATORS = (
     "__add__", "__radd__", "__iadd__", "__sub__", "__rsub__", "__mul__", "__rmul__", "__truediv__", "__rtruediv__",
-    "__pow__", "__rpow__", "__matmul__", "__neg__", "__abs__", "__getitem__", "__lt__", "__le__", "__gt__", "__ge__",
+    "__pow__", "__rpow__", "__matmul__", "__neg__", "__abs__", "__getitem__",
+    "__lt__", "__le__", "__gt__", "__ge__",
 )  # fmt: skip
 for _name in OPERATORS:
     setattr(Carrier, _name, _operator(_name))

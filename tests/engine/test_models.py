@@ -180,6 +180,7 @@ def test_inputs_mixes_numbers_and_files(subject: models.Subject, tmp_path: Path)
     ink = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
     Image.fromarray(ink).save(tmp_path / "mine.png")
     batch, labels, thumbnails = subject.inputs(["4", str(tmp_path / "mine.png"), 4])
+    assert torch.equal(subject.inputs([np.int64(4), tmp_path / "mine.png"])[0], batch[:2])  # type: ignore[list-item]
     assert torch.equal(batch[0], batch[2])
     assert torch.equal(batch[1, 0], torch.from_numpy(ink / np.float32(255)))
     assert labels == [labels[2], "mine", labels[0]]
