@@ -76,8 +76,8 @@ def jacobian_norms(
             y = y.softmax(1) if probabilities else y
             chosen = y.view(-1, outputs, outputs).diagonal(dim1=1, dim2=2)  # output k of the k-th copy
             (slopes,) = torch.autograd.grad(chosen.sum(), x)
-        found.append(slopes.view(len(part), -1).double().norm(dim=1))
-    return torch.cat(found) if found else torch.zeros(0, dtype=torch.float64)
+        found.append(slopes.reshape(len(part), outputs * tail.input_shape.numel()).double().norm(dim=1))
+    return torch.cat(found)
 
 
 def boundary_density(
