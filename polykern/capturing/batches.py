@@ -13,6 +13,7 @@ from polykern.capturing.unit import State, Unit, ordered
 from polykern.capturing.watch import Kept, Watch
 from polykern.errors import CorruptError, UsageError
 from polykern.models import digest
+from polykern.store.arrays import column
 
 
 @dataclass(frozen=True)
@@ -183,15 +184,15 @@ class BatchSource:
 
     def _columns(self, batch: Batch, number: int, doc: int) -> tuple[dict[str, NDArray[np.int32]], int]:
         items, width = self._width(batch)
-        index = np.arange(width) if batch.keep is None else np.asarray(torch.as_tensor(batch.keep))
+        index = np.arange(width) if batch.keep is None else torch.as_tensor(batch.keep).cpu().numpy()
         each = width // items if items and self.watch.rows == "tokens" else 1
-        found = {"doc": doc + index // each, "pos": index % each}
-        for name in self.columns:
-            if name in batch.columns:
-                found[name] = np.asarray(torch.as_tensor(batch.columns[name]))
-            if name not in found or found[name].shape != index.shape:
-                raise UsageError(f"batch {number} has no column {name} with {len(index)} integers")
-        return {name: found[name].astype(np.int32) for name in self.columns}, items
+        given = {"doc": doc + index // each, "pos": index % each, **batch.columns}
+        if missing := [name for name in self.columns if name not in given]:
+            raise UsageError(f"batch {number} has no column {missing[0]}", fix="name the same in every batch")
+        try:
+            return {name: column(name, given[name], index.shape) for name in self.columns}, items
+        except UsageError as error:
+            raise UsageError(f"batch {number}: {error.what}") from error
 
     def _width(self, batch: Batch) -> tuple[int, int]:
         """Items of a batch, and its rows, kept or not: as many for an item, or for a token, as in the first."""

@@ -72,9 +72,7 @@ class Sentences:
         try:
             with path.open("rb") as file:
                 data = file.read(LONGEST)
-            text = getincrementaldecoder("utf-8")().decode(
-                data, len(data) < LONGEST
-            )  # the last is cut
+            text = getincrementaldecoder("utf-8")().decode(data, len(data) < LONGEST)  # the last is cut
         except UnicodeDecodeError as error:
             raise UsageError(f"{path} is not a text in UTF-8", why=str(error)) from error
         return self._example(text, str(path))
