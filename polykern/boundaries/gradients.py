@@ -28,9 +28,8 @@ from polykern.boundaries.local import frame
 from polykern.counting import placed
 from polykern.errors import UsageError
 from polykern.layout import Field
-from polykern.points import tail_of
 from polykern.selectors import Select
-from polykern.tail import Meeting, Tail
+from polykern.tail import Meeting, Tail, tail_of
 
 ROWS = 4096  # points that run through the network together
 

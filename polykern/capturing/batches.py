@@ -97,7 +97,7 @@ class BatchSource:
         return {"batches": self._read}
 
     def probe(self) -> None:
-        """Run the first batch; raises UsageError when there is none."""
+        """Run the first batch; raises UsageError when there is none, or it has no rows."""
         self._stream = iter(self._given)
         first = next(self._stream, None)
         if first is None:
@@ -105,6 +105,10 @@ class BatchSource:
         batch = first if isinstance(first, Batch) else Batch(first)
         self._held = [(batch, self._ran(batch, 0))]
         self._first, self._rows = _sizes(batch.inputs), self.watch.width
+        if not self._rows:
+            raise UsageError(
+                "the first batch has no rows", why="it tells how many the others have", fix="leave it out"
+            )
         self.columns = tuple(dict.fromkeys(("doc", "pos", *batch.columns)))
 
     def units(self, state: State | None) -> Iterator[Unit]:
@@ -124,6 +128,8 @@ class BatchSource:
             doc += items
             rows = np.arange(len(columns["doc"]), dtype=np.int64)
             after = {"read": self._read, "doc": doc}
+            if not len(rows):
+                continue
             yield Unit(doc - items, columns, rows, [(batch, kept)], f"batch {number}", 0, after)
 
     def run(self, units: Sequence[Unit]) -> Kept:

@@ -346,8 +346,13 @@ def test_columns_that_no_store_holds(kind: Any, said: str, tmp_path: Path) -> No
 def test_a_batch_without_rows(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Linear(4, 5), nn.ReLU()).eval()
     x = torch.randn(3, 4)
-    made = capture(model, [x, x[:0], Batch(x, keep=torch.zeros(0, dtype=torch.int64)), x], tmp_path / "s")
-    assert torch.equal(made.store().rows().codes.bits(), model[0](torch.cat([x, x])) > 0)
+    batches = [x, x[:0], Batch(x, keep=torch.zeros(0, dtype=torch.int64)), x, x[:0]]
+    for shard_bytes in (1, 1 << 20):
+        made = capture(model, batches, tmp_path / f"{shard_bytes}", shard_bytes=shard_bytes)
+        assert torch.equal(made.store().rows().codes.bits(), model[0](torch.cat([x, x])) > 0)
+        assert made.store().column("doc").tolist() == [0, 1, 2, 6, 7, 8]
+    with pytest.raises(UsageError, match="the first batch has no rows"):
+        capture(model, [x[:0], x], tmp_path / "s")
 
 
 class Gated(nn.Module):
