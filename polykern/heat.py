@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from polykern.counting import has_classes
 from polykern.errors import UsageError
-from polykern.maps.compute import Progress, Recipe, compute
+from polykern.maps.compute import Recipe, compute
 from polykern.maps.result import HeatMap
 from polykern.models import Subject
 from polykern.models.subject import Thumbnail
 from polykern.plane import Grid, Plane, Window
+from polykern.progress import Progress
 from polykern.selectors import Select
 from polykern.tail import Tail
 

@@ -3,7 +3,7 @@
 import io
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,14 +23,13 @@ from polykern.maps.folder import MapFolder, fingerprint, flush
 from polykern.maps.provenance import provenance
 from polykern.maps.result import MAX_RESOLUTION, HeatMap
 from polykern.plane import Grid
+from polykern.progress import Progress, silent
 from polykern.ranks import Ranks, ranks
 from polykern.store.disk import put
 from polykern.tail import Tail
 from polykern.tiles import BANDS, TileEngine
 
 BAND = 128  # rows that are computed, written and recorded together
-
-Progress = Callable[[str, int, int], None]  # stage, done, total
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +117,7 @@ def compute(
         group.meet()  # nobody writes before all have come in
         if chosen is not None:
             with _timed(timings, "map"):
-                _fill(chosen.engine, recipe.grid, folder, spots, group, progress or _silent)
+                _fill(chosen.engine, recipe.grid, folder, spots, group, progress or silent)
                 group.meet()
             if group.first:
                 _finish(recipe, folder, chosen, spots, timings)
@@ -239,7 +238,3 @@ def _timed(timings: dict[str, float], stage: str) -> Iterator[None]:
     start = time.perf_counter()
     yield
     timings[stage] = time.perf_counter() - start
-
-
-def _silent(stage: str, done: int, total: int) -> None:
-    """No progress wanted."""
