@@ -131,7 +131,9 @@ class Walk(TorchFunctionMode):
         kwargs = dict(kwargs or {})
         if not self.inside or self.quiet:
             return _invoke(func, args, kwargs)
-        if func in RECOGNISERS and not args:  # torch's own functions hand a keyword on as it came
+        if (
+            func in RECOGNISERS and not args and "input" in kwargs
+        ):  # torch's own functions hand a keyword on as it came
             args = (kwargs.pop("input"),)
         activation = recognise(func, args, kwargs)
         if activation is None:

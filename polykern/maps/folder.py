@@ -222,6 +222,8 @@ def _sound(path: Path) -> Iterator[Path]:
     try:
         yield path
     except Exception as reason:
+        if isinstance(reason, OSError | MemoryError) and not isinstance(reason, FileNotFoundError):
+            raise  # not the file's fault
         raise CorruptError(
             f"{path} cannot be read", why=f"{type(reason).__name__}: {reason}", fix="--overwrite makes the map anew"
         ) from reason
