@@ -13,9 +13,8 @@ from polykern.boundaries.setting import Setting
 from polykern.errors import UsageError
 from polykern.findings import provenance
 from polykern.models import Subject, digest, digits
+from polykern.progress import Progress, silent
 from polykern.selectors import Select
-
-Progress = Callable[[str, int, int], None]
 
 PARTS: dict[str, Callable[[Setting, Progress], Part]] = {
     "local": local.measured,
@@ -82,7 +81,7 @@ def complexity(
     again: dict[str, bool] = {}
     if checkpoints is None and "training" in chosen and subject.name == DIGITS:
         after = (*LOOKED_AT, digits.steps())
-        (progress or _silent)("training", 0, len(after))
+        (progress or silent)("training", 0, len(after))
         kept = digits.checkpoints(seed, after)
         checkpoints = tuple(kept.items())
         again = {"trained_again_to_the_same_weights": digest(kept[digits.steps()]) == subject.weights}
@@ -90,7 +89,7 @@ def complexity(
         subject, at, stop, select, points, None if radii is None else tuple(map(float, radii)), directions,
         checkpoints, seed, dtype,
     )  # fmt: skip
-    found = {name: PARTS[name](setting, progress or _silent) for name in chosen}
+    found = {name: PARTS[name](setting, progress or silent) for name in chosen}
     about = provenance(
         subject, setting.trained.tail, seed=seed, parts=list(chosen), points=points,
         radii=None if radii is None else list(radii), directions=len(setting.axes),
@@ -121,7 +120,3 @@ def _require(radii: Sequence[float] | None) -> None:
                 why="the neighbourhood would be the point itself",
                 fix="take a positive one",
             )
-
-
-def _silent(stage: str, done: int, total: int) -> None:
-    pass

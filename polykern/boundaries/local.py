@@ -26,9 +26,9 @@ from polykern.codes import Codes
 from polykern.counting import placed
 from polykern.errors import UsageError
 from polykern.layout import Layout
-from polykern.points import codes_of, tail_of
+from polykern.points import codes_of
 from polykern.selectors import Select
-from polykern.tail import Tail
+from polykern.tail import Tail, tail_of
 
 DIRECTIONS = 25  # 50 vertices, as published for a small network
 VERTICES = 64 << 20  # bytes of vertices held at a time

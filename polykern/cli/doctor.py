@@ -47,7 +47,7 @@ def command(
     talk.settle(quiet=quiet, verbose=verbose, log=log_format)
 
     from polykern import __version__
-    from polykern.models._cache import folder
+    from polykern.caches import folder
 
     devices, no_cuda = _devices()
     tried = [k for d in devices for k in kernels(d["device"])]

@@ -220,6 +220,7 @@ def test_a_loop_is_a_closed_polygon() -> None:
 def test_jacobian_norms_are_those_of_autograd(probabilities: bool) -> None:
     model, x = mlp([6, 30, 20, 4]), torch.randn(5, 6, dtype=torch.float64)
     found = jacobian_norms(model, x, probabilities=probabilities)
+    assert jacobian_norms(model, x[:0], probabilities=probabilities).shape == (0,)
     for point, norm in zip(x, found, strict=True):
         whole = torch.autograd.functional.jacobian(
             lambda v: model(v[None])[0].softmax(0) if probabilities else model(v[None])[0], point
