@@ -144,7 +144,7 @@ def _layers(found: "Path") -> list[tuple[str, ...]]:
     assert means is not None
     rows: list[tuple[str, ...]] = []
     for k, name in enumerate(means.layers):
-        rises = [means.rise(k, c, found.seed) for c in (0, 1)]
+        rises = [means.rise(k, c, found.seed) or "nothing crossed," for c in (0, 1)]
         rows.append(
             (f"from {name or 'the input'}", f"middle minus ends: {rises[0]} different, {rises[1]} same class")
         )
