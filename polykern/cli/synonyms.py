@@ -74,8 +74,8 @@ def command(
     from polykern.wordnet import WordNet as Folder
     from polykern.words import read_pairs, synonyms
 
-    pairs = Folder(wordnet).synonyms(first=True) if wordnet is not None else []
-    pairs = read_pairs(pairs_from) if pairs_from is not None else pairs
+    pairs = [] if wordnet is None else Folder(wordnet).synonyms(first=True)
+    pairs += [] if pairs_from is None else read_pairs(pairs_from)
     network = language(model)
     talk.say(f"{network.name}: {network.note}")
     with talk.progress("words") as progress:
@@ -92,10 +92,9 @@ def _rows(found: "Synonyms") -> list[tuple[str, ...]]:
         rows.append((layer, f"synonyms {densities[0]}, others {densities[1]}, ratio {found.ratio(k)}"))
     if len(found.layers) > 1:
         for c, kind in enumerate(("synonyms", "others")):
-            parts = found.slopes(c)
-            rows.append((
-                f"{kind}, over depth",
-                f"ln density {parts['density']} = bits {parts['bits']} + distance {parts['distance']}; rank "
-                f"correlation {found.trend(c)}",
-            ))  # fmt: skip
+            if (parts := found.slopes(c)) is None:
+                told = "codes of nearly all pairs are equal in some layer"
+            else:
+                told = f"ln density {parts['density']} = bits {parts['bits']} + distance {parts['distance']}"
+            rows.append((f"{kind}, over depth", f"{told}; rank correlation {found.trend(c)}"))
     return rows
