@@ -49,10 +49,6 @@ def command(
     seed: options.Seed = 0,
     overwrite: Overwrite = False,
     figures: options.Figures = True,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = 0,
-    log_format: options.Log = "text",
 ) -> None:
     """Attack images by projected gradient descent and count the boundaries on the way.
 
@@ -60,7 +56,6 @@ def command(
     that the attack took. Paired by image.
     """
     talk: Talk = ctx.obj
-    talk.settle(quiet=quiet, verbose=verbose, log=log_format)
     values.positive("--radius", radius)
     where = values.device(device, "auto")
     require_free(out, overwrite=overwrite)

@@ -91,10 +91,6 @@ def command(
     seed: options.Seed = 0,
     overwrite: options.Overwrite = False,
     dry_run: options.DryRun = False,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = 0,
-    log_format: options.Log = "text",
 ) -> None:
     """Find the clusters of the rows of a store: exact HDBSCAN by Hamming distance.
 
@@ -107,7 +103,6 @@ def command(
     6).
     """
     talk: Talk = ctx.obj
-    talk.settle(quiet=quiet, verbose=verbose, log=log_format)
     budget, where = values.size(memory_budget), _device(device, backend)
     sizes = _numbers("--min-cluster-size", min_cluster_size)
     samples = None if min_samples is None else _numbers("--min-samples", min_samples)

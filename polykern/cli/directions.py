@@ -95,10 +95,6 @@ def command(
     seed: options.Seed = 0,
     overwrite: Overwrite = False,
     figures: options.Figures = True,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = 0,
-    log_format: options.Log = "text",
 ) -> None:
     """Find directions in a layer's activations and hold them against the clusters of its codes.
 
@@ -107,7 +103,6 @@ def command(
     Then dictionaries of the codes, and what logits do when the mask of a class is forced.
     """
     talk: Talk = ctx.obj
-    talk.settle(quiet=quiet, verbose=verbose, log=log_format)
     for name, value in (("--rows", rows), ("--permutations", permutations), ("--top", top)):
         values.positive(name, value)
     if top > 1:

@@ -107,10 +107,6 @@ def command(
     overwrite: finding.Overwrite = False,
     figures: options.Figures = True,
     explorer: Explorer = True,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = 0,
-    log_format: options.Log = "text",
 ) -> None:
     """Find what makes each neuron, or latent of an autoencoder, fire most, and group it by neuron embeddings.
 
@@ -119,7 +115,6 @@ def command(
     far apart, says how polysemantic it is. The explorer shows all of them.
     """
     talk: Talk = ctx.obj
-    talk.settle(quiet=quiet, verbose=verbose, log=log_format)
     finding.require_free(out, overwrite=overwrite)
     values.finite("--share", share)
     values.positive("--cut", cut)

@@ -57,10 +57,6 @@ def command(
     overwrite: options.Overwrite = False,
     figures: Pictures = True,
     viewer: options.Viewer = True,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = 0,
-    log_format: options.Log = "text",
 ) -> None:
     """Cut the plane through three inputs into the polytopes of a piecewise-linear network, exactly.
 
@@ -70,7 +66,6 @@ def command(
     done, and says so.
     """
     talk: Talk = ctx.obj
-    talk.settle(quiet=quiet, verbose=verbose, log=log_format)
     values.positive("--zoom", zoom)
     values.positive("--regions", regions)
     if seconds is not None:

@@ -83,10 +83,6 @@ def command(
     seed: options.Seed = 0,
     overwrite: Overwrite = False,
     figures: options.Figures = True,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = 0,
-    log_format: options.Log = "text",
 ) -> None:
     """Follow an interpolation between two activations and count the boundaries of polytopes on it and around it.
 
@@ -94,7 +90,6 @@ def command(
     Then the mean density along many pairs of images, of different classes and of one, layer by layer.
     """
     talk: Talk = ctx.obj
-    talk.settle(quiet=quiet, verbose=verbose, log=log_format)
     values.positive("--radius", radius)
     where = values.device(device, "auto")
     if images is not None and indices is not None:

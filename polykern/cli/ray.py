@@ -88,10 +88,6 @@ def command(
     seed: options.Seed = 0,
     overwrite: Overwrite = False,
     figures: options.Figures = True,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = 0,
-    log_format: options.Log = "text",
 ) -> None:
     """Scale activations from the origin to beyond and count the boundaries of polytopes on the way.
 
@@ -99,7 +95,6 @@ def command(
     initialised, and, where there is BatchNorm, with statistics measured on the images.
     """
     talk: Talk = ctx.obj
-    talk.settle(quiet=quiet, verbose=verbose, log=log_format)
     values.positive("--reach", reach)
     where = values.device(device, "auto")
     if index and image:

@@ -38,10 +38,6 @@ def command(
     backend: options.Backend = "auto",
     memory_budget: options.Memory = "2GiB",
     seed: options.Seed = 0,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = 0,
-    log_format: options.Log = "text",
 ) -> None:
     """Write a clustering as a folder of pages that opens from a disk, offline.
 
@@ -52,7 +48,6 @@ def command(
     A report that is there is replaced as a whole; a folder with anything else is refused.
     """
     talk: Talk = ctx.obj
-    talk.settle(quiet=quiet, verbose=verbose, log=log_format)
     budget = values.size(memory_budget)
     ctx.params["out"] = out = out or clusters / "report"
 

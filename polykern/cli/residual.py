@@ -52,10 +52,6 @@ def command(
     seed: options.Seed = 0,
     overwrite: finding.Overwrite = False,
     figures: options.Figures = True,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = 0,
-    log_format: options.Log = "text",
 ) -> None:
     """Count the bits of codes that change as the residual stream is scaled, and on its way from text to text.
 
@@ -63,7 +59,6 @@ def command(
     that was trained to do without LayerNorms is recognised by its eps and read as what it is.
     """
     talk: Talk = ctx.obj
-    talk.settle(quiet=quiet, verbose=verbose, log=log_format)
     for factor in scale or ():
         values.positive("--scale", factor)
     finding.require_free(out, overwrite=overwrite)

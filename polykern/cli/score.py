@@ -63,10 +63,6 @@ def command(
     members: Annotated[int, typer.Option(metavar="N", min=2, help="Rows of a cluster in a question.")] = 5,
     graded: Graded = None,
     seed: options.Seed = 0,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = 0,
-    log_format: options.Log = "text",
 ) -> None:
     """Say how far clusters are of one token, or one class, each, beside what chance gives.
 
@@ -74,7 +70,6 @@ def command(
     shuffled classes and for random clusters of the same sizes.
     """
     talk: Talk = ctx.obj
-    talk.settle(quiet=quiet, verbose=verbose, log=log_format)
     values.finite("--share", share)
 
     from polykern.clustering.result import Clusters

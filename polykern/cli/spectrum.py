@@ -56,10 +56,6 @@ def command(
     seed: options.Seed = 0,
     overwrite: finding.Overwrite = False,
     figures: options.Figures = True,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = 0,
-    log_format: options.Log = "text",
 ) -> None:
     """Measure the eigenspectra of the activations and codes of layers, and their power-law exponents.
 
@@ -68,7 +64,6 @@ def command(
     fewer than ten rows a column.
     """
     talk: Talk = ctx.obj
-    talk.settle(quiet=quiet, verbose=verbose, log=log_format)
     finding.require_free(out, overwrite=overwrite)
     first, last = ranks or (None, None)
     if ranks and not 1 <= ranks[0] < ranks[1]:

@@ -54,10 +54,6 @@ def command(
     seed: options.Seed = 0,
     overwrite: finding.Overwrite = False,
     figures: options.Figures = True,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = 0,
-    log_format: options.Log = "text",
 ) -> None:
     """Compare the density of boundaries between synonyms with that between other words, in every MLP.
 
@@ -65,7 +61,6 @@ def command(
     with depth is taken apart into that of the bits and that of the distance.
     """
     talk: Talk = ctx.obj
-    talk.settle(quiet=quiet, verbose=verbose, log=log_format)
     if (wordnet is None) == (pairs_from is None):
         raise UsageError("words come from one place", fix="give --wordnet DIR or --pairs-from FILE")
     finding.require_free(out, overwrite=overwrite)
