@@ -184,7 +184,7 @@ def _polykern(
     ] = False,
     config: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", envvar="POLYKERN_CONFIG", help="Settings; polykern.toml here by default."),
+        typer.Option(metavar="FILE", envvar="POLYKERN_CONFIG", help="Settings. Default: polykern.toml here."),
     ] = None,
 ) -> None:
     """Options that come before a command."""

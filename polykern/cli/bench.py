@@ -44,7 +44,7 @@ Small = Annotated[
 Threads = Annotated[
     int | None,
     options.option(
-        "--threads", panel=MEASURED, env="THREADS", min=1, metavar="N", help="Threads of the CPU; all by default."
+        "--threads", panel=MEASURED, env="THREADS", min=1, metavar="N", help="Threads of the CPU. Default: all."
     ),
 ]
 From = Annotated[

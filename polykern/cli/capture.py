@@ -52,7 +52,7 @@ def command(
     device: options.Device = "auto",
     memory_budget: options.Memory = "8GiB",
     seed: options.Seed = 0,
-    overwrite: own.Overwrite = False,
+    overwrite: options.Overwrite = False,
     dry_run: options.DryRun = False,
 ) -> None:
     """Run a model over text or pictures and keep the spline codes of tokens, pictures or places in a store.

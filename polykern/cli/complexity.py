@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from polykern.cli import asked, options, values
-from polykern.cli.finding import Out, Overwrite, require_free, tell
+from polykern.cli.finding import Out, require_free, tell
 from polykern.cli.talk import Talk
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def command(
     directions: Directions = None,
     dtype: Dtype = "float64",
     seed: options.Seed = 0,
-    overwrite: Overwrite = False,
+    overwrite: options.Overwrite = False,
     figures: options.Figures = True,
 ) -> None:
     """Measure how many boundaries a network has where.

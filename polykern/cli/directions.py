@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from polykern.cli import asked, options, values
-from polykern.cli.finding import Out, Overwrite, require_free, tell
+from polykern.cli.finding import Out, require_free, tell
 from polykern.cli.talk import Talk
 from polykern.errors import UsageError
 
@@ -93,7 +93,7 @@ def command(
     device: options.Device = "cpu",
     backend: NmfBackend = "auto",
     seed: options.Seed = 0,
-    overwrite: Overwrite = False,
+    overwrite: options.Overwrite = False,
     figures: options.Figures = True,
 ) -> None:
     """Find directions in a layer's activations and hold them against the clusters of its codes.
@@ -111,13 +111,14 @@ def command(
         if not 0 <= given < 1:
             raise UsageError(f"--tau is a difference of frequencies, 0 to 1, got {given:g}")
     values.one_of("--backend", backend, BACKENDS)
-    values.one_of("--selection", selection, ("eom", "leaf"))
     require_free(out, overwrite=overwrite)
     place = values.device(device, "auto")
 
+    from polykern.clustering.selection import METHODS
     from polykern.factors import directions
     from polykern.factors.compute import FAMILIES, TAUS
 
+    values.one_of("--selection", selection, METHODS)
     for name in family or ():
         values.one_of("--family", name, FAMILIES)
     subject = asked.subject(talk, model, seed)

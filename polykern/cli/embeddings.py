@@ -81,7 +81,7 @@ Explorer = Annotated[
 def command(
     ctx: typer.Context,
     out: finding.Out,
-    model: options.Model = "minilm",
+    model: options.LanguageModel = "minilm",
     corpus: own.CorpusOf = None,
     block: own.Block = None,
     site: SiteOf = "ln2_out",
@@ -104,7 +104,7 @@ def command(
     batch: own.Batch = None,
     dtype: own.Dtype = "float32",
     device: options.Device = "auto",
-    overwrite: finding.Overwrite = False,
+    overwrite: options.Overwrite = False,
     figures: options.Figures = True,
     explorer: Explorer = True,
 ) -> None:
@@ -118,11 +118,6 @@ def command(
     finding.require_free(out, overwrite=overwrite)
     values.finite("--share", share)
     values.positive("--cut", cut)
-    for name, word, words in (
-        ("--linkage", linkage, ("average", "single")), ("--site", site, ("ln2_out", "resid_mid")),
-        ("--fold", fold, ("none", "gain", "tl")), ("--gated", gated, ("gate", "up")),
-    ):  # fmt: skip
-        values.one_of(name, word, words)
     if (sae is None) != (at is None):
         raise UsageError("an autoencoder and what it reads go together", fix="--sae FILE --at output:MODULE")
     where = values.device(device, "auto")
@@ -131,7 +126,14 @@ def command(
 
     from polykern.autoencoders import SparseAutoencoder
     from polykern.neurons import embeddings
+    from polykern.neurons.clusters import LINKAGES
+    from polykern.neurons.neurons import FOLDS, GATED, SITES
 
+    for name, word, words in (
+        ("--linkage", linkage, LINKAGES), ("--site", site, SITES), ("--fold", fold, FOLDS),
+        ("--gated", gated, GATED),
+    ):  # fmt: skip
+        values.one_of(name, word, words)
     read = None if sae is None else SparseAutoencoder.of_file(sae, k=active, subtract=target is None)
     with talk.progress("done") as progress:
         found = embeddings(

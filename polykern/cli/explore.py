@@ -26,7 +26,7 @@ ZoomAtFirst = Annotated[
 CentreAtFirst = Annotated[
     tuple[float, float] | None,
     options.option("--centre", panel=options.WHERE, metavar="U V",
-                   help="Where the page opens; the window's middle by default."),
+                   help="Where the page opens. Default: the window's middle."),
 ]  # fmt: skip
 
 

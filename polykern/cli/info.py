@@ -27,7 +27,7 @@ def command(
     result: Annotated[
         str,
         typer.Argument(
-            metavar="STORE", help="Folder or URL of a store of codes; folder of clusters or a heat map."
+            metavar="RESULT", help="Folder or URL of a store of codes; folder of clusters or a heat map."
         ),
     ],
 ) -> None:

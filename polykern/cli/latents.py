@@ -52,7 +52,7 @@ def command(
     steps: Steps = 600,
     seeds: Seeds = 3,
     seed: options.Seed = 0,
-    overwrite: finding.Overwrite = False,
+    overwrite: options.Overwrite = False,
     figures: options.Figures = True,
 ) -> None:
     """Train sparse autoencoders of a hidden layer with and without the loss of neuron embeddings.

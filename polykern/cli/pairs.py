@@ -50,7 +50,7 @@ def command(
     count: Count = 1000,
     controls: Controls = True,
     seed: options.Seed = 0,
-    overwrite: finding.Overwrite = False,
+    overwrite: options.Overwrite = False,
     figures: options.Figures = True,
 ) -> None:
     """Compare the density of boundaries between inputs of one class with that between classes, at every stage.

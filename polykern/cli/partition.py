@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from polykern.cli import asked, options, values
+from polykern.cli import asked, finding, options, values
 from polykern.cli.talk import Talk
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ SMALL = 50_000  # faces of an SVG that a browser still scrolls
 
 def command(
     ctx: typer.Context,
-    out: Annotated[Path, options.option("--out", env="OUT", metavar="DIR", help="Folder of the result.")],
+    out: finding.Out,
     model: options.Model = "digits",
     start: options.Start = None,
     stop: options.Stop = "",

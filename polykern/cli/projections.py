@@ -40,7 +40,7 @@ def command(
     repeats: Repeats = 8,
     directions: Directions = 32,
     seed: options.Seed = 0,
-    overwrite: finding.Overwrite = False,
+    overwrite: options.Overwrite = False,
     figures: options.Figures = True,
 ) -> None:
     """Follow the layers of a network along the circle through three inputs, seen through random projections.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from polykern.cli import asked, options, values
-from polykern.cli.finding import Exact, Follow, Out, Overwrite, require_free, tell
+from polykern.cli.finding import Exact, Follow, Out, require_free, tell
 from polykern.cli.talk import Talk
 from polykern.errors import UsageError
 
@@ -34,14 +34,9 @@ Rays = Annotated[
 ]  # fmt: skip
 Noise = Annotated[
     int,
-    options.option(
-        "--noise",
-        panel=options.HOW,
-        env="NOISE",
-        metavar="N",
-        help="Rays along noise, and along its absolute value.",
-    ),
-]
+    options.option("--noise", panel=options.HOW, env="NOISE", metavar="N",
+                   help="Rays along noise, and along its absolute value."),
+]  # fmt: skip
 Reach = Annotated[
     float, options.option("--reach", panel=options.WHERE, env="REACH", metavar="S", help="Largest scale.")
 ]
@@ -75,10 +70,10 @@ def command(
     select: options.Select = None,
     index: Index = None,
     image: File = None,
-    rays: Rays = 16,
-    noise: Noise = 8,
     reach: Reach = 5.0,
     points: Points = 500,
+    rays: Rays = 16,
+    noise: Noise = 8,
     exact: Exact = None,
     classes: Follow = None,
     controls: Controls = True,
@@ -86,7 +81,7 @@ def command(
     synsets: Synsets = None,
     device: options.Device = "cpu",
     seed: options.Seed = 0,
-    overwrite: Overwrite = False,
+    overwrite: options.Overwrite = False,
     figures: options.Figures = True,
 ) -> None:
     """Scale activations from the origin to beyond and count the boundaries of polytopes on the way.

@@ -45,7 +45,7 @@ def command(
     epochs: Epochs = 20,
     repeats: Repeats = 20,
     seed: options.Seed = 0,
-    overwrite: finding.Overwrite = False,
+    overwrite: options.Overwrite = False,
     figures: options.Figures = True,
 ) -> None:
     """Train the same network with more and more dropout, and see what that does to its hidden code.

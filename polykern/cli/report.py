@@ -20,12 +20,10 @@ MAX_SCORES = 16 << 20  # bytes
 
 def command(
     ctx: typer.Context,
-    clusters: Annotated[Path, typer.Argument(metavar="CLUSTERS", help="Folder of a finished clustering.")],
-    store: Annotated[
-        str | None, typer.Option(metavar="STORE", help="Its store of codes; by default where it was clustered.")
-    ] = None,
+    clusters: options.Clusters,
+    store: options.StoreOf = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of the report; CLUSTERS/report by default.")
+        Path | None, typer.Option(metavar="DIR", help="Folder of the report. Default: CLUSTERS/report.")
     ] = None,
     examples: Annotated[int, typer.Option(metavar="N", min=1, max=1000, help="Rows of a group of examples.")] = 10,
     context: Annotated[int, typer.Option(metavar="N", min=0, max=1000, help="Tokens shown on either side.")] = 20,

@@ -50,10 +50,8 @@ Graded = Annotated[
 
 def command(
     ctx: typer.Context,
-    clusters: Annotated[Path, typer.Argument(metavar="CLUSTERS", help="Folder of a finished clustering.")],
-    store: Annotated[
-        str | None, typer.Option(metavar="STORE", help="Its store of codes; by default where it was clustered.")
-    ] = None,
+    clusters: options.Clusters,
+    store: options.StoreOf = None,
     by: By = "token",
     repeats: Annotated[int, typer.Option(metavar="N", min=1, help="Draws of every baseline.")] = 100,
     against: Against = None,

@@ -24,7 +24,7 @@ WithCodes = Annotated[
 Ranks = Annotated[
     tuple[int, int] | None,
     options.option("--ranks", panel=options.HOW, metavar="FIRST LAST",
-                   help="Window of the power law; by default 11 to 500, or to half the rank."),
+                   help="Window of the power law. Default: 11 to 500, or to half the rank."),
 ]  # fmt: skip
 Dimension = Annotated[
     float | None,
@@ -54,7 +54,7 @@ def command(
     dimension: Dimension = None,
     groups: Groups = 16,
     seed: options.Seed = 0,
-    overwrite: finding.Overwrite = False,
+    overwrite: options.Overwrite = False,
     figures: options.Figures = True,
 ) -> None:
     """Measure the eigenspectra of the activations and codes of layers, and their power-law exponents.

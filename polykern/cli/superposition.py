@@ -47,7 +47,7 @@ def command(
     steps: Steps = 3000,
     batch: Rows = 256,
     seed: options.Seed = 0,
-    overwrite: finding.Overwrite = False,
+    overwrite: options.Overwrite = False,
     figures: options.Figures = True,
 ) -> None:
     """Train the toy model of superposition from dense to sparse features.

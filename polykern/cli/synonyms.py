@@ -17,11 +17,6 @@ EXAMPLES = (
     "polykern synonyms --model smollm2 --pairs-from pairs.txt --tokens 2 --out synonyms",
 )
 
-Model = Annotated[
-    str,
-    options.option("--model", panel=options.WHAT, env="MODEL", metavar="MODEL",
-                   help="minilm, smollm2, gpt2, a folder of transformers' files; or your own: file.py:function."),
-]  # fmt: skip
 WordNet = Annotated[
     Path | None,
     options.option("--wordnet", panel=options.WHAT, env="WORDNET", metavar="DIR",
@@ -45,14 +40,14 @@ Tokens = Annotated[
 def command(
     ctx: typer.Context,
     out: finding.Out,
-    model: Model = "minilm",
+    model: options.LanguageModel = "minilm",
     wordnet: WordNet = None,
     pairs_from: Words = None,
     text: Text = "The word is {}.",
     count: Count = 400,
     tokens: Tokens = 1,
     seed: options.Seed = 0,
-    overwrite: finding.Overwrite = False,
+    overwrite: options.Overwrite = False,
     figures: options.Figures = True,
 ) -> None:
     """Compare the density of boundaries between synonyms with that between other words, in every MLP.
