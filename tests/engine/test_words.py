@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,15 @@ def test_other_words_are_the_same_ones_exchanged() -> None:
     apart = [abs(ranks[b] - ranks[o]) for b, o in zip(found.second, found.other, strict=True)]
     assert np.mean(apart) < 20  # neighbours by rank: any two of 60 are 20 apart
     assert drawn(pairs, sizes, ranks, 40, 2, seed=3) == found
+
+
+def test_words_with_equal_codes_are_told_and_drawn(found: Synonyms, tmp_path: Path) -> None:
+    same = replace(found, hamming=np.zeros_like(found.hamming))
+    same.save(tmp_path)
+    told = json.loads((tmp_path / "synonyms.json").read_text())["numbers"]
+    assert told["others"]["change of the mean logarithm"] is None
+    assert told["others"]["pairs with equal codes"] == told["pairs"]
+    assert [layer["ratio"]["value"] for layer in told["layers"].values()] == [None] * len(found.layers)
 
 
 def test_too_few_words_are_refused(language: Language) -> None:
