@@ -33,7 +33,8 @@ def window(square: tuple[float, float, float] | None, centre: tuple[float, float
     return Window(*square)
 
 
-Files, Numbers = TypeVar("Files"), TypeVar("Numbers")
+Files = TypeVar("Files")
+Numbers = TypeVar("Numbers")
 
 
 def inputs(images: Files | None, indices: Numbers | None) -> Files | Numbers | None:

@@ -240,9 +240,10 @@ def test_bad_calls_are_refused(digits: pk.Subject) -> None:
         pk.directions(digits, families=[])
     with pytest.raises(UsageError, match="no backend"):
         pk.directions(digits, "relu4", components=3, backend="cuml")
-    for how in ({"top": 0.0}, {"top": 1.5}, {"permutations": 0}, {"rows": 0}):
+    broken: list[dict[str, Any]] = [{"top": 0.0}, {"top": 1.5}, {"permutations": 0}, {"rows": 0}]
+    for how in broken:
         with pytest.raises(UsageError, match="take a share in 0"):
-            pk.directions(digits, "relu4", **how)  # type: ignore[arg-type]
+            pk.directions(digits, "relu4", **how)
     assert len(rows_of(digits, "relu4", most=5, progress=None).z) == 5
 
 

@@ -14,9 +14,10 @@ from polykern.models.subject import Example
 
 def test_a_short_path_that_crosses_nothing_is_written(tmp_path: Path) -> None:
     """Few positions are two blocks of the bootstrap; pairs that cross nothing tell nothing; axes begin at 0."""
-    model = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))
-    torch.nn.init.zeros_(model[0].weight)
-    torch.nn.init.ones_(model[0].bias)
+    first = nn.Linear(3, 8)
+    nn.init.zeros_(first.weight)
+    nn.init.ones_(first.bias)
+    model = nn.Sequential(first, nn.ReLU(), nn.Linear(8, 2))
     subject = Subject(model, "flat", "as made", torch.zeros(1, 3), Labelled())  # type: ignore[arg-type]
     for positions, pairs in ((3, 0), (10, 0), (11, 2)):
         found = pk.path(subject, positions=positions, ball=4, pairs=pairs, checked=2, layers=["0"], classes=True)
@@ -28,8 +29,9 @@ def test_a_short_path_that_crosses_nothing_is_written(tmp_path: Path) -> None:
 
 
 def test_an_attack_without_a_gradient_is_refused() -> None:
-    model = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))
-    torch.nn.init.zeros_(model[2].weight)
+    last = nn.Linear(8, 2)
+    nn.init.zeros_(last.weight)
+    model = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), last)
     subject = Subject(model, "flat", "as made", torch.zeros(1, 3), Labelled())  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="the attack does not move 4 of 4 images"):
         pk.adversarial(subject, images=4)

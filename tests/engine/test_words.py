@@ -148,13 +148,15 @@ def test_a_planted_trend_is_found_and_taken_apart() -> None:
         {}, tuple("wxyz"), (4096,) * layers, words, np.stack([hamming, other]), np.stack([distance, distance]),
         np.zeros((2, n, 2), np.int64), 0,
     )  # fmt: skip
-    parts = found.slopes(0)
+    parts, others = found.slopes(0), found.slopes(1)
+    assert parts
+    assert others
     assert parts["bits"].value == pytest.approx(-3 * np.log(4))
     assert parts["distance"].low < -3 * np.log(2) < parts["distance"].high
     assert parts["density"].value == pytest.approx(parts["bits"].value + parts["distance"].value)
     assert found.trend(0).as_dict() == {"value": -1, "low": -1, "high": -1, "level": 0.95}
     assert (found.equal(0), found.equal(1)) == (0, 1)
-    assert found.slopes(1)["bits"].value == pytest.approx(-3 * np.log(4))
+    assert others["bits"].value == pytest.approx(-3 * np.log(4))
     assert found.ratio(2).value == pytest.approx(found.density[0, 2].mean() / found.density[1, 2].mean())
 
 
