@@ -135,11 +135,11 @@ def activations(subject: Subject, start: str, batch: Tensor) -> Tensor:
         return batch
     seen: list[Tensor] = []
 
-    def hook(module: nn.Module, args: tuple[Tensor, ...]) -> None:
-        seen.append(args[0].detach())
+    def hook(module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
+        seen.append((args or tuple(kwargs.values()))[0].detach())
         raise _Reached
 
-    handle = subject.model.get_submodule(start).register_forward_pre_hook(hook)
+    handle = subject.model.get_submodule(start).register_forward_pre_hook(hook, with_kwargs=True)
     try:
         for part in batch.split(BATCH):
             with torch.no_grad(), suppress(_Reached):

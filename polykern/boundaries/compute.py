@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
-import numpy as np
 import torch
 
 from polykern.boundaries.checkpoints import Checkpoint
+from polykern.boundaries.local import require_radii
 from polykern.boundaries.parts import initialisation, local, outliers, training, transitions
 from polykern.boundaries.records import Part
 from polykern.boundaries.result import Complexity
@@ -76,7 +76,8 @@ def complexity(
     chosen = _parts(subject, parts, checkpoints)
     if points < 3:
         raise UsageError(f"{points} points of each set are too few", fix="take 3 or more, better 64")
-    _require(radii)
+    if radii is not None:
+        require_radii(radii)
     at = subject.default_start if start is None else start
     again: dict[str, bool] = {}
     if checkpoints is None and "training" in chosen and subject.name == DIGITS:
@@ -108,15 +109,3 @@ def _parts(subject: Subject, parts: Sequence[str] | None, checkpoints: object) -
     if not parts:
         raise UsageError("no part of complexity is asked for", fix=f"choose of {', '.join(PARTS)}")
     return list(dict.fromkeys(parts))
-
-
-def _require(radii: Sequence[float] | None) -> None:
-    if radii is not None and not len(radii):
-        raise UsageError("no radius is given", fix="give at least one, L2 in the space of the points")
-    for radius in radii or ():
-        if not (np.isfinite(radius) and radius > 0):
-            raise UsageError(
-                f"a radius of {radius}",
-                why="the neighbourhood would be the point itself",
-                fix="take a positive one",
-            )

@@ -101,19 +101,29 @@ def _batch_norm(
 # --- averages and sums over axes behind the batch -----------------------------------------------
 
 
-@rule(F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)
-def _avg_pool(x: Any, *args: Any, **kwargs: Any) -> Any:
-    func = {3: F.avg_pool1d, 4: F.avg_pool2d, 5: F.avg_pool3d}[x.ndim]
-    kernel = args[0] if args else kwargs["kernel_size"]
-    sides = (kernel,) if isinstance(kernel, int) else tuple(kernel)
-    area = torch.Size(sides * (x.ndim - 2) if len(sides) == 1 else sides).numel()
-    return x.apply(Linear(lambda rows, _: func(rows, *args, **kwargs), terms=area))
+def _avg_pool(func: Any, axes: int) -> Callable[..., Any]:
+    def pool(x: Any, *args: Any, **kwargs: Any) -> Any:
+        kernel = args[0] if args else kwargs["kernel_size"]
+        sides = (kernel,) if isinstance(kernel, int) else tuple(kernel)
+        area = torch.Size(sides * axes if len(sides) == 1 else sides).numel()
+        return x.apply(Linear(lambda rows, _: func(rows, *args, **kwargs), terms=area))
+
+    return pool
 
 
-@rule(F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)
-def _adaptive(x: Any, output_size: Any) -> Any:
-    func = {3: F.adaptive_avg_pool1d, 4: F.adaptive_avg_pool2d, 5: F.adaptive_avg_pool3d}[x.ndim]
-    return x.apply(Linear(lambda rows, _: func(rows, output_size), terms=x.shape[2:].numel()))
+def _adaptive(func: Any, axes: int) -> Callable[..., Any]:
+    def pool(x: Any, output_size: Any) -> Any:
+        return x.apply(Linear(lambda rows, _: func(rows, output_size), terms=x.shape[-axes:].numel()))
+
+    return pool
+
+
+rule(F.avg_pool1d)(_avg_pool(F.avg_pool1d, 1))
+rule(F.avg_pool2d)(_avg_pool(F.avg_pool2d, 2))
+rule(F.avg_pool3d)(_avg_pool(F.avg_pool3d, 3))
+rule(F.adaptive_avg_pool1d)(_adaptive(F.adaptive_avg_pool1d, 1))
+rule(F.adaptive_avg_pool2d)(_adaptive(F.adaptive_avg_pool2d, 2))
+rule(F.adaptive_avg_pool3d)(_adaptive(F.adaptive_avg_pool3d, 3))
 
 
 def _reduction(func: Any) -> Callable[..., Any]:

@@ -28,6 +28,8 @@ LINEAR: dict[str, Between] = {
     "sub of two with a factor": lambda y: torch.sub(y, y[:, [3, 2, 1, 0, 7, 6, 5, 4]], alpha=3),
     "a reshape by keyword": lambda y: torch.reshape(y, shape=(-1, 2, 4)).flatten(1),
     "its dtype and device": lambda y: y + torch.ones(WIDE, dtype=y.dtype, device=y.device),
+    "averages of planes": lambda y: torch.cat([F.avg_pool2d(y.view(-1, 2, 4), 2).flatten(1)] * 4, 1),
+    "means of planes": lambda y: torch.cat([F.adaptive_avg_pool2d(y.view(-1, 2, 4), (1, 2)).flatten(1)] * 4, 1),
     "parts of channels": lambda y: torch.cat(y.chunk(2, -1)[::-1], 1),
 }
 OTHER: dict[str, Between] = {
@@ -91,6 +93,7 @@ def test_anchored_evaluation_follows_operators_and_methods(name: str) -> None:
         (lambda y: torch.cat(y.chunk(2)), "parts of the batch axis"),
         (lambda y: torch.cat(torch.split(y, 1, -2)), "parts of the batch axis"),
         (lambda y: F.pad(y, (0, 0, 1, 0))[1:], "padding of the batch axis"),
+        (lambda y: F.scaled_dot_product_attention(y, y, y), "scaled_dot_product_attention"),
         (lambda y: y.half().float(), "half"),
         (lambda y: y.mul_(2.0), "mul_"),
         (lambda y: torch.where(y > 0, y, 0.5 * y), "__gt__"),

@@ -146,7 +146,7 @@ def test_bad_points_are_refused() -> None:
     tail = Tail(mlp([7, 5, 2]), torch.zeros(1, 7, dtype=torch.float64))
     with pytest.raises(UsageError, match=r"float \(n, \[7\]\), got float32 \[2, 8\]"):
         local_complexity(tail, torch.zeros(2, 8), [1.0], directions=2)
-    with pytest.raises(UsageError, match="without a radius"):
+    with pytest.raises(UsageError, match="no radius is given"):
         local_complexity(tail, torch.zeros(2, 7), [], directions=2)
     with pytest.raises(CorruptError, match="NaN"):
         local_complexity(tail, torch.full((1, 7), torch.nan), [1.0], directions=2)

@@ -13,7 +13,7 @@ from torch import nn
 from polykern.block import Block
 from polykern.dense import DenseEngine
 from polykern.errors import CorruptError, MismatchError, UsageError
-from polykern.heat import heatmap
+from polykern.heat import activations, heatmap
 from polykern.maps import audit, blocks, census, density
 from polykern.maps.compute import Recipe, compute
 from polykern.maps.result import HeatMap
@@ -141,6 +141,24 @@ def test_more_classes_than_a_map_tells_apart_are_refused(tmp_path: Path) -> None
     with pytest.raises(UsageError, match="32,769 classes are more than a map tells apart"):
         heatmap(subject, torch.randn(3, 2), out=tmp_path / "out", classes=True)
     assert heatmap(subject, torch.randn(3, 2), out=tmp_path / "out", resolution=4).classes is None
+
+
+def test_a_start_that_is_called_by_keyword(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(
+        "import torch\n"
+        "class Net(torch.nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.up, self.down = torch.nn.Linear(2, 3), torch.nn.Linear(3, 4)\n"
+        "    def forward(self, x):\n"
+        "        return self.down(input=self.up(x)).relu()\n"
+        "def net():\n    return Net(), torch.zeros(1, 2)\n"
+    )
+    subject = from_function(f"{tmp_path / 'net.py'}:net")
+    x = torch.randn(70, 2)
+    up = subject.model.get_submodule("up")
+    assert torch.equal(activations(subject, "down", x), torch.cat([up(part) for part in x.split(64)]))
+    assert heatmap(subject, out=tmp_path / "out", start="down", resolution=4).resolution == 4
 
 
 def test_a_finished_map_is_opened_not_made_again(finished: HeatMap) -> None:
