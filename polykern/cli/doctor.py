@@ -6,6 +6,7 @@ from typing import Any
 
 import typer
 
+from polykern.cli import options
 from polykern.cli.talk import Talk
 from polykern.versions import version_of
 
