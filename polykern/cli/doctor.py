@@ -34,20 +34,15 @@ Finding = dict[str, Any]
 
 def command(
     ctx: typer.Context,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = 0,
-    log_format: options.Log = "text",
 ) -> None:
     """Say which kernels, devices and packages are there, which would be used, and why not the others.
 
     Every kernel that can run is run and compared with its reference.
     """
     talk: Talk = ctx.obj
-    talk.settle(quiet=quiet, verbose=verbose, log=log_format)
 
     from polykern import __version__
-    from polykern.models._cache import folder
+    from polykern.caches import folder
 
     devices, no_cuda = _devices()
     tried = [k for d in devices for k in kernels(d["device"])]
