@@ -142,6 +142,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    run = Parity(config.getoption("parity"), config.getoption("stop"))
+    asked: Any = config.option
+    run = Parity(asked.parity, asked.stop)
     watched(run)
     config.pluginmanager.register(run, "parity of backends")
