@@ -21,7 +21,7 @@ from polykern.layout import Field, Layout
 from polykern.selectors import Select as Select
 from polykern.selectors import lens_name, matches, require_used
 from polykern.walk import Finished, Walk, modules_of
-from polykern.wrappers import network
+from polykern.wrappers import moved, network
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class Tail:
 
     def to(self, dtype: torch.dtype, device: torch.device | str = "cpu") -> "Tail":
         """The same tail of a copy of the model in another dtype and on another device."""
-        clone = self._of(copy.deepcopy(self.model).to(device=device, dtype=dtype))
+        clone = self._of(moved(copy.deepcopy(self.model), device, dtype))
         clone.sample = _move(self.sample, dtype, device)
         clone._replay = {k: _move(v, dtype, device) for k, v in self._replay.items()}
         return clone

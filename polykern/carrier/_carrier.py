@@ -98,6 +98,11 @@ class Carrier(ABC):
     def __len__(self) -> int:
         return self.shape[0]
 
+    def __getattr__(self, name: str) -> Any:
+        if not name.startswith("_") and hasattr(torch.Tensor, name):
+            raise NotCarried(f"{name} of a tensor")
+        raise AttributeError(f"{type(self).__name__} has no {name}")
+
 
 def _method(name: str) -> Callable[..., Any]:
     func = getattr(torch.Tensor, name)

@@ -1,8 +1,8 @@
 """The variables of the environment that begin with POLYKERN_: what is read, and what is nobody's.
 
 An option of a command is POLYKERN_COMMAND_OPTION or POLYKERN_OPTION (`polykern.cli.settings`). `OTHERS` are read
-beside them. Any other name is an error, as an unknown key of polykern.toml is: a run that takes no notice of what it
-was told would be another run.
+beside them. Any other name is an error, as an unknown key of polykern.toml is: a run that takes no notice of what
+it was told would be another run.
 """
 
 from collections.abc import Iterator, Mapping

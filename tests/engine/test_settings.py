@@ -222,7 +222,9 @@ def test_known_variables_are_read_by_something(here: Path, monkeypatch: pytest.M
         if name != "POLYKERN_CONFIG":
             monkeypatch.setenv(name, "1")
     assert run(["config", "-q"]) == 0
-    texts = [p.read_text() for root in ("polykern", "kernels", "benches", "tests") for p in (ROOT / root).rglob("*.py")]
+    texts = [
+        p.read_text() for root in ("polykern", "kernels", "benches", "tests") for p in (ROOT / root).rglob("*.py")
+    ]
     sources = [text for text in texts if "OTHERS = {" not in text]
     assert [name for name in variables.OTHERS if not any(f'"{name}"' in text for text in sources)] == []
 
@@ -255,7 +257,9 @@ def test_what_is_made_and_what_is_read_are_told_apart() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name, c in COMMANDS.items() if set(places(c)) & set(settings.MADE)])
-def test_every_folder_that_a_command_makes_has_its_settings(here: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_folder_that_a_command_makes_has_its_settings(
+    here: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With the work of the command left out: it makes the folders, and no more."""
     command = COMMANDS[name]
     made = [key for key in places(command) if key in settings.MADE and (name, key) != ("bench", "out")]

@@ -3,22 +3,27 @@
 The classes here have the attributes and the arithmetic of the real ones, and their names.
 """
 
+import inspect
+import re
 import types
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 import polykern as pk
+from polykern.cli.app import run
 from polykern.errors import CorruptError, UsageError
 from polykern.models import Subject
 from polykern.models.language import Language, is_causal
 from polykern.models.yours import Noise
 from polykern.tail import Meeting
-from polykern.wrappers import network
+from polykern.wrappers import moved, network
 from polykern_kernels import pack
 
 
@@ -178,3 +183,125 @@ def test_a_mask_may_be_infinite_and_a_weight_may_not() -> None:
         broken.state_dict()[name].fill_(value)
         with pytest.raises(CorruptError, match=f"{name} holds NaN or infinity"):
             replace(subject, model=broken)
+
+
+# --- the ways in which they are called ------------------------------------------------------------------
+
+
+class Hooked(HookedTransformer):
+    """With what TransformerLens does beside a call: forward itself, a part of the model, a `to` of its own."""
+
+    def run_with_hooks(self, input: Tensor) -> Any:
+        return self.forward(input)
+
+    def generate(self, input: Tensor) -> Any:
+        self.embed(input)
+        return self.forward(input, attention_mask=None)
+
+    def to(self, device_or_dtype: Any, print_details: bool = True) -> Any:
+        print("Moving model to device: ", device_or_dtype)
+        return nn.Module.to(self, device_or_dtype)
+
+
+class HookedRootModule(Hooked):
+    """A name among its kinds by which it is known."""
+
+
+def test_forward_without_its_hooks_is_a_pass(capsys: pytest.CaptureFixture[str]) -> None:
+    model, tokens = Hooked(F.relu).eval(), torch.arange(10).view(2, 5)
+    signature, seen = inspect.signature(model.forward), []
+    with pk.trace(model, rows="tokens") as t, torch.no_grad():
+        model(tokens)
+        first = t.take()
+        for run in (model.run_with_hooks, model.generate, model.forward):
+            run(tokens)
+            seen.append(t.take())
+        assert inspect.signature(model.forward) == signature, "libraries read which arguments it has"
+        with pytest.raises(IndexError):
+            model.forward(tokens + 100)
+        assert len(t.codes) == 0, "a pass that fails leaves nothing"
+    assert all(codes == first for codes in seen)
+    assert "forward" not in vars(model)
+
+
+def test_a_forward_of_its_own_is_given_back() -> None:
+    model = net()
+    own = model.forward
+    model.forward = lambda x: own(x)  # type: ignore[method-assign]
+    kept = model.forward
+    with pk.trace(model) as t:
+        model(torch.randn(5, 4))
+    assert len(t.codes) == 5
+    assert model.forward is kept
+
+
+def test_a_model_is_moved_without_a_word_and_its_cfg_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    model = HookedRootModule(F.relu).eval()
+    model.cfg = types.SimpleNamespace(n_ctx=32, device="cpu", dtype=torch.float32)
+    double = pk.Tail(model, torch.zeros(1, 5, dtype=torch.long), "blocks.0").to(torch.float64)
+    assert (double.dtype, double.model.cfg.dtype) == (torch.float64, torch.float64)
+    assert (model.cfg.dtype, next(model.parameters()).dtype) == (torch.float32, torch.float32)
+    assert moved(model, "meta").cfg.device == "meta"  # type: ignore[union-attr]
+    assert capsys.readouterr().out == ""
+
+
+def test_a_wrapped_model_is_captured_on_batches(tmp_path: Path) -> None:
+    x = torch.randn(5, 4)
+    store = pk.capture(NNsight(net()), [x, x], tmp_path / "x.codes", name="wrapped").store()
+    assert len(store) == 10
+    with pytest.raises(UsageError, match=r"an nn\.Module, or one that nnsight wraps"):
+        pk.capture(3, [x], tmp_path / "y.codes")  # type: ignore[arg-type]
+
+
+def test_a_model_of_tokens_and_its_sample_are_enough(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Examples are draws of the sample's numbers; between tokens there is no plane."""
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text(TOKENS)
+    words = ("heatmap", "--model", "mine.py:net", "--resolution", "8", "--engine", "float32", "--out", "map", "-q")
+    assert run(words) == 2
+    assert re.search(r"between int64 numbers there is no plane\n.*start at a module", capsys.readouterr().err)
+    assert run([*words, "--start", "first", "--no-figures", "--no-viewer"]) == 0
+    assert run(["capture", "--model", "mine.py:net", "--out", "x.codes", "--limit-documents", "20", "-q"]) == 0
+    np.save("own.npy", np.array([1, 2, 3, 4, 5]))
+    subject = pk.load("mine.py:net", seed=1)
+    assert subject.examples.at(7).input.tolist() == subject.examples.at(7).input.tolist()
+    assert {n for k in range(50) for n in subject.examples.at(k).input.tolist()} == {3, 5, 7, 9, 11}
+    assert subject.inputs(["own.npy"])[0].tolist() == [[1, 2, 3, 4, 5]]
+
+
+TOKENS = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.first, self.last = nn.Embedding(20, 6), nn.Linear(6, 16), nn.Linear(16, 6)
+    def forward(self, tokens):
+        return self.last(torch.relu(self.first(self.embed(tokens))))
+
+def net():
+    torch.manual_seed(0)
+    return Net().eval(), torch.tensor([[3, 5, 7, 9, 11]])
+"""
+
+
+@pytest.mark.parametrize("engine", ["scanline", "tiles"])
+def test_an_attribute_that_points_do_not_have_is_named(tmp_path: Path, engine: str) -> None:
+    """Not one that is missing in polykern; another engine is taken by itself."""
+
+    class Asks(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Any:
+            return F.relu(self.layer(x.to(x.device)))
+
+    subject = Subject(Asks(), "asks", "of a test", torch.zeros(1, 4), Noise((4,), 0))
+    with pytest.raises(UsageError, match=r"cannot follow this network: device of a tensor"):
+        pk.heatmap(subject, [0, 1, 2], out=tmp_path / "x", resolution=8, engine=engine)
+    found = pk.heatmap(subject, [0, 1, 2], out=tmp_path / "x", resolution=8)
+    assert found.provenance["audit"]["wrong_bits"] == 0
