@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from polykern.activations import MODULES, Activation
+from polykern.carrier import Carrier, NotCarried
 from polykern.errors import UsageError
 from polykern.layout import Field, Layout
 from polykern.selectors import Select as Select
@@ -204,6 +205,10 @@ class _TailWalk(Walk):
                 return _call(self.tail.model, self.tail.sample)
             except Finished as finished:
                 return finished.output
+            except (RuntimeError, TypeError) as error:  # of a library that looks at types itself
+                if isinstance(self.points, Carrier) and type(self.points).__name__ in str(error):
+                    raise NotCarried(str(error).splitlines()[0]) from error
+                raise
 
     def began(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         given = args[0] if args else next(iter(kwargs.values()))
