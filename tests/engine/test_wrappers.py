@@ -1,6 +1,6 @@
 """Networks in the objects of TransformerLens and nnsight, recognised by name.
 
-The classes here have the attributes and the arithmetic of the real ones, and their names.
+Small fakes of them are in `tests.lenses`.
 """
 
 import inspect
@@ -25,6 +25,7 @@ from polykern.models.yours import Noise
 from polykern.tail import Meeting
 from polykern.wrappers import moved, network
 from polykern_kernels import pack
+from tests.lenses import ACTIVATIONS, Envoy, LanguageModel, NNsight, lens
 
 
 @pytest.fixture(autouse=True)
@@ -37,53 +38,9 @@ def seeded() -> Any:
 # --- TransformerLens ------------------------------------------------------------------------------
 
 
-def gelu_new(x: Tensor) -> Tensor:
-    return 0.5 * x * (1.0 + torch.tanh((2.0 / torch.pi) ** 0.5 * (x + 0.044715 * torch.pow(x, 3.0))))
-
-
-class HookPoint(nn.Module):
-    def forward(self, x: Tensor) -> Any:
-        return x
-
-
-class MLP(nn.Module):
-    def __init__(self, act_fn: Any) -> None:
-        super().__init__()
-        self.act_fn = act_fn
-        self.W_in, self.W_out = nn.Parameter(torch.randn(6, 10)), nn.Parameter(torch.randn(10, 6))
-        self.hook_pre, self.hook_post = HookPoint(), HookPoint()
-
-    def forward(self, x: Tensor) -> Any:
-        return self.hook_post(self.act_fn(self.hook_pre(x @ self.W_in))) @ self.W_out
-
-
-class Block(nn.Module):
-    def __init__(self, act_fn: Any) -> None:
-        super().__init__()
-        self.mlp = MLP(act_fn)
-
-    def forward(self, x: Tensor) -> Any:
-        return x + self.mlp(x)
-
-
-class HookedTransformer(nn.Module):
-    def __init__(self, act_fn: Any, blocks: int = 2) -> None:
-        super().__init__()
-        self.embed = nn.Embedding(20, 6)
-        self.blocks = nn.ModuleList(Block(act_fn) for _ in range(blocks))
-        self.cfg = types.SimpleNamespace(n_ctx=32)
-        self.register_buffer("IGNORE", torch.tensor(-torch.inf))
-
-    def forward(self, input: Tensor, attention_mask: Tensor | None = None) -> Any:
-        x = self.embed(input)
-        for block in self.blocks:
-            x = block(x)
-        return x
-
-
-@pytest.mark.parametrize("act_fn", [F.relu, F.gelu, F.silu, gelu_new])
-def test_hook_points_of_transformer_lens(act_fn: Any) -> None:
-    model, tokens, seen = HookedTransformer(act_fn).eval(), torch.arange(10).view(2, 5), []
+@pytest.mark.parametrize("act_fn", ["relu", "gelu", "silu", "gelu_new"])
+def test_hook_points_of_transformer_lens(act_fn: str) -> None:
+    model, tokens, seen = lens(act_fn), torch.arange(10).view(2, 5), []
     point = model.get_submodule("blocks.1.mlp.hook_pre")
     point.register_forward_hook(lambda module, args, out: seen.append(out.flatten(0, 1)))
     with pk.trace(model, select="blocks.1.mlp.hook_pre", rows="tokens", values=True) as t, torch.no_grad():
@@ -92,12 +49,12 @@ def test_hook_points_of_transformer_lens(act_fn: Any) -> None:
     assert torch.equal(t.values["blocks.1.mlp"], seen[0])
     assert torch.equal(t.codes.words, pack.signs(seen[0])[0])
     assert torch.equal(out, model(tokens)), "and the model is as it was"
-    assert all(block.mlp.act_fn is act_fn for block in model.blocks)  # type: ignore[union-attr]
+    assert all(block.mlp.act_fn is ACTIVATIONS[act_fn] for block in model.blocks)  # type: ignore[union-attr]
 
 
 def test_an_activation_that_is_written_out_is_followed() -> None:
     """A tail replaces it as one call, so that other engines can evaluate it."""
-    model = HookedTransformer(gelu_new).eval()
+    model = lens("gelu_new")
     points = torch.randn(3, 5, 6)
     tail = pk.Tail(model, torch.zeros(1, 5, dtype=torch.long), "blocks.0")
     met: list[str] = []
@@ -118,7 +75,7 @@ def test_tokens_go_to_the_argument_that_a_model_has() -> None:
     class Words:
         longest = None
 
-    model = HookedTransformer(F.relu)
+    model = lens("relu")
     reader = Language(model, "lens", "fake", Words())  # type: ignore[arg-type]
     assert is_causal(model)
     assert reader.weights
@@ -126,22 +83,6 @@ def test_tokens_go_to_the_argument_that_a_model_has() -> None:
 
 
 # --- nnsight --------------------------------------------------------------------------------------
-
-
-class Envoy:
-    def __init__(self, module: Any) -> None:
-        self._module = module
-
-    def __call__(self, *args: Any) -> Any:
-        return self._module(*args)
-
-
-class NNsight(Envoy):
-    pass
-
-
-class LanguageModel(NNsight):
-    pass
 
 
 def net() -> nn.Module:
@@ -176,10 +117,10 @@ def test_what_is_no_network(thing: Any) -> None:
 
 
 def test_a_mask_may_be_infinite_and_a_weight_may_not() -> None:
-    model, tokens = HookedTransformer(F.relu), torch.zeros(1, 4, dtype=torch.long)
+    model, tokens = lens("relu"), torch.zeros(1, 4, dtype=torch.long)
     subject = Subject(model, "lens", "fake", tokens, Noise((4,), 0))
     for name, value in (("IGNORE", torch.inf), ("IGNORE", torch.nan), ("blocks.0.mlp.W_in", -torch.inf)):
-        broken = HookedTransformer(F.relu)
+        broken = lens("relu")
         broken.state_dict()[name].fill_(value)
         with pytest.raises(CorruptError, match=f"{name} holds NaN or infinity"):
             replace(subject, model=broken)
@@ -188,27 +129,8 @@ def test_a_mask_may_be_infinite_and_a_weight_may_not() -> None:
 # --- the ways in which they are called ------------------------------------------------------------------
 
 
-class Hooked(HookedTransformer):
-    """With what TransformerLens does beside a call: forward itself, a part of the model, a `to` of its own."""
-
-    def run_with_hooks(self, input: Tensor) -> Any:
-        return self.forward(input)
-
-    def generate(self, input: Tensor) -> Any:
-        self.embed(input)
-        return self.forward(input, attention_mask=None)
-
-    def to(self, device_or_dtype: Any, print_details: bool = True) -> Any:
-        print("Moving model to device: ", device_or_dtype)
-        return nn.Module.to(self, device_or_dtype)
-
-
-class HookedRootModule(Hooked):
-    """A name among its kinds by which it is known."""
-
-
-def test_forward_without_its_hooks_is_a_pass(capsys: pytest.CaptureFixture[str]) -> None:
-    model, tokens = Hooked(F.relu).eval(), torch.arange(10).view(2, 5)
+def test_forward_without_its_hooks_is_a_pass() -> None:
+    model, tokens = lens("relu"), torch.arange(10).view(2, 5)
     signature, seen = inspect.signature(model.forward), []
     with pk.trace(model, rows="tokens") as t, torch.no_grad():
         model(tokens)
@@ -236,8 +158,7 @@ def test_a_forward_of_its_own_is_given_back() -> None:
 
 
 def test_a_model_is_moved_without_a_word_and_its_cfg_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    model = HookedRootModule(F.relu).eval()
-    model.cfg = types.SimpleNamespace(n_ctx=32, device="cpu", dtype=torch.float32)
+    model = lens("relu")
     double = pk.Tail(model, torch.zeros(1, 5, dtype=torch.long), "blocks.0").to(torch.float64)
     assert (double.dtype, double.model.cfg.dtype) == (torch.float64, torch.float64)
     assert (model.cfg.dtype, next(model.parameters()).dtype) == (torch.float32, torch.float32)
