@@ -73,7 +73,7 @@ class HookedRootModule(nn.Module):
                 stack.callback(point.register_forward_hook(call).remove)
             return self.forward(*inputs)
 
-    def to(self, device_or_dtype: Any, print_details: bool = True) -> Any:
+    def to(self, device_or_dtype: Any, print_details: bool = True) -> Any:  # type: ignore[override]
         if print_details:
             print("Moving model to device: ", device_or_dtype)
         return nn.Module.to(self, device_or_dtype)
