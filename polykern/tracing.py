@@ -267,7 +267,7 @@ class _TraceWalk(Walk):
             return
         self.inside = False
         error = sys.exc_info()[1]
-        if error is self.before and (name == "" or self.owner._pass.found):
+        if error is self.before and (name == "" or self.start or self.owner._pass.found):
             self.owner._finish()
         elif not isinstance(error, Finished):
             self.owner._drop()
