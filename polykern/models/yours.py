@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -94,8 +94,12 @@ class Drawn:
 
     sample: Tensor
     seed: int
-    noun: ClassVar[str] = "generated input"
-    targets: ClassVar[None] = None
+    targets: None = None
+
+    @property
+    def noun(self) -> str:
+        """One item in words."""
+        return "generated input"
 
     def __len__(self) -> int:
         return GENERATED
