@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from polykern.capturing.batches import Batch as Batch
-from polykern.capturing.cutting import Progress
 from polykern.capturing.record import SHARD, record
 from polykern.capturing.record import Capture as Capture
 from polykern.models.language import Language as Language
+from polykern.progress import Progress
 from polykern.selectors import Select
 
 

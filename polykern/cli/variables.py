@@ -20,6 +20,7 @@ OTHERS = {
     "POLYKERN_TRACEBACK": "1: an error comes with its traceback",
     "POLYKERN_RANK_TIMEOUT": "seconds that a process waits for the others; 1800 by default",
     "POLYKERN_BENCH_RANK": "1: this process is one of several that a bench has started",
+    "POLYKERN_NOTED": "the file in which `make gpu` notes the tests that had their turn",
     "POLYKERN_SOAK": "how many times the faults and inputs of every day the tests try (`make soak`)",
 }
 
