@@ -220,8 +220,8 @@ def foreign(x: Any) -> Any:
 @pytest.mark.parametrize(
     ("ask", "engine", "said"),
     [
-        (lambda x: x if x.is_leaf else x, "tiles", "is_leaf of a tensor"),
-        (lambda x: x if x.is_leaf else x, "scanline", "is_leaf of a tensor"),
+        (lambda x: -x if x.is_leaf else x, "tiles", "is_leaf of a tensor"),
+        (lambda x: -x if x.is_leaf else x, "scanline", "is_leaf of a tensor"),
         (foreign, "anchored", "Tensor type unknown to a library"),
     ],
 )
