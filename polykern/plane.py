@@ -34,9 +34,14 @@ class Plane:
 
     @classmethod
     def through(cls, anchors: Tensor) -> "Plane":
-        """The plane through `anchors` (3, *shape); raises UsageError when they span none."""
+        """The plane through `anchors` (3, *shape); raises UsageError when they span none, as tokens do not."""
         if anchors.shape[0] != 3 or anchors.ndim < 2:
             raise UsageError(f"a plane needs three points, got a tensor of shape {list(anchors.shape)}")
+        if not anchors.is_floating_point():
+            raise UsageError(
+                f"between {str(anchors.dtype).removeprefix('torch.')} numbers there is no plane",
+                fix="start at a module whose input is activations; polykern layers MODEL lists them",
+            )
         if not anchors.isfinite().all():
             raise UsageError("an anchor holds NaN or infinity", fix="check the images and the weights")
         points = anchors.detach().to("cpu", torch.float64)

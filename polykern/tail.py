@@ -16,12 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from polykern.activations import MODULES, Activation
+from polykern.carrier import Carrier, NotCarried
 from polykern.errors import UsageError
 from polykern.layout import Field, Layout
 from polykern.selectors import Select as Select
 from polykern.selectors import lens_name, matches, require_used
 from polykern.walk import Finished, Walk, modules_of
-from polykern.wrappers import network
+from polykern.wrappers import moved, network
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ class Tail:
 
     def to(self, dtype: torch.dtype, device: torch.device | str = "cpu") -> "Tail":
         """The same tail of a copy of the model in another dtype and on another device."""
-        clone = self._of(copy.deepcopy(self.model).to(device=device, dtype=dtype))
+        clone = self._of(moved(copy.deepcopy(self.model), device, dtype))
         clone.sample = _move(self.sample, dtype, device)
         clone._replay = {k: _move(v, dtype, device) for k, v in self._replay.items()}
         return clone
@@ -224,6 +225,10 @@ class _TailWalk(Walk):
                 return _call(self.tail.model, self.tail.sample)
             except Finished as finished:
                 return finished.output
+            except (RuntimeError, TypeError) as error:  # of a library that looks at types itself
+                if isinstance(self.points, Carrier) and type(self.points).__name__ in str(error):
+                    raise NotCarried(str(error).splitlines()[0]) from error
+                raise
 
     def began(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         given = args[0] if args else next(iter(kwargs.values()))

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import wraps
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -54,9 +55,9 @@ def trace(
     pools   also keep what the max-pools choose (`Codes.choices`)
     values  also keep the pre-activations
 
-    A pass is one call of the model, or of one of its modules from outside. All passes must meet the same
-    nonlinearities in the same order; codes come out in the order of the passes. A code of n points is the same
-    whatever they are batched with, up to the arithmetic of the model itself.
+    A pass is one call of the model, or of one of its modules from outside that meets a nonlinearity. All passes
+    must meet the same nonlinearities in the same order; codes come out in the order of the passes. A code of n
+    points is the same whatever they are batched with, up to the arithmetic of the model itself.
 
     Errors: UsageError when the model is in training mode, a name or selector fits nothing, or a pass differs from
     the first; CorruptError naming the nonlinearity whose pre-activations hold NaN.
@@ -213,6 +214,34 @@ class _TraceWalk(Walk):
         self.silent: list[int] = []  # depths of activations that are written out in arithmetic
         self.before: BaseException | None = None
 
+    def watch(self, stack: ExitStack) -> None:
+        """A call of `model.forward` itself, as TransformerLens's `run_with_hooks` makes it, is a pass as well."""
+        super().watch(stack)
+        model, held = self.modules[""], vars(self.modules[""])
+        own = {name: value for name, value in held.items() if name == "forward"}
+        held["forward"] = self._passed(model, model.forward)
+        stack.callback(held.update, own)
+        stack.callback(held.pop, "forward")
+
+    def _passed(self, model: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
+        """The function `forward` of a model, with what its hooks would do where it is called without them."""
+        enter, leave = self._enter(""), self._leave("")
+
+        @wraps(forward)
+        def passed(*args: Any, **kwargs: Any) -> Any:
+            if len(self.here) > 1:
+                return forward(*args, **kwargs)
+            enter(model, args, kwargs)
+            try:
+                output = forward(*args, **kwargs)
+            except BaseException:
+                leave(model, args, None)
+                raise
+            leave(model, args, output)
+            return output
+
+        return passed
+
     def outermost(self, name: str) -> None:
         self.rewind()
         self.here = ["", name]
@@ -238,7 +267,7 @@ class _TraceWalk(Walk):
             return
         self.inside = False
         error = sys.exc_info()[1]
-        if error is self.before:
+        if error is self.before and (name == "" or self.start or self.owner._pass.found):
             self.owner._finish()
         elif not isinstance(error, Finished):
             self.owner._drop()

@@ -2,11 +2,13 @@
 
 from typing import Any
 
+import torch
 from torch import nn
 
 from polykern.errors import UsageError
 
 NNSIGHT = {"NNsight", "Envoy"}  # LanguageModel and the rest are subclasses
+LENSES = {"HookedRootModule", "TransformerBridge"}  # of TransformerLens
 PLACES = ("_module", "_model")  # where nnsight keeps the network, now and before 0.5
 
 
@@ -27,3 +29,20 @@ def network(model: Any) -> nn.Module:
     if any(parameter.is_meta for parameter in inner.parameters()):
         raise UsageError(f"the weights of the {type(model).__name__} are not loaded", fix="give it dispatch=True")
     return inner
+
+
+def moved(model: nn.Module, device: torch.device | str | None, dtype: torch.dtype | None = None) -> nn.Module:
+    """A network, in place, on another device and in another dtype.
+
+    model   any; of TransformerLens its `cfg` is told as well, which its layers read. (Their own `to` takes one of
+            the two and speaks on stdout.)
+    device  where to; None leaves it
+    dtype   of its parameters and buffers; None leaves it
+    """
+    nn.Module.to(model, device=device, dtype=dtype)
+    if LENSES & {kind.__name__ for kind in type(model).__mro__}:
+        cfg = getattr(model, "cfg", None)
+        for name, value in (("device", device and str(device)), ("dtype", dtype)):
+            if value is not None and hasattr(cfg, name):
+                setattr(cfg, name, value)
+    return model

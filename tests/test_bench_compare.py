@@ -11,7 +11,7 @@ import pytest
 from polykern.cli.app import run
 from polykern_benches import _compare, _measure
 from polykern_benches._clock import Sample, statistics_of
-from polykern_benches._document import Document, document, write
+from polykern_benches._document import Document, document, read, write
 from polykern_benches._harness import Setting
 
 TOY = Setting("cpu", small=True)
@@ -104,6 +104,13 @@ def test_a_regression_is_exit_code_7(save: Save, capsys: pytest.CaptureFixture[s
     assert [c["verdict"] for c in told["comparison"]] == ["same", "slower"]
     assert run(["bench", "--from", base, "--compare", new]) == 0
     assert "faster" in capsys.readouterr().out
+
+
+def test_a_run_that_is_copied_keeps_the_settings_it_was_measured_with(save: Save, tmp_path: Path) -> None:
+    measured = {"threads": {"value": 3, "from": "POLYKERN_THREADS"}}
+    old = save("old.json", {**whole(record(normal(10))), "settings": measured})
+    assert run(["bench", "--from", old, "--out", str(tmp_path / "copy.json"), "-q"]) == 0
+    assert read(tmp_path / "copy.json")["settings"] == measured
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,9 @@ def test_every_case_runs_at_toy_size(tmp_path: Path, capsys: pytest.CaptureFixtu
         assert 0 < record["p20_ms"] <= record["median_ms"] <= record["p80_ms"]
         assert record["roofline"] is None or 0 < record["roofline"]["share"] <= 1
     assert written["env"]["threads"] == 1
+    assert written["settings"]["threads"] == {"value": 1, "from": "command line"}
+    assert written["settings"]["filter"] == {"value": None, "from": "default"}
+    assert "threads = 1  # command line" in (tmp_path / "plots" / "settings.toml").read_text()
     assert str(tmp_path) not in out.read_text()
 
 

@@ -42,7 +42,8 @@ def page(name: str, command: Any) -> list[str]:
     lines = [*heading(f"polykern {name}"), "", *restructured((command.help or "").split("\n"))]
     lines += [".. code-block:: text", "", f"   {usage}", ""]
     if command.epilog:
-        lines += ["Example:", "", ".. code-block:: text", "", f"   {command.epilog.removeprefix('Example: ')}", ""]
+        examples = command.epilog.split("\n\n")[1:]
+        lines += ["Examples:", "", ".. code-block:: text", "", *(f"   {line}" for line in examples), ""]
     if words:
         lines += _table("Arguments", words)
     for panel in dict.fromkeys(map(_panel, options)):
@@ -81,4 +82,5 @@ def _more(parameter: Any) -> Iterator[str]:
             shown = " ".join(map(str, shown))
         yield f"Default: {literal(str(shown))}."
     if parameter.envvar:
-        yield f"Environment: {literal(str(parameter.envvar))}."
+        names = parameter.envvar if isinstance(parameter.envvar, list) else [parameter.envvar]
+        yield f"Environment: {', '.join(map(literal, names))}."

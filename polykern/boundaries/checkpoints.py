@@ -12,6 +12,7 @@ from polykern.boundaries.local import axes_of, local_complexity
 from polykern.errors import UsageError
 from polykern.layout import Layout
 from polykern.tail import Tail
+from polykern.wrappers import moved
 
 Checkpoint = nn.Module | Mapping[str, Tensor]
 
@@ -79,7 +80,7 @@ def _loaded(network: Tail, step: int, checkpoint: Checkpoint) -> Tail:
             model.load_state_dict(checkpoint)
         except RuntimeError as error:
             raise UsageError(f"the weights of step {step} do not fit the network", why=str(error)) from error
-    model.to(network.device, network.dtype)
+    moved(model, network.device, network.dtype)
     return Tail(
         model, network.sample, network.start, stop=network.stop, select=lambda f: (f.module, f.call) in names
     )

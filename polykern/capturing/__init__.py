@@ -4,19 +4,16 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from polykern.capturing.batches import Batch as Batch
 from polykern.capturing.record import SHARD, record
 from polykern.capturing.record import Capture as Capture
-from polykern.models import Subject
 from polykern.models.language import Language as Language
 from polykern.progress import Progress
 from polykern.selectors import Select
 
 
 def capture(
-    model: str | nn.Module | Subject | Language,
+    model: Any,
     data: str | Path | Sequence[str | Path] | Iterable[Any] | None,
     out: str | Path,
     *,
@@ -34,8 +31,8 @@ def capture(
     """Run a model over data and keep its spline codes in a store of `polykern-codes/1`.
 
     model        a language model (minilm, gpt2, smollm2, a folder or a name on the hub, a `Language`), which reads
-                 a corpus; a name of the catalogue or a `Subject`, which looks at pictures; or an nn.Module, which
-                 is run on batches
+                 a corpus; a name of the catalogue or a `Subject`, which looks at pictures; or an nn.Module, also in
+                 a wrapper of nnsight, which is run on batches
     data         corpus: files, folders, "stdlib" or "-"; a folder of pictures, or None for the model's own
                  examples; or an iterable of inputs (a tensor, a tuple of positional, a dict of keyword arguments, a
                  `Batch`)

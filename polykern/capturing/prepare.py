@@ -21,6 +21,7 @@ from polykern.models import KNOWN, Subject, load
 from polykern.models.language import Language, given, language
 from polykern.names import LANGUAGES, registered
 from polykern.selectors import Select
+from polykern.wrappers import moved, network
 
 WIDER = 8  # times as many tokens in a pass on a GPU
 
@@ -78,7 +79,7 @@ def text(
     words = [corpus] if isinstance(corpus, str | Path) else list(corpus)
     documents = Corpus(words, key=text_key, limit=limit_documents, strict=strict, stdin=stdin)
     reader = language(model, dtype=dtype_of(dtype)) if isinstance(model, str) else model
-    reader.model.to(device)
+    moved(reader.model, device)
     watch = (choice or Choice()).watch(reader.model, "tokens")
     source = TextSource(
         reader, documents, watch, length=length, pack=pack, sampling=Sampling.of(tokens, skip), limit=limit_tokens,
@@ -102,7 +103,7 @@ def pictures(
 ) -> PictureSource:
     """A network that looks at pictures; see `polykern.capturing.capture`."""
     subject = load(model, seed=seed) if isinstance(model, str) else model
-    subject.model.to(device)
+    moved(subject.model, device)
     watch = (choice or Choice()).watch(subject.model, "items" if at == "whole" else "cells")
     more = {} if batch is None else {"batch": batch}
     path = None if folder is None else Path(folder).expanduser()
@@ -142,8 +143,8 @@ def source_of(model: object, data: Any, choice: Choice, options: Mapping[str, An
     """The source for a model and its data, by what they are; options as of `text`, `pictures` and `batches`."""
     make: Callable[..., Source] = pictures
     taken: Any = model
-    if isinstance(model, nn.Module):
-        make = batches
+    if not isinstance(model, str | Subject | Language):
+        make, taken = batches, network(model)
     elif reads_text(model):
         make = text
     elif isinstance(model, str) and model not in KNOWN:

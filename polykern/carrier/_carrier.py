@@ -114,6 +114,8 @@ class Carrier(ABC):
         def __getattr__(self, name: str) -> Callable[..., Any]:
             """Any other method of Tensor, by way of torch, so that it meets its rule or `other`."""
             func = None if name.startswith("__") else getattr(torch.Tensor, name, None)
+            if func is not None and not callable(func) and not name.startswith("_"):
+                raise NotCarried(f"{name} of a tensor")
             if not callable(func):
                 raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
             return partial(handle_torch_function, func, (self,), self)

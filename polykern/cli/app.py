@@ -38,6 +38,7 @@ from polykern.cli import (
     spectrum,
     superposition,
     synonyms,
+    variables,
     verify,
     view,
 )
@@ -190,6 +191,7 @@ def _polykern(
     """Options that come before a command."""
     talk: Talk = ctx.obj
     talk.file = settings.file(config)
+    group: Any = ctx.command  # typer does not say that it is a group of commands
+    variables.require_known(os.environ, group.commands)
     if talk.file is not None:
-        group: Any = ctx.command  # typer does not say that it is a group of commands
         ctx.default_map = settings.read(talk.file, group.commands)

@@ -22,6 +22,7 @@ EXAMPLES = (
     "polykern bench --from after.json --compare before.json",
 )
 WRONG, REGRESSION = 1, 7
+PLACES = ("from", "out", "compare", "plot")  # options that name files
 MEASURED, COMPARED = "What is measured", "What is done with it"
 
 Filter = Annotated[
@@ -118,9 +119,16 @@ def command(
         if not across:
             _compare.comparable(whole, base)
         changes = _compare.compare(whole, base)
+    whole.setdefault("settings", _settings(talk))  # a run that was measured before has its own
     if out is not None:
         _document.write(out, whole)
     _say(talk, whole, changes, _drawn(whole, plot))
+
+
+def _settings(talk: Talk) -> dict[str, Any]:
+    """What the run was measured with; a file that others open says nothing of the folders of this machine."""
+    kept = {name: s for name, s in talk.settings.items() if name not in PLACES}
+    return {name: {"value": s["value"], "from": Path(s["from"]).name} for name, s in kept.items()}
 
 
 def _check(source: Path | None, *, measures: bool) -> None:

@@ -125,6 +125,7 @@ def command(
     if out is None:
         raise UsageError("no folder for the result", fix="--out DIR, or --dry-run to see what it would take")
     found = _made(talk, recipe, out, budget, overwrite=overwrite)
+    talk.folders += [one.folder for one in found]
     if found:
         _say(talk, recipe, found)
 

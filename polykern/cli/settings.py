@@ -22,6 +22,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+import typer
 from typer.core import TyperCommand
 
 from polykern.cli.talk import Talk
@@ -31,6 +32,7 @@ from polykern.report.script import visible
 USUAL, KEPT = "polykern.toml", "settings.toml"
 PREFIX = "POLYKERN"
 ONCE = {"json", "overwrite", "dry_run", "help"}  # said of one call: on the command line alone
+MADE = ("out", "plot", "intruders")  # options that name a folder which the command makes
 DEFAULT, LINE = "default", "command line"
 
 
@@ -61,13 +63,15 @@ class Command(TyperCommand):
             param.show_envvar = False  # `polykern config` lists them
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; where it has made a folder, leave the settings in it."""
+        """Run the command; where it has made folders, leave the settings in them."""
         talk: Talk = ctx.obj
         talk.settings = {s.name: {"value": s.value, "from": s.source} for s in effective(ctx)}
-        given = super().invoke(ctx)
-        out = ctx.params.get("out")
-        if isinstance(out, Path) and out.is_dir() and not ctx.params.get("dry_run"):
-            keep(out, ctx)
+        try:
+            given = super().invoke(ctx)
+        except typer.Exit:  # the result is there; the code says something about it
+            _keep_all(ctx)
+            raise
+        _keep_all(ctx)
         return given
 
 
@@ -144,6 +148,15 @@ def read(path: Path, commands: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             param = known[name][key]
             found[name][param.name] = _value(path, f"{name}.{key}", param, value)
     return found
+
+
+def _keep_all(ctx: Any) -> None:
+    """Leave the settings in every folder that the command has made; of several processes the first does."""
+    if ctx.params.get("dry_run") or not ctx.obj.first:
+        return
+    for folder in dict.fromkeys([*(ctx.params.get(name) for name in MADE), *ctx.obj.folders]):
+        if isinstance(folder, Path) and folder.is_dir():
+            keep(folder, ctx)
 
 
 def keep(folder: Path, ctx: Any) -> None:

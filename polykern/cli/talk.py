@@ -38,6 +38,7 @@ class Talk:
     started    whether an interruption leaves something that the same command finishes
     file       of settings, that is read
     settings   option -> its value, and where it is from; they go with the result
+    folders    of results, beside those that options name; the settings are left in them as well
     first      whether this is the first of several processes; the others say only what goes wrong
     """
 
@@ -48,6 +49,7 @@ class Talk:
     started: bool = False
     file: Path | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+    folders: list[Path] = field(default_factory=list)
     first: bool = True
     _handler: logging.Handler | None = field(default=None, repr=False)
     _level: int = field(default=logging.NOTSET, repr=False)  # of the loggers before

@@ -23,7 +23,7 @@ from polykern.models.subject import digest, require_finite
 from polykern.models.unnormed import undone
 from polykern.models.vocabulary import Vocabulary
 from polykern.names import registered
-from polykern.wrappers import network
+from polykern.wrappers import moved, network
 
 USUAL = 1024  # tokens of a sequence, where the model can read as many
 _OPTIONAL = ("pooler.",)
@@ -163,7 +163,7 @@ def given(word: str, dtype: torch.dtype = torch.float32) -> Language:
     model, tokenizer = network(made[0]), made[1]
     longest = getattr(getattr(model, "config", None), "max_position_embeddings", None)
     longest = getattr(getattr(model, "cfg", None), "n_ctx", longest)  # TransformerLens
-    return Language(model.to(dtype), word, f"given by {word}", Vocabulary(tokenizer), longest)
+    return Language(moved(model, None, dtype), word, f"given by {word}", Vocabulary(tokenizer), longest)
 
 
 def is_causal(model: nn.Module) -> bool:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from polykern.errors import CorruptError, UsageError
-from polykern.wrappers import network
+from polykern.wrappers import moved, network
 
 Sample = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
 Thumbnail = NDArray[np.uint8]
@@ -98,7 +98,7 @@ class Subject:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "model", network(self.model))
-        self.model.eval().float().requires_grad_(False)
+        moved(self.model.eval(), None, torch.float32).requires_grad_(False)
         require_finite(self.name, self.model)
         if self.default_start not in dict(self.model.named_modules()):
             raise UsageError(f"{self.name} has no module {self.default_start!r} to start from")

@@ -29,7 +29,7 @@ def from_function(word: str, seed: int = 0) -> Subject:
     word  "package.module:function", "path/to/file.py:function" or a registered name; the function takes no
           argument and gives a Subject, or a pair (nn.Module, sample) with sample = its inputs for one item, or an
           nn.Module whose first layer is an nn.Linear
-    seed  of the generated examples, which are standard normal noise of the sample's shape
+    seed  of the generated examples: standard normal noise of the sample's shape, or draws of its whole numbers
 
     Raises UsageError: no such module, file or function, an error inside it, or another kind of result.
     """
@@ -88,6 +88,33 @@ class Noise:
         return Example(x, path.stem, thumbnail)
 
 
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """The whole numbers of one item drawn anew for every place, as numbered examples; files are .npy arrays."""
+
+    sample: Tensor
+    seed: int
+    targets: None = None
+
+    @property
+    def noun(self) -> str:
+        """One item in words."""
+        return "generated input"
+
+    def __len__(self) -> int:
+        return GENERATED
+
+    def at(self, index: int) -> Example:
+        """Numbers that depend on the seed and the index only; an embedding has all of them."""
+        generator = torch.Generator().manual_seed(self.seed * GENERATED + index)
+        picked = torch.randint(self.sample.numel(), self.sample.shape, generator=generator)
+        return Example(self.sample.flatten()[picked], f"draw {index}", None)
+
+    def read(self, path: Path) -> Example:
+        """The array of a .npy file, of the sample's shape."""
+        return Example(array(path, tuple(self.sample.shape)).to(self.sample.dtype), path.stem, None)
+
+
 def _subject(word: str, given: Any, seed: int) -> Subject:
     if isinstance(given, Subject):
         return given
@@ -102,8 +129,12 @@ def _subject(word: str, given: Any, seed: int) -> Subject:
         ) from error
     sample = _guessed(word, model) if sample is None else sample
     first = _first(word, sample)
-    examples = Noise(tuple(first.shape[1:]), seed)
-    return Subject(model, word, f"given by {word}; its examples are noise", sample, examples)
+    if first.is_floating_point():
+        return Subject(
+            model, word, f"given by {word}; its examples are noise", sample, Noise(tuple(first.shape[1:]), seed)
+        )
+    told = f"given by {word}; its examples are draws of its sample's numbers"
+    return Subject(model, word, told, sample, Drawn(first[0], seed))
 
 
 def _first(word: str, sample: Sample) -> Tensor:

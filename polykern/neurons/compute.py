@@ -24,6 +24,7 @@ from polykern.neurons.reading import Group, Read, read
 from polykern.neurons.result import Embeddings, Layer
 from polykern.selectors import Select
 from polykern.versions import recorded
+from polykern.wrappers import moved
 
 TOP = 100
 SHARE = 0.75  # of a neuron's largest activation, above which an example counts
@@ -93,7 +94,7 @@ def embeddings(
     tell = progress or (lambda stage, done, total: None)
     reader = language(model) if isinstance(model, str) else model
     chosen: Select = select if select is not None else mlps(blocks)
-    reader.model.to(device)
+    moved(reader.model, device)
     source = text(
         reader, data, Choice(select=chosen), length=min(length, reader.length), limit_tokens=limit_tokens,
         device=device, **reading,

@@ -16,6 +16,7 @@ from polykern.errors import UsageError
 from polykern.selectors import Select
 from polykern.streams.norms import behind, normed
 from polykern.tracing import trace
+from polykern.wrappers import moved
 
 SCALES = tuple(np.geomspace(0.1, 10, 21).tolist())
 NORMS = ("live", "ideal", "held", "frozen")
@@ -77,7 +78,7 @@ def rescaled(
         raise UsageError(
             "the residual stream is scaled by positive factors, one at least", why="LayerNorm takes no other away"
         )
-    clone = copy.deepcopy(model).double()
+    clone = moved(copy.deepcopy(model), None, torch.float64)
     known = dict(clone.named_modules())
     for name in (block, f"{block}.{attention}"):
         if name not in known:

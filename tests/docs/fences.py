@@ -8,6 +8,7 @@
 `python tests/docs/fences.py PAGE` prints a bash script that does all of a page from the root of a clone.
 """
 
+import linecache
 import re
 import shlex
 import sys
@@ -65,6 +66,8 @@ def follow(page: Path, session: dict[str, Any]) -> None:
         if block.kind == "file":
             Path(block.name).write_text(block.body, encoding="utf-8")
         elif block.kind == "python":
+            lines = block.body.splitlines(keepends=True)
+            linecache.cache[where] = len(block.body), None, lines, where  # who reads its own source finds it
             exec(compile(block.body, where, "exec"), session)
         elif block.kind == "sh":
             for words in commands(block.body):

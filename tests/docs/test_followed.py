@@ -1,10 +1,13 @@
 """The pages are done word for word: their commands, their files, their Python."""
 
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from fences import blocks, follow, script
+from tests.lenses import MODULES
 
 DOCS = Path(__file__).parents[2] / "docs"
 FOLLOWED = sorted(
@@ -16,7 +19,11 @@ FOLLOWED = sorted(
 
 @pytest.mark.parametrize("page", FOLLOWED)
 def test_what_a_page_says_can_be_done(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fakes take the places of libraries that are not installed."""
     monkeypatch.chdir(tmp_path)
+    for name, module in MODULES.items():
+        if find_spec(name) is None:
+            monkeypatch.setitem(sys.modules, name, module)
     follow(DOCS / page, {"__name__": "session"})
 
 

@@ -1,8 +1,10 @@
 """The pages that are read off the packages: every public name is there and says what it is, every command too."""
 
 import inspect
+import re
 import shlex
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,11 @@ import links
 import names
 import plain
 import polykern
-from fences import blocks
+from fences import FENCE, blocks
+from polykern.cli import variables
 
 ROOT = Path(__file__).parents[2]
+INCLUDED = re.compile(r"```\{include\} (\S+)\n(?::\S+:.*\n)*```\n?")
 PAGES = [
     ROOT / "README.md",
     *(p for p in sorted((ROOT / "docs").rglob("*.md")) if "generated" not in p.parts),
@@ -137,6 +141,42 @@ def test_a_wrong_command_would_be_noticed() -> None:
     assert unknown(["heatmap", "--model", "digits"]) == []
     assert unknown(["heatmap", "--modell", "digits"]) == ["--modell"]
     assert unknown(["heatmaps"]) == ["heatmaps"]
+
+
+# --- headings, variables -----------------------------------------------------------------------------
+
+
+def headings(page: Path) -> list[str]:
+    """The marks of the headings of a page, fenced blocks aside; of a page that is another one, those of that."""
+    text = page.read_text(encoding="utf-8")
+    if other := INCLUDED.fullmatch(text):
+        return headings(page.parent / other[1])
+    return re.findall(r"^(#+) ", FENCE.sub("", text), re.MULTILINE)
+
+
+def odd(marks: list[str]) -> str:
+    """What is wrong with the headings of a page."""
+    if marks[:1] != ["#"] or marks.count("#") != 1:
+        return f"{marks.count('#')} titles"
+    skipped = any(len(below) > len(above) + 1 for above, below in pairwise(marks))
+    return "a level is skipped" if skipped else ""
+
+
+def test_every_page_has_one_title_and_no_level_is_skipped() -> None:
+    assert [f"{page.name}: {why}" for page in PAGES if (why := odd(headings(page)))] == []
+
+
+@pytest.mark.parametrize("marks", [[], ["##"], ["#", "##", "#"], ["#", "###"]])
+def test_odd_headings_would_be_noticed(marks: list[str]) -> None:
+    assert odd(marks)
+
+
+def test_every_variable_has_its_row() -> None:
+    page = (ROOT / "docs" / "howto" / "options.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(POLYKERN_\w+)` \| (.+) \|$", page, re.MULTILINE))
+    assert {name: told.replace("`", "") for name, told in rows.items()} == {
+        name: told.replace("`", "") for name, told in variables.OTHERS.items()
+    }
 
 
 # --- links and pictures ----------------------------------------------------------------------------

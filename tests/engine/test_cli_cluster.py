@@ -49,6 +49,7 @@ def test_one_object_in_json(asked: Callable[..., Any], tmp_path: Path) -> None:
     assert (code, said["schema"]) == (0, "polykern-cluster-result/1")
     for entry in said["runs"]:
         assert Clusters.open(entry["folder"]).about == entry["about"]
+        assert 'min_cluster_size = "12,30"  # command line' in Path(entry["folder"], "settings.toml").read_text()
     assert [Path(e["folder"]).name for e in said["runs"]] == ["size-12-samples-4", "size-30-samples-4"]
 
 

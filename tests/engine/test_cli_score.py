@@ -86,6 +86,7 @@ def test_a_blind_test_is_written_with_its_answers(asked: Callable[..., Any], cla
     with (tmp_path / "test" / "answers.csv").open(newline="") as file:
         answers = list(csv.reader(file))[1:]
     assert len(questions) == len(answers) == 4
+    assert "repeats = 2  # command line" in (tmp_path / "test" / "settings.toml").read_text()
 
 
 def test_a_blind_test_is_graded(asked: Callable[..., Any], classes: Path, tmp_path: Path) -> None:

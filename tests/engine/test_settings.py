@@ -11,11 +11,13 @@ import pytest
 import typer.main
 
 from polykern.cli import app as program
-from polykern.cli import settings
+from polykern.cli import settings, variables
 from polykern.cli.app import run
+from polykern.cli.talk import Talk
 from polykern.maps.result import HeatMap
 from tests.engine.cli_nets import NETS
 
+ROOT = Path(__file__).parents[2]
 COMMANDS: dict[str, Any] = typer.main.get_command(program.app).commands  # type: ignore[attr-defined]
 
 
@@ -180,3 +182,105 @@ def test_every_option_can_be_set() -> None:
 def test_text_of_a_shell_becomes_text_of_a_file() -> None:
     for word in ("a\x7fb", 'say "no"', "back\\slash", "tab\tline\n", "naïve 😀", ""):
         assert tomllib.loads(f"x = {settings._toml(word)}")["x"] == word
+
+
+# --- variables ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("POLYKERN_BAKEND", "POLYKERN_BACKEND"),
+        ("POLYKERN_HEATMAP_RESOLUTOIN", "POLYKERN_HEATMAP_RESOLUTION"),
+        ("POLYKERN_HEATMP_RESOLUTION", "POLYKERN_HEATMAP_RESOLUTION"),
+        ("POLYKERN_CACHE_DIR", "POLYKERN_CACHE"),
+    ],
+)
+def test_a_misspelt_variable_is_an_error(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str, nearest: str
+) -> None:
+    monkeypatch.setenv(name, "1")
+    said = refused(capsys, "config")
+    assert f"{name} is in the environment, and no option has it" in said
+    assert nearest in said.split("nearest names: ")[1]
+    assert len(said.splitlines()) == 2
+    monkeypatch.setenv(name, "")
+    assert run(["config"]) == 0, "without a value it says nothing"
+
+
+def test_a_name_like_no_other(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POLYKERN_QQQQQQQQQQQQQ", "1")
+    assert "polykern config COMMAND lists them" in refused(capsys, "config")
+
+
+def test_known_variables_are_read_by_something(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of options, and those beside them, which something in the tree names."""
+    for name in (*variables.OTHERS, "POLYKERN_SEED", "POLYKERN_HEATMAP_RESOLUTION", "POLYKERN_REPORT_EXAMPLES"):
+        assert name in set(variables.known(COMMANDS))
+        if name != "POLYKERN_CONFIG":
+            monkeypatch.setenv(name, "1")
+    assert run(["config", "-q"]) == 0
+    texts = [
+        p.read_text() for root in ("polykern", "kernels", "benches", "tests") for p in (ROOT / root).rglob("*.py")
+    ]
+    sources = [text for text in texts if "OTHERS = {" not in text]
+    assert [name for name in variables.OTHERS if not any(f'"{name}"' in text for text in sources)] == []
+
+
+def test_every_variable_that_is_read_is_known() -> None:
+    names = set(variables.known(COMMANDS))
+    for root in ("polykern", "kernels", "benches"):
+        for path in (ROOT / root).rglob("*.py"):
+            named = set(re.findall(r'"(POLYKERN_[A-Z_]*[A-Z])"', path.read_text()))
+            assert named <= names, path
+
+
+# --- what is left beside results ------------------------------------------------------------------------
+
+# options with the name of a folder or a file that the command reads
+READ = {
+    "against", "data", "from", "graded", "image", "images", "pairs_from", "sae", "scores", "synsets", "wordnet",
+}  # fmt: skip
+
+
+def places(command: Any) -> dict[str, Any]:
+    """The options of a command that name a folder or a file, by their names in a settings file."""
+    return {key: p for key, p in settings.options(command) if p.metavar in ("DIR", "FILE")}
+
+
+def test_what_is_made_and_what_is_read_are_told_apart() -> None:
+    for name, command in COMMANDS.items():
+        for key, param in places(command).items():
+            assert (param.name in settings.MADE) != (key in READ), f"{name} --{key}"
+
+
+@pytest.mark.parametrize("name", [name for name, c in COMMANDS.items() if set(places(c)) & set(settings.MADE)])
+def test_every_folder_that_a_command_makes_has_its_settings(
+    here: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the work of the command left out: it makes the folders, and no more."""
+    command = COMMANDS[name]
+    made = [key for key in places(command) if key in settings.MADE and (name, key) != ("bench", "out")]
+    words = [word for key in made for word in (f"--{key}", key)]
+    words += [word for p in command.params if p.required and p.name not in made for word in _given(p)]
+
+    def worked(**given: Any) -> None:
+        for key in made:
+            Path(given[key]).mkdir()
+
+    monkeypatch.setattr(command, "callback", worked)
+    context = command.make_context(name, words, obj=Talk(command=("polykern", name, *words)))
+    with context:
+        command.invoke(context)
+    for key in made:
+        kept = tomllib.loads((here / key / "settings.toml").read_text())
+        assert kept[name][key] == key
+        assert f'{key} = "{key}"  # command line' in (here / key / "settings.toml").read_text()
+
+
+def _given(param: Any) -> list[str]:
+    """Words that give a required parameter some value."""
+    flags = [word for word in param.opts if word.startswith("--")]
+    return [*flags[:1], "x"]

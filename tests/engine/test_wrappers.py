@@ -1,25 +1,31 @@
 """Networks in the objects of TransformerLens and nnsight, recognised by name.
 
-The classes here have the attributes and the arithmetic of the real ones, and their names.
+Small fakes of them are in `tests.lenses`.
 """
 
+import inspect
+import re
 import types
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 import polykern as pk
+from polykern.cli.app import run
 from polykern.errors import CorruptError, UsageError
 from polykern.models import Subject
 from polykern.models.language import Language, is_causal
 from polykern.models.yours import Noise
 from polykern.tail import Meeting
-from polykern.wrappers import network
+from polykern.wrappers import moved, network
 from polykern_kernels import pack
+from tests.lenses import ACTIVATIONS, Envoy, LanguageModel, NNsight, lens
 
 
 @pytest.fixture(autouse=True)
@@ -32,53 +38,9 @@ def seeded() -> Any:
 # --- TransformerLens ------------------------------------------------------------------------------
 
 
-def gelu_new(x: Tensor) -> Tensor:
-    return 0.5 * x * (1.0 + torch.tanh((2.0 / torch.pi) ** 0.5 * (x + 0.044715 * torch.pow(x, 3.0))))
-
-
-class HookPoint(nn.Module):
-    def forward(self, x: Tensor) -> Any:
-        return x
-
-
-class MLP(nn.Module):
-    def __init__(self, act_fn: Any) -> None:
-        super().__init__()
-        self.act_fn = act_fn
-        self.W_in, self.W_out = nn.Parameter(torch.randn(6, 10)), nn.Parameter(torch.randn(10, 6))
-        self.hook_pre, self.hook_post = HookPoint(), HookPoint()
-
-    def forward(self, x: Tensor) -> Any:
-        return self.hook_post(self.act_fn(self.hook_pre(x @ self.W_in))) @ self.W_out
-
-
-class Block(nn.Module):
-    def __init__(self, act_fn: Any) -> None:
-        super().__init__()
-        self.mlp = MLP(act_fn)
-
-    def forward(self, x: Tensor) -> Any:
-        return x + self.mlp(x)
-
-
-class HookedTransformer(nn.Module):
-    def __init__(self, act_fn: Any, blocks: int = 2) -> None:
-        super().__init__()
-        self.embed = nn.Embedding(20, 6)
-        self.blocks = nn.ModuleList(Block(act_fn) for _ in range(blocks))
-        self.cfg = types.SimpleNamespace(n_ctx=32)
-        self.register_buffer("IGNORE", torch.tensor(-torch.inf))
-
-    def forward(self, input: Tensor, attention_mask: Tensor | None = None) -> Any:
-        x = self.embed(input)
-        for block in self.blocks:
-            x = block(x)
-        return x
-
-
-@pytest.mark.parametrize("act_fn", [F.relu, F.gelu, F.silu, gelu_new])
-def test_hook_points_of_transformer_lens(act_fn: Any) -> None:
-    model, tokens, seen = HookedTransformer(act_fn).eval(), torch.arange(10).view(2, 5), []
+@pytest.mark.parametrize("act_fn", ["relu", "gelu", "silu", "gelu_new"])
+def test_hook_points_of_transformer_lens(act_fn: str) -> None:
+    model, tokens, seen = lens(act_fn), torch.arange(10).view(2, 5), []
     point = model.get_submodule("blocks.1.mlp.hook_pre")
     point.register_forward_hook(lambda module, args, out: seen.append(out.flatten(0, 1)))
     with pk.trace(model, select="blocks.1.mlp.hook_pre", rows="tokens", values=True) as t, torch.no_grad():
@@ -87,12 +49,12 @@ def test_hook_points_of_transformer_lens(act_fn: Any) -> None:
     assert torch.equal(t.values["blocks.1.mlp"], seen[0])
     assert torch.equal(t.codes.words, pack.signs(seen[0])[0])
     assert torch.equal(out, model(tokens)), "and the model is as it was"
-    assert all(block.mlp.act_fn is act_fn for block in model.blocks)  # type: ignore[union-attr]
+    assert all(block.mlp.act_fn is ACTIVATIONS[act_fn] for block in model.blocks)  # type: ignore[union-attr]
 
 
 def test_an_activation_that_is_written_out_is_followed() -> None:
     """A tail replaces it as one call, so that other engines can evaluate it."""
-    model = HookedTransformer(gelu_new).eval()
+    model = lens("gelu_new")
     points = torch.randn(3, 5, 6)
     tail = pk.Tail(model, torch.zeros(1, 5, dtype=torch.long), "blocks.0")
     met: list[str] = []
@@ -113,7 +75,7 @@ def test_tokens_go_to_the_argument_that_a_model_has() -> None:
     class Words:
         longest = None
 
-    model = HookedTransformer(F.relu)
+    model = lens("relu")
     reader = Language(model, "lens", "fake", Words())  # type: ignore[arg-type]
     assert is_causal(model)
     assert reader.weights
@@ -121,22 +83,6 @@ def test_tokens_go_to_the_argument_that_a_model_has() -> None:
 
 
 # --- nnsight --------------------------------------------------------------------------------------
-
-
-class Envoy:
-    def __init__(self, module: Any) -> None:
-        self._module = module
-
-    def __call__(self, *args: Any) -> Any:
-        return self._module(*args)
-
-
-class NNsight(Envoy):
-    pass
-
-
-class LanguageModel(NNsight):
-    pass
 
 
 def net() -> nn.Module:
@@ -171,10 +117,127 @@ def test_what_is_no_network(thing: Any) -> None:
 
 
 def test_a_mask_may_be_infinite_and_a_weight_may_not() -> None:
-    model, tokens = HookedTransformer(F.relu), torch.zeros(1, 4, dtype=torch.long)
+    model, tokens = lens("relu"), torch.zeros(1, 4, dtype=torch.long)
     subject = Subject(model, "lens", "fake", tokens, Noise((4,), 0))
     for name, value in (("IGNORE", torch.inf), ("IGNORE", torch.nan), ("blocks.0.mlp.W_in", -torch.inf)):
-        broken = HookedTransformer(F.relu)
+        broken = lens("relu")
         broken.state_dict()[name].fill_(value)
         with pytest.raises(CorruptError, match=f"{name} holds NaN or infinity"):
             replace(subject, model=broken)
+
+
+# --- the ways in which they are called ------------------------------------------------------------------
+
+
+def test_forward_without_its_hooks_is_a_pass() -> None:
+    model, tokens = lens("relu"), torch.arange(10).view(2, 5)
+    signature, seen = inspect.signature(model.forward), []
+    with pk.trace(model, rows="tokens") as t, torch.no_grad():
+        model(tokens)
+        first = t.take()
+        for run in (model.run_with_hooks, model.generate, model.forward):
+            run(tokens)
+            seen.append(t.take())
+        assert inspect.signature(model.forward) == signature, "libraries read which arguments it has"
+        with pytest.raises(IndexError):
+            model.forward(tokens + 100)
+        assert len(t.codes) == 0, "a pass that fails leaves nothing"
+    assert all(codes == first for codes in seen)
+    assert "forward" not in vars(model)
+
+
+def test_a_forward_of_its_own_is_given_back() -> None:
+    model = net()
+    own = model.forward
+    model.forward = lambda x: own(x)
+    kept = model.forward
+    with pk.trace(model) as t:
+        model(torch.randn(5, 4))
+    assert len(t.codes) == 5
+    assert model.forward is kept
+
+
+def test_a_model_is_moved_without_a_word_and_its_cfg_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    model = lens("relu")
+    double = pk.Tail(model, torch.zeros(1, 5, dtype=torch.long), "blocks.0").to(torch.float64)
+    assert (double.dtype, double.model.cfg.dtype) == (torch.float64, torch.float64)
+    assert (model.cfg.dtype, next(model.parameters()).dtype) == (torch.float32, torch.float32)
+    assert moved(model, "meta") is model
+    assert model.cfg.device == "meta"
+    assert capsys.readouterr().out == ""
+
+
+def test_a_wrapped_model_is_captured_on_batches(tmp_path: Path) -> None:
+    x = torch.randn(5, 4)
+    store = pk.capture(NNsight(net()), [x, x], tmp_path / "x.codes", name="wrapped").store()
+    assert len(store) == 10
+    with pytest.raises(UsageError, match=r"an nn\.Module, or one that nnsight wraps"):
+        pk.capture(3, [x], tmp_path / "y.codes")
+
+
+def test_a_model_of_tokens_and_its_sample_are_enough(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Examples are draws of the sample's numbers; between tokens there is no plane."""
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text(TOKENS)
+    words = ("heatmap", "--model", "mine.py:net", "--resolution", "8", "--engine", "float32", "--out", "map", "-q")
+    assert run(words) == 2
+    assert re.search(r"between int64 numbers there is no plane\n.*start at a module", capsys.readouterr().err)
+    assert run([*words, "--start", "first", "--no-figures", "--no-viewer"]) == 0
+    assert run(["capture", "--model", "mine.py:net", "--out", "x.codes", "--limit-documents", "20", "-q"]) == 0
+    np.save("own.npy", np.array([1, 2, 3, 4, 5]))
+    subject = pk.load("mine.py:net", seed=1)
+    assert subject.examples.at(7).input.tolist() == subject.examples.at(7).input.tolist()
+    assert {n for k in range(50) for n in subject.examples.at(k).input.tolist()} == {3, 5, 7, 9, 11}
+    assert subject.inputs(["own.npy"])[0].tolist() == [[1, 2, 3, 4, 5]]
+
+
+TOKENS = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.first, self.last = nn.Embedding(20, 6), nn.Linear(6, 16), nn.Linear(16, 6)
+    def forward(self, tokens):
+        return self.last(torch.relu(self.first(self.embed(tokens))))
+
+def net():
+    torch.manual_seed(0)
+    return Net().eval(), torch.tensor([[3, 5, 7, 9, 11]])
+"""
+
+
+def foreign(x: Any) -> Any:
+    """What a library does that knows types of tensors by itself, einops for one."""
+    if type(x) is not Tensor:
+        raise RuntimeError(f"Tensor type unknown to a library {type(x)}")
+    return x
+
+
+@pytest.mark.parametrize(
+    ("ask", "engine", "said"),
+    [
+        (lambda x: -x if x.is_leaf else x, "tiles", "is_leaf of a tensor"),
+        (lambda x: -x if x.is_leaf else x, "scanline", "is_leaf of a tensor"),
+        (foreign, "anchored", "Tensor type unknown to a library"),
+    ],
+)
+def test_what_points_do_not_have_is_named(tmp_path: Path, ask: Any, engine: str, said: str) -> None:
+    """It is the network's wish, not a bug here; float32 follows any."""
+
+    class Asks(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Any:
+            return F.relu(self.layer(ask(x)))
+
+    subject = Subject(Asks(), "asks", "of a test", torch.zeros(1, 4), Noise((4,), 0))
+    with pytest.raises(UsageError, match=said):
+        pk.heatmap(subject, [0, 1, 2], out=tmp_path / "x", resolution=8, engine=engine)
+    found = pk.heatmap(subject, [0, 1, 2], out=tmp_path / "y", resolution=8, engine="float32")
+    assert found.provenance["arithmetic"]["engine"] == "float32"
