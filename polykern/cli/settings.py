@@ -15,6 +15,7 @@ takes again.
 
 import json
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from polykern.report.script import visible
 
 USUAL, KEPT = "polykern.toml", "settings.toml"
 PREFIX = "POLYKERN"
+URL = re.compile("[a-z][a-z0-9+.-]+:/")  # as a path has it: one slash
 ONCE = {"json", "overwrite", "dry_run", "help"}  # said of one call: on the command line alone
 DEFAULT, LINE = "default", "command line"
 
@@ -64,8 +66,11 @@ class Command(TyperCommand):
         """Run the command; where it has made a folder, leave the settings in it."""
         talk: Talk = ctx.obj
         talk.settings = {s.name: {"value": s.value, "from": s.source} for s in effective(ctx)}
-        given = super().invoke(ctx)
         out = ctx.params.get("out")
+        if isinstance(out, Path) and URL.match(str(out)):
+            raise UsageError(f"--out {out} is a URL", fix="name a folder of this machine, and copy it there")
+        given = super().invoke(ctx)
+        out = ctx.params.get("out")  # some commands choose one
         if isinstance(out, Path) and out.is_dir() and not ctx.params.get("dry_run"):
             keep(out, ctx)
         return given
