@@ -17,6 +17,7 @@ from polykern.models.subject import Thumbnail
 from polykern.plane import Grid, Plane, Window
 from polykern.selectors import Select
 from polykern.tail import Tail
+from polykern.walk import modules_of
 
 BATCH = 64  # inputs of a pass
 SIGMA = 16 / 4096  # of the width: legible, and the result hardly depends on it
@@ -133,7 +134,7 @@ def activations(subject: Subject, start: str, batch: Tensor) -> Tensor:
         seen.append(args[0].detach())
         raise _Reached
 
-    handle = subject.model.get_submodule(start).register_forward_pre_hook(hook)
+    handle = modules_of(subject.model, start)[start].register_forward_pre_hook(hook)
     try:
         for part in batch.split(BATCH):
             with torch.no_grad(), suppress(_Reached):

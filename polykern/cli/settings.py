@@ -32,6 +32,7 @@ from polykern.report.script import visible
 USUAL, KEPT = "polykern.toml", "settings.toml"
 PREFIX = "POLYKERN"
 URL = re.compile("[a-z][a-z0-9+.-]+:/")  # as a path has it: one slash
+MAX = (1 << 63) - 1
 ONCE = {"json", "overwrite", "dry_run", "help"}  # said of one call: on the command line alone
 DEFAULT, LINE = "default", "command line"
 
@@ -66,11 +67,9 @@ class Command(TyperCommand):
         """Run the command; where it has made a folder, leave the settings in it."""
         talk: Talk = ctx.obj
         talk.settings = {s.name: {"value": s.value, "from": s.source} for s in effective(ctx)}
-        out = ctx.params.get("out")
-        if isinstance(out, Path) and URL.match(str(out)):
-            raise UsageError(f"--out {out} is a URL", fix="name a folder of this machine, and copy it there")
+        _require_possible(ctx)
         given = super().invoke(ctx)
-        out = ctx.params.get("out")  # some commands choose one
+        out = ctx.params.get("out")
         if isinstance(out, Path) and out.is_dir() and not ctx.params.get("dry_run"):
             keep(out, ctx)
         return given
@@ -99,6 +98,18 @@ def effective(ctx: Any) -> list[Setting]:
         value = ctx.params.get(param.name)
         found.append(Setting(key, _plain(value), source(ctx, param), str(param.envvar[-1])))
     return sorted(found, key=lambda s: s.name)
+
+
+def _require_possible(ctx: Any) -> None:
+    """Refuse what no command can take: numbers beyond 64 bits, and a URL to write to."""
+    for key, param in options(ctx.command):
+        value = ctx.params.get(param.name)
+        for number in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(number, int) and not -MAX - 1 <= number <= MAX:
+                raise UsageError(f"--{key.replace('_', '-')} is beyond 64 bits")
+    out = ctx.params.get("out")
+    if isinstance(out, Path) and URL.match(str(out)):
+        raise UsageError(f"--out {out} is a URL", fix="name a folder of this machine, and copy it there")
 
 
 def source(ctx: Any, param: Any) -> str:
