@@ -282,7 +282,7 @@ def require_kept(words: list[str], before: dict[str, bytes | None], root: Path) 
     after = contents(root)
     lost = {name for name, data in before.items() if name not in after or after[name] != data}
     new = after.keys() - before.keys()
-    places = [Path(os.path.normpath(word)) for word in words if word and "\0" not in word]
+    places = [Path(os.path.normpath(word)) for word in words if "\0" not in word]
     written = [Path(name) for name in new if not any(Path(name).is_relative_to(p) for p in places)]
     try:
         assert not {n for n in lost if "--overwrite" not in words or n.endswith(".txt")}, (words, lost)

@@ -130,7 +130,7 @@ class Machine(RuleBasedStateMachine):
             with trial(READ), pytest.raises(ResourceError, match="process"):
                 Writer.open(self.path, growing.manifest(store), shared=shared)
         elif self.known.store != store and not self._is_fresh():
-            self._is_refused(store)
+            self._is_refused(store, shared=shared)
         else:
             begun, self.held = (Known(store), None) if self._is_fresh() else (self.known, self.held)
             self.writers.append((Writer.open(self.path, growing.manifest(store), shared=shared), store))
