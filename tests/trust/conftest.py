@@ -33,6 +33,19 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect", refused)
 
 
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The working directory, with what a command may be pointed at (tests/trust/arguments.py)."""
+    from tests.trust import arguments
+
+    root = tmp_path_factory.mktemp("place")
+    arguments.sandbox(root)
+    before = os.getcwd()  # noqa: PTH109
+    os.chdir(root)
+    yield root
+    os.chdir(before)
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     if ledger.ACCOUNTS and ledger.SOAK in os.environ:
         terminalreporter.section("promises")

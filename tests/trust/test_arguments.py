@@ -1,7 +1,5 @@
 """Whatever stands on a command line: a documented exit code, one clear line, and nothing of the user's lost."""
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,16 +14,6 @@ ALL = settings(
     max_examples=scaled(6), deadline=None, derandomize=SCALE == 1, database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    root = tmp_path_factory.mktemp("place")
-    arguments.sandbox(root)
-    before = os.getcwd()  # noqa: PTH109
-    os.chdir(root)
-    yield root
-    os.chdir(before)
 
 
 @pytest.mark.parametrize("name", arguments.COMMANDS)
