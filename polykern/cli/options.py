@@ -129,7 +129,8 @@ Memory = Annotated[
             help="Memory the process may take; batches shrink to fit."),
 ]  # fmt: skip
 Seed = Annotated[
-    int, option("--seed", panel=HOW, env="SEED", min=0, max=MAX_SEED, metavar="N", help="Seed of everything random.")
+    int,
+    option("--seed", panel=HOW, env="SEED", min=0, max=MAX_SEED, metavar="N", help="Seed of everything random."),
 ]
 Overwrite = Annotated[bool, option("--overwrite", metavar="", help="Replace another run's map in DIR.")]
 DryRun = Annotated[

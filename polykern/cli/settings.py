@@ -140,7 +140,7 @@ def read(path: Path, commands: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """
     try:
         held = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as reason:
+    except (OSError, ValueError, RecursionError) as reason:
         raise UsageError(f"{path} cannot be read", why=str(reason)) from reason
     known = {name: dict(options(command)) for name, command in commands.items()}
     common = {s for each in known.values() for p in each.values() if (s := shared(p)) is not None}

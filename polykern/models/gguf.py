@@ -46,10 +46,10 @@ class Gguf:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with path.open("rb") as file:
-            self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self._at = 0
         try:
+            with path.open("rb") as file:
+                self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             self.about, self._entries = self._table()
         except (struct.error, ValueError, IndexError) as error:
             raise CorruptError(f"{path} is no sound GGUF file", why=str(error)) from error
@@ -62,12 +62,17 @@ class Gguf:
     def tensor(self, name: str) -> NDArray[np.float32]:
         """A tensor as float32, its last axis the one that runs fastest in the file.
 
-        Raises CorruptError for a kind of blocks that is not known, or when the file ends before it.
+        Raises CorruptError for a name or a kind of blocks that is not known, values that are no whole blocks, or
+        when the file ends before it.
         """
-        entry = self._entries[name]
+        entry = self._entries.get(name)
+        if entry is None:
+            raise CorruptError(f"{self.path} holds no {name}")
         if entry.kind not in BLOCKS:
             raise CorruptError(f"{self.path}: {name} is of the unknown kind {entry.kind}")
         values, size = BLOCKS[entry.kind]
+        if math.prod(entry.shape) % values:
+            raise CorruptError(f"{self.path}: {name} is {list(entry.shape)}, no whole blocks of {values}")
         count = math.prod(entry.shape) // values * size
         if entry.offset + count > len(self._bytes):
             raise CorruptError(f"{self.path} ends before {name}")
@@ -89,7 +94,9 @@ class Gguf:
                 raise ValueError(f"{name} has {axes} axes")
             shape = tuple(self._number("<Q") for _ in range(axes))[::-1]
             found.append((name, shape, self._number("<I"), self._number("<Q")))
-        step = int(about.get("general.alignment", 32))
+        step = about.get("general.alignment", 32)
+        if type(step) is not int or step < 1:
+            raise ValueError(f"an alignment of {step!r}")
         base = -(-self._at // step) * step
         return about, {name: Entry(shape, kind, base + offset) for name, shape, kind, offset in found}
 

@@ -1,16 +1,15 @@
 """Command lines that nobody should write: every option of every command with values that do not fit.
 
 Commands and their options are those of the app itself, so that a new one is covered by itself. `sandbox` makes a
-working directory with results, files and folders that are good, foreign or made to do harm; `call` carries a command
-line out in it. A command that gets so far as to work is asked to end, as SIGTERM asks: with its first report of
-progress, when it would serve, or after a second of computing.
+working directory with results, files and folders that are good, foreign or made to do harm; `call` carries a
+command line out in it. A command that gets so far as to work is asked to end, as SIGTERM asks: by its report of
+progress, when it would serve, or after half a second of computing.
 """
 
 import io
 import os
 import re
 import resource
-import shutil
 import signal
 import socketserver
 import sys
@@ -50,31 +49,41 @@ SMALL = {
 }  # fmt: skip
 SPEAKING = {"minilm", "gpt2", "smollm2"}  # a command with such a default wants a language model
 GOOD = {
-    "out": ["new"], "store": ["b.codes"], "clusters": ["b.clusters"], "result": ["b.codes", "a.map"], "folder": ["a.explorer"],
-    "model": ["nets.py:pixels"], "of": ["heatmap"], "against": ["b.clusters"], "images": ["photos"], "source": ["a.bench/run.json"],
+    "out": ["new"], "store": ["b.codes"], "clusters": ["b.clusters"], "result": ["b.codes", "a.map"],
+    "folder": ["a.explorer"],
+    "model": ["nets.py:pixels"], "of": ["heatmap"], "against": ["b.clusters"], "images": ["photos"],
+    "source": ["a.bench/run.json"],
     "compare": ["a.bench/run.json"], "sae": ["sae.safetensors"], "at": ["output:h.0"],
 }  # fmt: skip
 
 AUTOENCODER = {"W_enc": (32, 40), "b_enc": (40,), "W_dec": (40, 32), "b_dec": (32,)}
 
 NUMBERS = [
-    "0", "-1", "1", "2", "7", "1.5", "nan", "inf", "-inf", "1e308", "1e-308", "-0.0", "1e999", "0x10", "1_0", "１２", "+3",
+    "0", "-1", "1", "2", "7", "1.5", "nan", "inf", "-inf", "1e308", "1e-308", "-0.0", "1e999", "0x10", "1_0",
+    "１２", "+3",
     " 4 ", "1,5", "--", "2147483648", "-9223372036854775809", "9" * 40, "1" * 5000, "1/0", "٣", "½", "true", "None",
 ]  # fmt: skip
 WORDS = [
-    "", " ", "\t", "\n", "\x00", "\x1b[2J", "\u202e", "\ud800", "é", "🦔", "x" * 300, "a\nb", "*", "[", "[!]", "%s", "{}",
-    "{0.__class__}", "$HOME", "`id`", "-", "-x", "--out", "--help-me", "@file.txt", "cpu", "cuda:99", "auto", "reference",
-    "all", "fp16", ":fp16", "output:", "input:0:fp32", "stride:0", "sample:-1", "centre", "0,0", "-1,-1", "1GiB", "0GiB",
+    "", " ", "\t", "\n", "\x00", "\x1b[2J", "\u202e", "\ud800", "é", "🦔", "x" * 300, "a\nb", "*", "[", "[!]",
+    "%s", "{}",
+    "{0.__class__}", "$HOME", "`id`", "-", "-x", "--out", "--help-me", "@file.txt", "cpu", "cuda:99", "auto",
+    "reference",
+    "all", "fp16", ":fp16", "output:", "input:0:fp32", "stride:0", "sample:-1", "centre", "0,0", "-1,-1",
+    "1GiB", "0GiB",
     "10,25", ",", "eom", "leaf", "euclidean", "jaccard", "local", "lerp", "text", "json", "0", "relu", "1", "3",
 ]  # fmt: skip
 MODELS = [
-    "nets.py:net", "nets.py:straight", "nets.py:diverged", "nets.py:nut", "nets.py:", "nowhere.py:net", "folder.py:net",
+    "nets.py:net", "nets.py:straight", "nets.py:diverged", "nets.py:nut", "nets.py:", "nowhere.py:net",
+    "folder.py:net",
     "os:getcwd", "sys:exit", ":", "::", ".:x", "a\0b:c", "file.txt:net", "evil.pt:net", "digit", "a/b", "folder",
 ]  # fmt: skip
 PLACES = [
-    "", ".", "..", "/", "missing", "missing/deeper", "folder", "folder/precious.txt", "file.txt", "file.txt/inside", "empty",
-    "loop", "loop/inside", "dangling", "/dev/null", "/proc/self/mem", "/proc/1/root", "~", "~nobody/x", "a\0b", "\ud800",
-    "x" * 300, "nosuch://x", "memory://nothing", "file://missing", "://", "s3://", "line\nbreak", "nets.py", "new", "new/deep",
+    "", ".", "..", "/", "missing", "missing/deeper", "folder", "folder/precious.txt", "file.txt",
+    "file.txt/inside", "empty",
+    "loop", "loop/inside", "dangling", "/dev/null", "/proc/self/mem", "/proc/1/root", "~", "~nobody/x", "a\0b",
+    "\ud800",
+    "x" * 300, "nosuch://x", "memory://nothing", "file://missing", "://", "s3://", "line\nbreak", "nets.py",
+    "new", "new/deep",
 ]  # fmt: skip
 EVIL = ["evil.pt", "evil.npy", "evil.npz", "evil.gguf", "evil.safetensors", "evil.json", "evil.png", "evil.toml"]
 RESULTS = [
@@ -96,7 +105,7 @@ RESULTS = [
 
 
 def sandbox(root: Path) -> None:
-    """Fill a folder with what a command may be pointed at; `precious.txt` is in every folder and belongs to nobody."""
+    """Fill a folder with what a command may be pointed at; `precious.txt`, in every folder, is the user's own."""
     (root / "nets.py").write_text(NETS)
     (root / "speech.py").write_text(GIVEN)
     (root / "file.txt").write_text("no pairs, no numbers, no pictures\n")
@@ -126,7 +135,7 @@ def contents(root: Path) -> dict[str, bytes | None]:
     for path in sorted(root.rglob("*")):
         name = str(path.relative_to(root))
         if path.is_symlink():
-            found[name] = os.readlink(path).encode()
+            found[name] = bytes(path.readlink())
         else:
             found[name] = path.read_bytes() if path.is_file() else None
     return found
@@ -261,7 +270,7 @@ def _bounded() -> Iterator[None]:
 
 
 def require_clear(words: list[str], said: Said) -> None:
-    """Fail unless the exit code is one that is documented and an error one clear line, with why and fix behind it."""
+    """Fail unless the exit code is a documented one and an error one clear line, with why and fix behind it."""
     assert said.code in CODES, (words, said)
     assert "Traceback" not in said.err, (words, said)
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f\u202e]", said.out + said.err), (words, said)
