@@ -381,7 +381,7 @@ def test_whatever_happens_to_a_store(kill: Kill) -> None:
 
     Bound.kill = staticmethod(kill)
     usual = settings(
-        max_examples=scaled(12), stateful_step_count=20, deadline=None, derandomize=SCALE == 1, database=None,
+        max_examples=scaled(8), stateful_step_count=20, deadline=None, derandomize=SCALE == 1, database=None,
         suppress_health_check=list(HealthCheck),
     )  # fmt: skip
     run_state_machine_as_test(Bound, settings=usual)  # type: ignore[no-untyped-call]
