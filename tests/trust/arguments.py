@@ -224,7 +224,10 @@ def call(words: list[str], reports: int = 1) -> Said:
         patch.setattr(socketserver.BaseServer, "serve_forever", _asked_to_end)
         patch.setattr(_suite, "run", _asked_to_end)
         code = run(words)
-        told = [stream.flush() or stream.buffer.getvalue().decode() for stream in (out, err)]  # type: ignore[attr-defined]
+        told = []
+        for stream in (out, err):
+            stream.flush()
+            told.append(stream.buffer.getvalue().decode())
     return Said(code, *told)
 
 

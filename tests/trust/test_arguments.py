@@ -11,7 +11,7 @@ from tests.trust.ledger import SCALE, scaled, trial
 
 PROMISE = "R11 hostile arguments: refused"
 ALL = settings(
-    max_examples=scaled(3), deadline=None, derandomize=SCALE == 1, database=None,
+    max_examples=scaled(2), deadline=None, derandomize=SCALE == 1, database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )  # fmt: skip
 

@@ -41,7 +41,7 @@ FAILED, RESUMED = "R8 disk: an error harms nothing", "R2 resumed: same bytes"
 DAMAGED, DRIFTED = "R3 damage: found and named", "R4 another config: refused by name"
 WHOLE = frozenset(range(SHARDS))
 STORES, SHARD = st.integers(0, 1), st.integers(0, SHARDS - 1)
-ORDERS = st.lists(SHARD, min_size=1, max_size=3, unique=True)
+ORDERS = st.lists(SHARD, min_size=1, max_size=SHARDS, unique=True)
 CALLS = st.integers(1, 60)
 
 
@@ -124,6 +124,7 @@ class Machine(RuleBasedStateMachine):
 
     # --- writers ------------------------------------------------------------------------------------------
 
+    @precondition(lambda self: len(self.writers) < 3)
     @rule(store=STORES, shared=st.booleans())
     def opened(self, store: int, shared: bool) -> None:
         if any(not (shared and writer.shared) for writer, _ in self.writers):
@@ -169,6 +170,24 @@ class Machine(RuleBasedStateMachine):
         writer.close()
         with pytest.raises(UsageError, match=r"ended|complete"):
             writer.write(**growing.shard(0, 0))
+
+    @precondition(lambda self: self.writers)
+    @rule()
+    def ended(self) -> None:
+        while self.writers:
+            self.closed(0)
+
+    @precondition(lambda self: not self.writers)
+    @rule(store=STORES, shards=ORDERS, shared=st.booleans())
+    def grown(self, store: int, shards: list[int], shared: bool) -> None:
+        """By a writer that comes and goes."""
+        before = Known(store) if self._is_fresh() else self.known
+        self.held = None if self._is_fresh() else self.held
+        assert before.store is not None
+        with trial(READ):
+            growing.grow(self.path, before.store, shards, shared=shared, finish=True)
+        committed = before.committed | frozenset(shards)
+        self.known = Known(before.store, committed, committed == WHOLE)
 
     @precondition(lambda self: len(self.writers) == 1)
     @rule()
@@ -381,7 +400,7 @@ def test_whatever_happens_to_a_store(kill: Kill) -> None:
 
     Bound.kill = staticmethod(kill)
     usual = settings(
-        max_examples=scaled(8), stateful_step_count=20, deadline=None, derandomize=SCALE == 1, database=None,
+        max_examples=scaled(20), stateful_step_count=20, deadline=None, derandomize=SCALE == 1, database=None,
         suppress_health_check=list(HealthCheck),
     )  # fmt: skip
-    run_state_machine_as_test(Bound, settings=usual)  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(Bound, settings=usual)
