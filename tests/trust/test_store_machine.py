@@ -177,22 +177,23 @@ class Machine(RuleBasedStateMachine):
         while self.writers:
             self.closed(0)
 
-    @precondition(lambda self: not self.writers)
+    @precondition(lambda self: all(writer.shared for writer, _ in self.writers))
     @rule(store=STORES, shards=ORDERS, shared=st.booleans())
     def grown(self, store: int, shards: list[int], shared: bool) -> None:
-        """By a writer that comes and goes."""
+        """By a writer that comes and goes, while others may be at work."""
         before = Known(store) if self._is_fresh() else self.known
         self.held = None if self._is_fresh() else self.held
         assert before.store is not None
         with trial(READ):
-            growing.grow(self.path, before.store, shards, shared=shared, finish=True)
+            growing.grow(self.path, before.store, shards, shared=shared or bool(self.writers), finish=True)
         committed = before.committed | frozenset(shards)
         self.known = Known(before.store, committed, committed == WHOLE)
 
-    @precondition(lambda self: len(self.writers) == 1)
-    @rule()
-    def finished(self) -> None:
-        ((writer, _),) = self.writers
+    @precondition(lambda self: self.writers)
+    @rule(which=st.integers(0, 9))
+    def finished(self, which: int) -> None:
+        """By any of the writers, whoever made the shards."""
+        writer, _ = self.writers[which % len(self.writers)]
         known = self.known.committed
         if known == WHOLE:
             with trial(READ):
