@@ -26,3 +26,33 @@ def test_any_words_are_carried_out_or_refused(place: Path, name: str, data: st.D
         said = arguments.call(words)
         arguments.require_clear(words, said)
         arguments.require_kept(words, before, place)
+
+
+@pytest.mark.parametrize(
+    ("out", "code"), [("file.txt", 6), ("folder", 2), ("a.map/map.json", 6), ("new/run.json", 0)]
+)
+def test_a_bench_takes_the_place_of_a_bench_alone(place: Path, out: str, code: int) -> None:
+    words, before = ["bench", "--from", "a.bench/run.json", "--out", out], arguments.contents(place)
+    with trial(PROMISE):
+        said = arguments.call(words)
+        assert said.code == code
+        arguments.require_clear(words, said)
+        arguments.require_kept([*words, "new"], before, place)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["superposition", "--out", "new", "--features", "9" * 40], "--features is beyond 64 bits"),
+        (["superposition", "--out", "new", "--seed", "9" * 12], "--seed"),
+        (["projections", "--out", "new", "--start", "nothing"], "the model has no module 'nothing'"),
+        (["path", "--out", "new", "--positions", "4", "--pairs", "2", "--checked", "1"], "checked at every 4th position"),
+        (["bench", "--list", "--threads", "9" * 9], "there are 1 .. "),
+        (["partition", "--out", "s3://bucket/faces"], "is a URL"),
+    ],
+)  # fmt: skip
+def test_words_that_were_taken_for_bugs(place: Path, words: list[str], message: str) -> None:
+    said = arguments.call(words)
+    arguments.require_clear(words, said)
+    assert said.code == 2
+    assert message in said.err
