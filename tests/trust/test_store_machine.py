@@ -8,92 +8,36 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
-from functools import cache
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 import tests.store.synthetic as made_up
-from polykern.codes import Codes
 from polykern.errors import CorruptError, MismatchError, ResourceError, UsageError
 from polykern.layout import Layout
 from polykern.store import Store, Writer, verify
 from polykern.store.admission import CLEARED
-from polykern.store.examination import examine
-from polykern.store.files import Folder
 from tests.store import growing
 from tests.store.growing import SHARDS
 from tests.store.test_damage import same_json
 from tests.store.test_kills import Kill
 from tests.store.test_kills import kill as kill
 from tests.trust.faults import ERRNO, Fault, watched
+from tests.trust.known import WHOLE, Known, committed_rows, found, undisturbed
 from tests.trust.ledger import SCALE, scaled, trial
 
 READ, KILLED = "R1 store: what is committed is read", "R1 killed: nothing torn is seen"
 FAILED, RESUMED = "R8 disk: an error harms nothing", "R2 resumed: same bytes"
 DAMAGED, DRIFTED = "R3 damage: found and named", "R4 another config: refused by name"
-WHOLE = frozenset(range(SHARDS))
 STORES, SHARD = st.integers(0, 1), st.integers(0, SHARDS - 1)
 ORDERS = st.lists(SHARD, min_size=1, max_size=SHARDS, unique=True)
 CALLS = st.integers(1, 60)
-
-
-@dataclass(frozen=True)
-class Known:
-    """What lies in the folder.
-
-    store      which; None: none that can be read
-    committed  numbers of its shards
-    complete   whether it was finished
-    """
-
-    store: int | None = None
-    committed: frozenset[int] = field(default_factory=frozenset)
-    complete: bool = False
-
-    @property
-    def prefix(self) -> int:
-        """Shards from the first on without a gap: what a reader sees."""
-        return next(k for k in range(SHARDS + 1) if k not in self.committed)
-
-
-def found(path: Path) -> Known:
-    """What a reader finds, after every byte was held against its digest."""
-    if not (path / "manifest.json").exists():
-        return Known()
-    seen = examine(Folder(path), "full")
-    assert seen.problems == []
-    assert seen.manifest is not None
-    committed = frozenset(record.shard for record in (*seen.records, *seen.apart))
-    return Known(int(seen.manifest.config["seed"]), committed, seen.manifest.complete)
-
-
-@cache
-def _rows(known: Known) -> dict[str, Any]:
-    """What a reader of it must see."""
-    assert known.store is not None
-    each = [growing.shard(known.store, k) for k in range(known.prefix)]
-    columns = {
-        n: np.concatenate([np.zeros(0, np.int32), *(s["columns"][n] for s in each)]) for n in made_up.COLUMNS
-    }
-    empty = Codes(torch.zeros(0, made_up.LAYOUT.words, dtype=torch.int32), made_up.LAYOUT)
-    kept = [torch.zeros(0, 40).bfloat16(), *(s["activations"]["blocks.0.mlp"] for s in each)]
-    return {"codes": Codes.cat([empty, *(s["codes"] for s in each)]), "columns": columns, "kept": torch.cat(kept)}
-
-
-@cache
-def _undisturbed(store: int) -> dict[str, bytes]:
-    """The files of a store that was written in one go."""
-    with tempfile.TemporaryDirectory() as folder:
-        growing.grow(Path(folder) / "a.codes", store, range(SHARDS), finish=True)
-        return made_up.contents(Path(folder) / "a.codes")
 
 
 def _same(name: str, whole: bytes, changed: bytes) -> bool:
@@ -288,7 +232,7 @@ class Machine(RuleBasedStateMachine):
     @rule(data=st.data())
     def read(self, data: st.DataObject) -> None:
         """Some rows in any order, and what stands around one."""
-        store, whole = Store.open(self.path), _rows(self.known)
+        store, whole = Store.open(self.path), committed_rows(self.known)
         rows = data.draw(st.lists(st.integers(-len(store), len(store) - 1), max_size=6))
         with trial(READ):
             got = store.rows(rows, activations=["blocks.0.mlp"])
@@ -381,7 +325,7 @@ class Machine(RuleBasedStateMachine):
 
     def _agrees(self, store: Store, known: Known) -> None:
         """Every row of a store."""
-        whole = _rows(known)
+        whole = committed_rows(known)
         rows = store.rows(activations=["blocks.0.mlp"])
         assert (len(store.records), store.complete) == (known.prefix, known.complete)
         assert rows.codes == whole["codes"]
@@ -392,7 +336,7 @@ class Machine(RuleBasedStateMachine):
     def _ends_as_if_nothing_had_happened(self, store: int) -> None:
         with trial(RESUMED):
             growing.grow(self.path, store, range(SHARDS), finish=True)
-            assert made_up.contents(self.path) == _undisturbed(store)
+            assert made_up.contents(self.path) == undisturbed(store)
 
 
 def test_whatever_happens_to_a_store(kill: Kill) -> None:
