@@ -75,7 +75,7 @@ def _told(error: BaseException) -> PolykernError:
     if isinstance(error, _Misused):
         return UsageError(error.format_message(), why=_set_by(error), fix=_help(error))  # type: ignore[attr-defined]
     if isinstance(error, MemoryError) or _out_of_memory(error):
-        return ResourceError("out of memory", why=_first_line(error), fix="a smaller --resolution, or more memory")
+        return ResourceError("out of memory", why=_first_line(error), fix="ask for less, or take more memory")
     if isinstance(error, OSError) and error.errno in FULL:
         return ResourceError(f"{error.filename or 'a file'} cannot be written", why=error.strerror or str(error))
     if isinstance(error, OSError) and error.errno in BARRED:
@@ -96,7 +96,7 @@ def _interrupted(error: BaseException, talk: Talk) -> int:
     why, fix = "nothing was written", ""
     if talk.started:
         why = "finished rows are kept; the same command goes on with the next one"
-        fix = shlex.join(talk.command)
+        fix = shlex.join(word for word in talk.command if word != "--overwrite")  # which would begin again
     talk.say(what, "error", why=why, fix=fix)
     _object(talk, 128 + number, "Interrupted", PolykernError(what, why=why, fix=fix))
     return 128 + number

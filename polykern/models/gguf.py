@@ -62,8 +62,7 @@ class Gguf:
     def tensor(self, name: str) -> NDArray[np.float32]:
         """A tensor as float32, its last axis the one that runs fastest in the file.
 
-        Raises CorruptError for a name or a kind of blocks that is not known, values that are no whole blocks, or
-        when the file ends before it.
+        Raises CorruptError for a name or a kind of blocks that is not known, or when the file ends before it.
         """
         entry = self._entries.get(name)
         if entry is None:
@@ -71,9 +70,10 @@ class Gguf:
         if entry.kind not in BLOCKS:
             raise CorruptError(f"{self.path}: {name} is of the unknown kind {entry.kind}")
         values, size = BLOCKS[entry.kind]
-        if math.prod(entry.shape) % values:
-            raise CorruptError(f"{self.path}: {name} is {list(entry.shape)}, no whole blocks of {values}")
-        count = math.prod(entry.shape) // values * size
+        whole, rest = divmod(math.prod(entry.shape), values)
+        if rest:
+            raise CorruptError(f"{self.path}: {name} has {list(entry.shape)} values, not blocks of {values}")
+        count = whole * size
         if entry.offset + count > len(self._bytes):
             raise CorruptError(f"{self.path} ends before {name}")
         raw = np.frombuffer(self._bytes, np.uint8, count, entry.offset)
@@ -95,8 +95,8 @@ class Gguf:
             shape = tuple(self._number("<Q") for _ in range(axes))[::-1]
             found.append((name, shape, self._number("<I"), self._number("<Q")))
         step = about.get("general.alignment", 32)
-        if type(step) is not int or step < 1:
-            raise ValueError(f"an alignment of {step!r}")
+        if not isinstance(step, int) or step < 1:
+            raise ValueError(f"its data are aligned to {step!r}")
         base = -(-self._at // step) * step
         return about, {name: Entry(shape, kind, base + offset) for name, shape, kind, offset in found}
 
