@@ -15,7 +15,7 @@ from polykern.paths.along import Progress, along
 from polykern.paths.curves import curve
 from polykern.paths.evaluation import POINTS, balls, follows_classes, tail_at
 from polykern.paths.interpolation import Path
-from polykern.paths.means import SPARSE, layers_of, means
+from polykern.paths.means import layers_of, means
 from polykern.selectors import Select
 from polykern.tail import Tail
 
@@ -131,7 +131,3 @@ def _require(positions: int, ball: int, pairs: int, checked: int, radius: float)
         )
     if checked < 0:
         raise UsageError(f"the number of checked pairs is not negative, got {checked}")
-    if pairs and checked and positions <= SPARSE:
-        raise UsageError(
-            f"pairs are checked at every {SPARSE}th position, got {positions}", fix="more positions, or checked=0"
-        )
