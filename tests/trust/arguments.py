@@ -43,8 +43,8 @@ COMMANDS: dict[str, Any] = dict(sorted(typer.main.get_command(app).commands.item
 CODES = {0, 2, 3, 4, 5, 6, 7, 130, 143}  # as docs and CONTRIBUTING have them; 1 is a bug
 SECONDS, ROOM = 0.5, 3 << 30  # of computing; bytes of address space beyond what the process has
 SMALL = {
-    "MODEL": "nets.py:pixels", "RESOLUTION": "16", "ENGINE": "float32", "POSITIONS": "12", "BALL": "4", "PAIRS": "2",
-    "CHECKED": "2", "REGIONS": "20", "POINTS": "8", "ROWS": "50", "CAPTURE_CORPUS": "corpus",
+    "MODEL": "nets.py:pixels", "RESOLUTION": "16", "ENGINE": "float32", "POSITIONS": "12", "BALL": "4",
+    "PAIRS": "2", "CHECKED": "2", "REGIONS": "20", "POINTS": "8", "ROWS": "50", "CAPTURE_CORPUS": "corpus",
     "EMBEDDINGS_CORPUS": "corpus", "SYNONYMS_WORDNET": "wordnet", "SYNONYMS_TOKENS": "9",
 }  # fmt: skip
 SPEAKING = {"minilm", "gpt2", "smollm2"}  # a command with such a default wants a language model
