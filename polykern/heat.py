@@ -18,6 +18,7 @@ from polykern.plane import Grid, Plane, Window
 from polykern.progress import Progress
 from polykern.selectors import Select
 from polykern.tail import Tail
+from polykern.walk import modules_of
 
 BATCH = 64  # inputs of a pass
 SIGMA = 16 / 4096  # of the width: legible, and the result hardly depends on it
@@ -139,7 +140,8 @@ def activations(subject: Subject, start: str, batch: Tensor) -> Tensor:
         seen.append((args or tuple(kwargs.values()))[0].detach())
         raise _Reached
 
-    handle = subject.model.get_submodule(start).register_forward_pre_hook(hook, with_kwargs=True)
+    start_module = modules_of(subject.model, start)[start]
+    handle = start_module.register_forward_pre_hook(hook, with_kwargs=True)
     try:
         for part in batch.split(BATCH):
             with torch.no_grad(), suppress(_Reached):

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from polykern.errors import CorruptError, UsageError
+from polykern.errors import CorruptError, MismatchError, UsageError
 from polykern.store import inventory
 from polykern.store.disk import make_folder, put
 from polykern_benches._board import Board
@@ -43,6 +43,20 @@ def write(path: Path, whole: Document) -> None:
     """Write a run, sealed, so that an interrupted writer leaves what was there."""
     make_folder(path.parent)
     put(path, [inventory.account(whole, path.parent)])
+
+
+def require_free(path: Path) -> None:
+    """Refuse to write over anything but a run, before one is measured.
+
+    Raises UsageError where there is something that is no file, MismatchError where there is another file.
+    """
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path} is no file", fix="name another one")
+    if path.exists() and path.stat().st_size:
+        try:
+            read(path)
+        except CorruptError as reason:
+            raise MismatchError(f"{path} holds no run", why=reason.why, fix="name another file") from reason
 
 
 def read(path: Path) -> Document:

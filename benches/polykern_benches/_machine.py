@@ -9,6 +9,7 @@ from typing import Any
 import numba
 import torch
 
+from polykern.errors import UsageError
 from polykern.versions import recorded
 from polykern_benches._board import Board
 from polykern_benches._memory import total
@@ -53,6 +54,9 @@ def _gpu(board: Board | None) -> dict[str, Any]:
 def threads(wanted: int | None) -> int:
     """Compute with this many threads, numba's number by default, in numba and torch alike."""
     if wanted is not None:
+        most = numba.config.NUMBA_NUM_THREADS
+        if not 1 <= wanted <= most:
+            raise UsageError(f"there are 1 .. {most} threads, got {wanted}", fix="NUMBA_NUM_THREADS allows more")
         numba.set_num_threads(wanted)
     torch.set_num_threads(numba.get_num_threads())
     return int(numba.get_num_threads())

@@ -102,6 +102,8 @@ def command(
 
     from polykern_benches import _compare, _document
 
+    if out is not None:
+        _document.require_free(out)
     base = None if compare is None else _document.read(compare)
     if source is not None:
         whole = _document.read(source)

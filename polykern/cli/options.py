@@ -12,6 +12,7 @@ from polykern.cli.values import BACKENDS
 
 WHAT, WHERE, HOW, SAID = "What is looked at", "Where", "How it is computed", "What is said"
 BACKEND = "POLYKERN_BACKEND"
+MAX_SEED = (1 << 32) - 1  # what every library takes
 OWN = "a name that a plug-in registers; or your own: package.module:function, path/to/file.py:function"
 
 
@@ -143,7 +144,8 @@ Memory = Annotated[
             help="Memory the process may take; batches shrink to fit."),
 ]  # fmt: skip
 Seed = Annotated[
-    int, option("--seed", panel=HOW, env="SEED", min=0, metavar="N", help="Seed of everything random.")
+    int,
+    option("--seed", panel=HOW, env="SEED", min=0, max=MAX_SEED, metavar="N", help="Seed of everything random."),
 ]
 Overwrite = Annotated[bool, option("--overwrite", metavar="", help="Replace what another run left in DIR.")]
 DryRun = Annotated[

@@ -100,8 +100,10 @@ def _classes(store: "Store", by: str, n: int) -> "NDArray[np.int64]":
         return store.column(by).astype(np.int64)
     try:
         found = np.load(by, allow_pickle=False)
-    except (OSError, ValueError) as reason:
+    except Exception as reason:  # whatever a header can do to NumPy's parser
         raise UsageError(f"{by} cannot be read", why=str(reason)) from reason
+    if not isinstance(found, np.ndarray):
+        raise UsageError(f"{by} is no single array")
     if found.shape != (n,) or found.dtype.kind not in "iu":
         raise UsageError(f"{by} is no class for each of {n} rows", why=f"it is {found.dtype} {list(found.shape)}")
     return np.asarray(found, np.int64)

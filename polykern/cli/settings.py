@@ -15,6 +15,7 @@ takes again.
 
 import json
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ from polykern.report.script import visible
 
 USUAL, KEPT = "polykern.toml", "settings.toml"
 PREFIX = "POLYKERN"
+URL = re.compile("[a-z][a-z0-9+.-]+:/")  # as a path has it: one slash
+MAX = (1 << 63) - 1
 ONCE = {"json", "overwrite", "dry_run", "help"}  # said of one call: on the command line alone
 MADE = ("out", "plot", "intruders")  # options that name a folder which the command makes
 DEFAULT, LINE = "default", "command line"
@@ -66,6 +69,7 @@ class Command(TyperCommand):
         """Run the command; where it has made folders, leave the settings in them."""
         talk: Talk = ctx.obj
         talk.settings = {s.name: {"value": s.value, "from": s.source} for s in effective(ctx)}
+        _require_possible(ctx)
         try:
             given = super().invoke(ctx)
         except typer.Exit:  # the result is there; the code says something about it
@@ -100,6 +104,18 @@ def effective(ctx: Any) -> list[Setting]:
     return sorted(found, key=lambda s: s.name)
 
 
+def _require_possible(ctx: Any) -> None:
+    """Refuse what no command can take: numbers beyond 64 bits, and a URL to write to."""
+    for key, param in options(ctx.command):
+        value = ctx.params.get(param.name)
+        for number in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(number, int) and not -MAX - 1 <= number <= MAX:
+                raise UsageError(f"--{key.replace('_', '-')} is beyond 64 bits")
+    out = ctx.params.get("out")
+    if isinstance(out, Path) and URL.match(str(out)):
+        raise UsageError(f"--out {out} is a URL", fix="name a folder of this machine, and copy it there")
+
+
 def source(ctx: Any, param: Any) -> str:
     """Where the value of a parameter of a call came from."""
     kind = getattr(ctx.get_parameter_source(param.name), "name", "DEFAULT")
@@ -128,7 +144,7 @@ def read(path: Path, commands: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """
     try:
         held = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as reason:
+    except (OSError, ValueError, RecursionError) as reason:
         raise UsageError(f"{path} cannot be read", why=str(reason)) from reason
     known = {name: dict(options(command)) for name, command in commands.items()}
     common = {s for each in known.values() for p in each.values() if (s := shared(p)) is not None}

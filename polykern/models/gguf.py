@@ -62,9 +62,11 @@ class Gguf:
     def tensor(self, name: str) -> NDArray[np.float32]:
         """A tensor as float32, its last axis the one that runs fastest in the file.
 
-        Raises CorruptError for a kind of blocks that is not known, or when the file ends before it.
+        Raises CorruptError for a name or a kind of blocks that is not known, or when the file ends before it.
         """
-        entry = self._entries[name]
+        entry = self._entries.get(name)
+        if entry is None:
+            raise CorruptError(f"{self.path} holds no {name}")
         if entry.kind not in BLOCKS:
             raise CorruptError(f"{self.path}: {name} is of the unknown kind {entry.kind}")
         values, size = BLOCKS[entry.kind]

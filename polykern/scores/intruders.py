@@ -188,7 +188,7 @@ def read_questions(path: Path) -> list[Question]:
     try:
         told = json.loads(path.read_text(encoding="utf-8"))["answers"]
         return [Question(a["cluster"], tuple(a["rows"]), a["intruder"] - 1, a["other"]) for a in told]
-    except (OSError, ValueError, KeyError, TypeError) as reason:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as reason:
         raise UsageError(
             f"{path} cannot be read as the answers of a blind test",
             why=f"{type(reason).__name__}: {reason}",
@@ -209,7 +209,7 @@ def read_answers(path: Path) -> list[int | None]:
     found: list[int | None] = []
     for number, row in enumerate(rows, 1):
         text = (row.get("intruder") or "").strip()
-        if row.get("question") != str(number) or (text and not text.isdecimal()):
+        if row.get("question") != str(number) or (text and not (text.isdecimal() and len(text) < 9)):
             raise UsageError(
                 f"line {number + 1} of {path.name} is not question {number} with the number of an option"
             )

@@ -6,7 +6,7 @@ writing. Equal input gives equal bytes: no file holds a time, a host or a path.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,7 +20,7 @@ from polykern.store import shard as files_of
 from polykern.store.admission import ADMISSION, admitted, begun_again, clear, cleared, leftovers, remains
 from polykern.store.arrays import Column, arrays
 from polykern.store.disk import make_folder, put, remove
-from polykern.store.files import MANIFEST
+from polykern.store.files import MANIFEST, Folder
 from polykern.store.lease import Busy, Lease
 from polykern.store.manifest import MAX_ROWS, MAX_SHARDS, Manifest
 from polykern.store.records import ITEMS, SHARDS, Mark, Record, data_name, items_name, record_name
@@ -110,10 +110,13 @@ class Writer:
         return self.manifest.complete
 
     def committed(self, shard: int) -> Record | None:
-        """The record of a shard, whoever wrote it; None while there is none."""
-        if shard not in self._done and self.shared and (self.path / record_name(shard)).exists():
-            data = (self.path / record_name(shard)).read_bytes()
-            self._done[shard] = Record.decoded(data, shard, self.manifest.items is not None)
+        """The record of a shard, whoever wrote it; None while there is none. CorruptError when it is damaged."""
+        path = self.path / record_name(shard)
+        if shard not in self._done and self.shared and path.exists():
+            try:
+                self._done[shard] = Record.decoded(path.read_bytes(), shard, self.manifest.items is not None)
+            except ValueError as reason:
+                raise CorruptError(f"{path}: {reason}", fix="remove it, and run again") from None
             self._advance()
         return self._done.get(shard)
 
@@ -126,10 +129,10 @@ class Writer:
                 held = Lease(self.path / SHARDS, CLAIM.format(shard))
             except Busy:
                 return False
-            if self.committed(shard):  # in between
-                held.release()
-                return False
             self._claims[shard] = held
+            if self.committed(shard):  # in between
+                self._claims.pop(shard).release()
+                return False
             remove(remains(self.path, shard))
         return True
 
@@ -192,6 +195,8 @@ class Writer:
         """
         if not self.complete:
             self._require_usable()
+            for name in Folder(self.path).names(SHARDS) if self.shared else ():
+                self.committed(int(name[:6]))
             self._require_joined()
             manifest = self.manifest.finished(self.rows, self.next, about or {})
             with _admission(self.path, self.shared):
@@ -204,10 +209,10 @@ class Writer:
     def close(self) -> None:
         """Let others write. A store that is not finished can be opened again and gone on with."""
         self._usable = False
-        for claim in self._claims.values():
-            claim.release()
-        self._claims.clear()
-        self._lease.release()
+        with ExitStack() as given_back:  # all of them, whatever happens to one
+            for held in (self._lease, *self._claims.values()):
+                given_back.callback(held.release)
+            self._claims.clear()
 
     def __enter__(self) -> "Writer":
         return self

@@ -1,8 +1,8 @@
 """A process that writes made-up stores in children and has them killed; driven line by line over its pipes.
 
-A line is a JSON object {path, call, torn, microseconds}: the child is killed by SIGKILL at its call number `call`
-of open, write, fsync, replace, unlink, mkdir or rmdir: before it happens, or, with `torn`, after half of the bytes
-were written or all of the call was done. Or it is killed by a timer after so many microseconds. The answer is
+A line is a JSON object {path, call, torn, microseconds, grow}: the child is killed by SIGKILL at its call number
+`call` of open, write, fsync, replace, unlink, mkdir or rmdir: before it happens, or, with `torn`, after half of the
+bytes were written or all of the call was done. Or it is killed by a timer after so many microseconds. The answer is
 {acknowledged, calls, ended}: shards whose `write` returned, calls that were made, and the status the child ended
 with.
 """
@@ -19,6 +19,7 @@ from typing import Any
 
 import tests.store.synthetic as made_up
 from polykern.store import Writer
+from tests.store.growing import grow
 
 CALLS = ("open", "write", "fsync", "replace", "unlink", "mkdir", "rmdir")
 
@@ -54,7 +55,7 @@ class Killer:
 
 
 def child(plan: dict[str, Any], pipe: int) -> None:
-    """Write the store of three shards; tell the pipe of every shard that is committed."""
+    """Write the store of three shards, or `grow` another; tell the pipe of every shard that is committed."""
     killer = Killer(plan.get("call"), bool(plan.get("torn")), pipe)
     if plan.get("microseconds"):
         signal.setitimer(signal.ITIMER_REAL, plan["microseconds"] / 1e6)  # whose signal ends a process
@@ -66,7 +67,10 @@ def child(plan: dict[str, Any], pipe: int) -> None:
         return record
 
     Writer.write = told  # type: ignore[method-assign]
-    made_up.write(Path(plan["path"]), overwrite=bool(plan.get("overwrite")))
+    if "grow" in plan:
+        grow(Path(plan["path"]), **plan["grow"])
+    else:
+        made_up.write(Path(plan["path"]), overwrite=bool(plan.get("overwrite")))
     killer.tell("c", killer.calls)
 
 

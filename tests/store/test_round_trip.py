@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import tests.store.synthetic as made_up
 from polykern.codes import Codes
-from polykern.errors import ResourceError, UsageError
+from polykern.errors import CorruptError, ResourceError, UsageError
 from polykern.layout import Field, Layout
 from polykern.store import Activation, Manifest, Pictures, Store, Texts, Writer, verify
 
@@ -336,6 +336,26 @@ def test_one_writer_at_a_time(tmp_path: Path) -> None:
         writer.write(**made_up.shard(2))
     made_up.write(tmp_path / "a.codes")
     assert len(Store.open(tmp_path / "a.codes", verify="full").records) == 3
+
+
+def test_whoever_finishes_counts_what_others_committed(tmp_path: Path) -> None:
+    """Also what a writer never looked at."""
+    path = tmp_path / "a.codes"
+    with Writer.open(path, made_up.manifest(), shared=True) as last:
+        with Writer.open(path, made_up.manifest(), shared=True) as first:
+            for k in range(3):
+                first.write(**made_up.shard(k))
+        assert last.finish().shards == 3
+    assert verify(path) == []
+    assert len(Store.open(path).records) == 3
+
+
+def test_a_record_of_another_writer_that_is_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "a.codes"
+    with Writer.open(path, made_up.manifest(), shared=True) as one:
+        (path / "shards" / "000000.json").write_text("{")
+        with pytest.raises(CorruptError, match=r"shards/000000\.json"):
+            one.claim(0)
 
 
 def test_codes_of_both_word_counts_lie_in_64_bits(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import os
 import socket
 import tempfile
 from collections.abc import Iterator
+from contextlib import chdir, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,18 @@ import pytest
 from tests.trust import ledger
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
+@contextmanager
+def in_memory(beside: Path) -> Iterator[Path]:
     """A folder in memory where the system has one: what survives a kill is the same, a sync costs nothing."""
     memory = Path("/dev/shm")
-    if not memory.is_dir():
-        yield tmp_path
-        return
-    with tempfile.TemporaryDirectory(dir=memory) as path:
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else beside) as path:
         yield Path(path)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    with in_memory(tmp_path) as path:
+        yield path
 
 
 @pytest.fixture(autouse=True)
@@ -31,6 +35,17 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError(f"a connection to {address}")
 
     monkeypatch.setattr(socket.socket, "connect", refused)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The working directory, with what a command may be pointed at (tests/trust/arguments.py)."""
+    from tests.trust import arguments
+
+    with in_memory(tmp_path_factory.mktemp("place")) as path:
+        arguments.sandbox(path)
+        with chdir(path):
+            yield path
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
