@@ -90,7 +90,8 @@ class Path(Findings):
         }  # fmt: skip
 
     def _blocks(self) -> NDArray[np.int64]:
-        return np.arange(len(self.along.t)) // BLOCK
+        n = len(self.along.t)
+        return np.arange(n) // min(BLOCK, -(-n // 2))  # two blocks at least
 
     def numbers(self) -> dict[str, Any]:
         along, total = self.along, int(self.along.flips.sum())

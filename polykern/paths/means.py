@@ -23,7 +23,7 @@ CONDITIONS = ("different", "same")  # classes of the two images
 PARTS = {"ends": (0.0, 0.1), "quarters": (0.2, 0.3), "middle": (0.45, 0.5)}  # distance of t from the nearer end
 LAYERS = 6  # most that are taken when none are named
 BATCH = 32  # images in a pass
-SPARSE = 4  # of so many steps of a path one gets a ball
+SPARSE = 4  # of so many steps of a path one gets a ball, where there are enough
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,7 +219,7 @@ def means(
             progress("balls", k + 1, checked)
     return Means(
         tuple(layers), (t[1:] + t[:-1]) / 2, np.stack(density), np.stack(changed), np.array(missed), chosen,
-        np.stack(both, 1) if both else np.zeros((2, 0, len(t) // SPARSE)),
+        np.stack(both, 1) if both else np.zeros((2, 0, (len(t) - 1) // _sparse(len(t) - 1))),
     )  # fmt: skip
 
 
@@ -243,10 +243,16 @@ def _both(
     """float64 (2, positions): the density in balls, and along the path around the same positions."""
     path = curve(a, b, kind)
     steps = along(tail, path, t, exact=False)
-    whole = len(steps.middle) // SPARSE * SPARSE
-    smooth = steps.density[:whole].reshape(-1, SPARSE).mean(1)
-    at = steps.middle[:whole].reshape(-1, SPARSE).mean(1)
+    each = _sparse(len(steps.middle))
+    whole = len(steps.middle) // each * each
+    smooth = steps.density[:whole].reshape(-1, each).mean(1)
+    at = steps.middle[:whole].reshape(-1, each).mean(1)
     around = balls(
         tail, path(torch.from_numpy(at).to(tail.device)), radius * float((b - a).norm()), points=ball, seed=seed
     )
     return np.stack([around.density, smooth])
+
+
+def _sparse(steps: int) -> int:
+    """Steps of a path that share a ball: few enough that there are two balls to compare."""
+    return max(1, min(SPARSE, steps // 2))
