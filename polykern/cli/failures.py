@@ -17,6 +17,7 @@ from polykern.errors import PolykernError, ResourceError, UsageError, first_line
 
 SCHEMA = "polykern-error/1"
 BUG, PIPE = 1, 141
+UNCACHED = "no locator available"  # what numba says where it may write nowhere
 FULL = {
     errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EIO, errno.EFBIG, errno.EINTR,
 }  # fmt: skip
@@ -81,6 +82,9 @@ def _told(error: BaseException, talk: Talk) -> PolykernError:
         return UsageError(error.format_message(), why=_set_by(error), fix=_help(error))  # type: ignore[attr-defined]
     if out_of_memory(error):
         return ResourceError("out of memory", why=first_line(error), fix=_less(talk))
+    if isinstance(error, RuntimeError) and UNCACHED in str(error):
+        fix = "set NUMBA_CACHE_DIR to a folder that can be written"
+        return ResourceError("compiled loops cannot be kept", why=first_line(error), fix=fix)
     if isinstance(error, OSError) and error.errno in FULL:
         return ResourceError(f"{error.filename or 'a file'} cannot be written", why=error.strerror or str(error))
     if isinstance(error, OSError) and error.errno in BARRED:
@@ -102,6 +106,10 @@ def _interrupted(error: BaseException, talk: Talk) -> int:
     if talk.started:
         why = "finished rows are kept; the same command goes on with the next one"
         fix = shlex.join(talk.command)
+    elif talk.touched:
+        why = f"{talk.out} holds a part of the result, which no command takes for the whole"
+        again = () if "--overwrite" in talk.command else ("--overwrite",)
+        fix = shlex.join((*talk.command, *again))
     talk.say(what, "error", why=why, fix=fix)
     _object(talk, 128 + number, "Interrupted", PolykernError(what, why=why, fix=fix))
     return 128 + number

@@ -64,6 +64,8 @@ class Command(TyperCommand):
         """Run the command; where it has made a folder, leave the settings in it."""
         talk: Talk = ctx.obj
         talk.settings = {s.name: {"value": s.value, "from": s.source} for s in effective(ctx)}
+        if isinstance(out := ctx.params.get("out"), Path):
+            talk.writes(out)
         given = super().invoke(ctx)
         out = ctx.params.get("out")
         if isinstance(out, Path) and out.is_dir() and not ctx.params.get("dry_run"):

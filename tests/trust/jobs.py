@@ -13,7 +13,12 @@ OWN = """
 from tests.engine import languages
 def small(): return languages.gpt2(), languages.tokenizer()
 """
-PASSING = ("timings", "seconds", "check", "files")  # of the JSON of a result: how long it took, and what hangs on it
+PASSING = (
+    "timings",
+    "seconds",
+    "check",
+    "files",
+)  # of the JSON of a result: how long it took, and what hangs on it
 QUIET = ("--no-figures", "--no-viewer")
 
 
@@ -39,38 +44,38 @@ class Job:
 
 
 HEAT = "heatmap --model {in}/nets.py:net --resolution 40 --no-figures --no-viewer --device cpu --out {out}"
-CAPTURE = "capture --model {in}/own.py:small --corpus {in}/text --length 16 --batch 64 --device cpu --out {out}"
-EMBEDDINGS = "embeddings --model {in}/own.py:small --corpus {in}/text/0.txt --length 16 --top 3 --no-explorer"
+TEXTS = "--model {in}/own.py:small --corpus {in}/text --length 16 --device cpu"
+TO = "--no-figures --out {out}"
 EVERY = (
     Job("heatmap", f"{HEAT} --engine float32", again="resumes"),
     Job("heatmap-tiles", f"{HEAT} --engine tiles", again="resumes"),
     Job("heatmap-anchored", f"{HEAT} --engine anchored", again="resumes"),
-    Job("partition", "partition --model {in}/nets.py:net --no-figures --no-viewer --out {out}"),
-    Job("path", "path --indices 16 0 --positions 4 --ball 8 --pairs 2 --layer fc1 --checked 1 --no-figures --out {out}"),
-    Job("ray", "ray --index 0 --rays 2 --noise 1 --points 12 --start conv3 --no-figures --out {out}"),
-    Job("adversarial", "adversarial --count 2 --steps 2 --radius 0.3 --no-figures --out {out}"),
-    Job("residual", "residual --model {in}/own.py:small --texts 4 --tokens 4 --steps 3 --scale 2 --no-figures --out {out}"),
-    Job("pairs", "pairs --pairs 40 --no-controls --no-figures --out {out}"),
-    Job("synonyms", "synonyms --model {in}/own.py:small --tokens 9 --pairs-from {in}/pairs.txt --no-figures --out {out}"),
-    Job("directions", "directions --layer relu4 --components 3 --permutations 5 --rows 297 --no-figures --out {out}"),
-    Job("complexity", "complexity --points 4 --directions 2 --part local --radius 0.5 --no-figures --out {out}"),
-    Job("capture", f"{CAPTURE} --shard-size 4KiB", again="resumes"),
+    Job("partition", f"partition --model {{in}}/nets.py:net --no-viewer {TO}"),
+    Job("path", f"path --indices 16 0 --positions 4 --ball 8 --pairs 2 --layer fc1 --checked 1 {TO}"),
+    Job("ray", f"ray --index 0 --rays 2 --noise 1 --points 12 --start conv3 {TO}"),
+    Job("adversarial", f"adversarial --count 2 --steps 2 --radius 0.3 {TO}"),
+    Job("residual", f"residual --model {{in}}/own.py:small --texts 4 --tokens 4 --steps 3 --scale 2 {TO}"),
+    Job("pairs", f"pairs --pairs 40 --no-controls {TO}"),
+    Job("synonyms", f"synonyms --model {{in}}/own.py:small --tokens 9 --pairs-from {{in}}/pairs.txt {TO}"),
+    Job("directions", f"directions --layer relu4 --components 3 --permutations 5 --rows 297 {TO}"),
+    Job("complexity", f"complexity --points 4 --directions 2 --part local --radius 0.5 {TO}"),
+    Job("capture", f"capture {TEXTS} --batch 64 --shard-size 4KiB --out {{out}}", again="resumes"),
     Job("cluster", "cluster {capture} --min-cluster-size 5 --device cpu --out {out}", ("capture",), "resumes"),
     Job("report", "report {cluster} --store {capture} --out {out}", ("capture", "cluster")),
     Job("score", "score {cluster} --store {capture} --json --repeats 3", ("capture", "cluster")),
-    Job("spectrum", "spectrum --site relu3 --no-figures --out {out}"),
-    Job("projections", "projections --places 5 --repeats 1 --directions 3 --no-figures --out {out}"),
-    Job("redundancy", "redundancy --model autoencoder --dropout 0 --seeds 1 --epochs 1 --repeats 1 --no-figures --out {out}"),
-    Job("superposition", "superposition --probability 1 --features 5 --hidden 2 --instances 2 --steps 9 --no-figures --out {out}"),
-    Job("embeddings", f"{EMBEDDINGS} --no-figures --out {{out}}"),
-    Job("latents", "latents --expansion 1 --steps 3 --seeds 2 --no-figures --out {out}"),
+    Job("spectrum", f"spectrum --site relu3 {TO}"),
+    Job("projections", f"projections --places 5 --repeats 1 --directions 3 {TO}"),
+    Job("redundancy", f"redundancy --model autoencoder --dropout 0 --seeds 1 --epochs 1 --repeats 1 {TO}"),
+    Job("superposition", f"superposition --probability 1 --features 5 --hidden 2 --instances 2 --steps 9 {TO}"),
+    Job("embeddings", f"embeddings {TEXTS} --top 3 --no-explorer {TO}"),
+    Job("latents", f"latents --expansion 1 --steps 3 --seeds 2 {TO}"),
     Job("layers", "layers {in}/nets.py:net --json"),
     Job("info", "info {capture} --json", ("capture",)),
     Job("verify", "verify {capture} --json", ("capture",)),
     Job("bench", "bench --small --filter hamming.pairwise* --device cpu --threads 1 --quiet --out {out}"),
     Job("doctor", "doctor --json"),
     Job("config", "config heatmap --json"),
-)  # fmt: skip
+)
 JOBS = {job.name: job for job in EVERY}
 
 
