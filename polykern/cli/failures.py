@@ -76,12 +76,15 @@ def exit_code(error: BaseException, talk: Talk) -> int:
 
 def _told(error: BaseException, talk: Talk) -> PolykernError:
     """The error in the words of `polykern.errors`; what is none of them is a bug."""
+    if isinstance(error, ResourceError):
+        return error
+    if (scarce := _scarce(error)) is not None:  # also where somebody took it for a file that cannot be read
+        why = first_line(scarce) if scarce is error else f"{first_line(error)}: {first_line(scarce)}"
+        return ResourceError("out of memory", why=why, fix=_less(talk))
     if isinstance(error, PolykernError):
         return error
     if isinstance(error, _Misused):
         return UsageError(error.format_message(), why=_set_by(error), fix=_help(error))  # type: ignore[attr-defined]
-    if out_of_memory(error):
-        return ResourceError("out of memory", why=first_line(error), fix=_less(talk))
     if isinstance(error, RuntimeError) and UNCACHED in str(error):
         fix = "set NUMBA_CACHE_DIR to a folder that can be written"
         return ResourceError("compiled loops cannot be kept", why=first_line(error), fix=fix)
@@ -123,6 +126,13 @@ def _object(talk: Talk, code: int, kind: str, told: PolykernError) -> None:
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     raise Interrupted(number)
+
+
+def _scarce(error: BaseException | None) -> BaseException | None:
+    """What said that memory does not suffice: an error, or what it was made of; None where nothing did."""
+    while error is not None and not out_of_memory(error):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _less(talk: Talk) -> str:
