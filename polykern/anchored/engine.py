@@ -19,6 +19,7 @@ from polykern.plane import Grid, Plane
 from polykern.tail import Meeting, Tail
 
 MEMORY = 2 << 30
+TILE = 16
 LESS = "start at a later layer, or more memory"
 WIDER = 8  # parts of a batch that is done again: differences in float32 and their copies take more room
 
@@ -55,7 +56,7 @@ class AnchoredEngine:
         tail: Tail,
         *,
         arithmetic: str | None = None,
-        tile: int = 16,
+        tile: int = TILE,
         device: torch.device | str = "cpu",
         memory_budget: int = MEMORY,
         classes: bool | None = None,

@@ -6,7 +6,6 @@ other (`polykern_kernels.breakpoints`). Where too many boundaries meet within 2*
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 
@@ -20,7 +19,7 @@ from polykern.lines.sampled import LESS, on_line
 from polykern.tail import Tail
 from polykern.tiles import compress
 from polykern.tiles.bundle import gamma
-from polykern.tiles.engine import alone
+from polykern.tiles.engine import hands
 from polykern_kernels import breakpoints, digest
 from polykern_kernels.breakpoints import Breakpoints
 from polykern_kernels.program import CLASS, FOLD, RIVAL, Programs
@@ -139,8 +138,8 @@ class Cut:
             with torch.cuda.device(self.a.device):
                 yield map
             return
-        with alone() as threads, ThreadPoolExecutor(threads) as pool:
-            yield pool.map
+        with hands() as side_by_side:
+            yield side_by_side
 
     def _batch(self, width: float, todo: Tensor) -> tuple[Tensor, Pieces]:
         """The pieces that have too many symbols, and what is found on the others."""

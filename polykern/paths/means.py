@@ -72,11 +72,17 @@ class Means:
         return np.asarray(self.density[layer, condition].any(1))
 
     def part(self, layer: int, condition: int, name: str) -> NDArray[np.float64]:
-        """float64 (pairs that cross anything): density in a part of the paths, over that of the whole path."""
+        """float64 (pairs that cross anything): density in a part of the paths, over that of the whole path.
+
+        NaN where there are too few positions for any to lie in the part.
+        """
         low, high = PARTS[name]
         inner = np.minimum(self.middle, 1 - self.middle)
         each = self.density[layer, condition, self.crossed(layer, condition)]
-        return np.asarray(each[:, (inner >= low) & (inner <= high)].mean(1) / each.mean(1))
+        within = (inner >= low) & (inner <= high)
+        if not within.any():
+            return np.full(len(each), np.nan)
+        return np.asarray(each[:, within].mean(1) / each.mean(1))
 
     def numbers(self, seed: int) -> dict[str, Any]:
         """Of each layer and condition: the parts of the path over the whole, and the correlation with changes."""

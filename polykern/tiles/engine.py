@@ -174,8 +174,8 @@ class TileEngine:
             with self._there():
                 yield map
             return
-        with alone() as threads, ThreadPoolExecutor(threads) as pool:
-            yield pool.map
+        with hands() as side_by_side:
+            yield side_by_side
 
     def _there(self) -> AbstractContextManager[Any]:
         """A context in which kernels are launched on the engine's device."""
@@ -235,6 +235,17 @@ def alone() -> Iterator[int]:
         yield threads
     finally:
         torch.set_num_threads(threads)
+
+
+@contextmanager
+def hands() -> Iterator[Callable[..., Iterator[Any]]]:
+    """A context that gives how batches are worked on: as `map`, by threads of a core each; one needs no pool."""
+    with alone() as threads:
+        if threads == 1:
+            yield map
+            return
+        with ThreadPoolExecutor(threads) as pool:
+            yield pool.map
 
 
 def _put(raster: Raster, corners: Tensor, outcome: Outcome, chosen: Tensor) -> None:

@@ -9,6 +9,11 @@ from typing import Any
 from tests.engine.cli_nets import NETS
 from tests.engine.languages import TEXT
 
+BROAD = """
+def broad():
+    torch.manual_seed(0)
+    return wide()
+"""
 OWN = """
 from tests.engine import languages
 def small(): return languages.gpt2(), languages.tokenizer()
@@ -82,7 +87,7 @@ JOBS = {job.name: job for job in EVERY}
 def prepared(place: Path, run: Callable[[list[str]], int]) -> Path:
     """A folder with the networks and the data of all jobs, and with the results that others read."""
     (place / "text").mkdir(parents=True)
-    (place / "nets.py").write_text(NETS)
+    (place / "nets.py").write_text(NETS + BROAD)
     (place / "own.py").write_text(OWN)
     (place / "pairs.txt").write_text("rain thin\nman other\ntheatre inner\n")
     for k in range(3):

@@ -56,8 +56,7 @@ class _Here(ThreadPoolExecutor):
 def scarce(fault: Fault = NEVER) -> Iterator[_Allocator]:
     """A context in which the tensors that torch makes are counted, and memory runs out at number `fault.at`."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("tiles.engine", "lines.pieces", "subdivision.pieces"):
-            patch.setattr(f"polykern.{module}.ThreadPoolExecutor", _Here)
+        patch.setattr("polykern.tiles.engine.ThreadPoolExecutor", _Here)
         with _Allocator(fault) as allocator:
             yield allocator
 

@@ -1,7 +1,6 @@
 """SIGINT and SIGTERM at any moment of any command: exit code, one error, nothing torn, the same bytes after."""
 
 import random
-import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -84,14 +83,16 @@ def test_a_signal_at_a_call_of_the_system(
         sent, out = ("SIGINT", "SIGTERM")[number % 2], folder / str(number) / "out"
         capsys.readouterr()
         with trial(PROMISE):
-            with watched(Fault(at, sent)):
+            with watched(Fault(at, sent)) as again:
                 code = run([*job.line(place, out), "-q"])
             said = capsys.readouterr().err
+            if again.calls < at:  # the first run also kept what was compiled
+                assert (code, left(out)) == (0, whole)
+                continue
             assert (code, said.count("error: ")) == (CODES[sent], 1), (at, code, said)
             assert f"error: interrupted by {sent}" in said
             assert "Traceback" not in said
             require_sound(job, place, out, whole, said)
-        shutil.rmtree(out.parent)
 
 
 @pytest.mark.parametrize("name", JOBS_OF_TODAY)
@@ -110,4 +111,3 @@ def test_a_signal_at_any_moment(place: Path, folder: Path, capsys: pytest.Captur
             assert code in (0, CODES[sent]), (code, said)
             assert "Traceback" not in said
             require_sound(job, place, out, whole, said)
-        shutil.rmtree(out.parent)
