@@ -2,10 +2,10 @@
 
 import errno
 
-# in what torch, cuBLAS, Triton, the loader and Python say when memory does not suffice
+# in what torch, cuBLAS, oneDNN, Triton, the loader and Python say when memory does not suffice
 SCARCE = (
-    "out of memory", "defaultcpuallocator", "bad_alloc", "alloc_failed", "cannot allocate memory",
-    "can't start new thread",
+    "out of memory", "defaultcpuallocator", "bad_alloc", "alloc_failed", "could not create a primitive",
+    "cannot allocate memory", "can't start new thread",
 )  # fmt: skip
 
 
