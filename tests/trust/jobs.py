@@ -42,9 +42,9 @@ class Job:
     needs: tuple[str, ...] = field(default=())
     again: str = "begins"
 
-    def line(self, place: Path, out: Path) -> list[str]:
-        """The words, with names of folders in them."""
-        known = {"in": place, "out": out, **{name: place / name for name in JOBS}}
+    def line(self, place: Path, out: Path, **more: Path) -> list[str]:
+        """The words, with names of folders in them; `more` are others than those of `prepared`."""
+        known = {"in": place, "out": out, **{name: place / name for name in JOBS}, **more}
         return [word.format(**known) for word in self.words.split()]
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from polykern.cli.app import run
 from tests.trust.faults import SIGNALS, Fault, watched
-from tests.trust.jobs import EVERY, JOBS, Job, left, prepared
+from tests.trust.jobs import EVERY, JOBS, Job, left
 from tests.trust.ledger import SCALE, scaled, trial
 
 PROMISE = "R13 signals: resumable"
@@ -21,11 +21,6 @@ LONG = [job for job in EVERY if "{out}" in job.words]
 DAILY = ("heatmap", "partition", "capture", "cluster", "embeddings", "superposition")
 CODES = {"SIGINT": 130, "SIGTERM": 143}
 JOBS_OF_TODAY = [job.name for job in LONG if SCALE > 1 or job.name in DAILY]
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return prepared(tmp_path_factory.mktemp("jobs") / "in", run)
 
 
 @contextmanager

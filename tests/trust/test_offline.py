@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from polykern.cli.app import run
-from tests.trust.jobs import EVERY, JOBS, prepared
+from tests.trust.jobs import EVERY, JOBS
 from tests.trust.ledger import SCALE, trial
 
 PROMISE = "R15 offline: no connection"
@@ -23,7 +23,7 @@ ALONE = """
 import sys, tempfile
 from pathlib import Path
 from polykern.cli.app import run
-from tests.trust.jobs import EVERY, prepared
+from tests.trust.jobs import EVERY
 with tempfile.TemporaryDirectory() as folder:
     place = prepared(Path(folder) / "in", run)
     failed = [job.name for job in EVERY if run([*job.line(place, Path(folder) / job.name), "-q"])]
@@ -74,11 +74,6 @@ def listening() -> Iterator[list[tuple[str, str]]]:
         _said = None
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return prepared(tmp_path_factory.mktemp("jobs") / "in", run)
-
-
 def _drawn() -> list[str]:
     """The jobs of today: all in a soak, else some that are always there and two that are drawn."""
     if SCALE > 1:
@@ -120,7 +115,7 @@ def test_every_command_where_there_is_no_network() -> None:
         assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("names", [["polykern"], ["polykern.cli.app"], ["polykern_kernels", "torch"]])
+@pytest.mark.parametrize("names", [["polykern"], ["polykern.cli.app"], ["polykern_kernels", "torch"]][: 1 + SCALE])
 def test_an_import_opens_nothing_and_starts_nothing(names: list[str]) -> None:
     """No file but those of Python and its packages, none for writing; no thread, process, socket or variable."""
     root = Path(__file__).parents[2]

@@ -27,7 +27,7 @@ from polykern.lines import crossings, sampled_crossings
 from polykern.points import codes_of
 from polykern.tiles import Choice, TileEngine
 from tests.trust.faults import Fault
-from tests.trust.jobs import JOBS, left, prepared
+from tests.trust.jobs import JOBS, left
 from tests.trust.ledger import SCALE, scaled, trial
 from tests.trust.scarce import failing, scarce
 
@@ -49,7 +49,7 @@ def _maps(engine: Any) -> Callable[[], list[Tensor]]:
     grid = _recipe().grid
 
     def found() -> list[Tensor]:
-        whole = engine.blocks(grid, [Block(100, 90, 40, 24), Block(30, 30, 9, 16)])
+        whole = engine.blocks(grid, [Block(100, 90, 33, 16), Block(30, 30, 9, 16)])
         return [
             torch.from_numpy(getattr(m, name)) for m in whole for name in ("right", "down", "digest", "classes")
         ]
@@ -109,7 +109,7 @@ def _points() -> list[Tensor]:
 
 
 ENGINES: dict[str, Callable[[], list[Tensor]]] = {
-    "tiles": lambda: _maps(TileEngine(_tail(), Choice(8, 300, 20, 0)))(),
+    "tiles": lambda: _maps(TileEngine(_tail(), Choice(16, 400, 20, 0)))(),
     "dense": lambda: _maps(DenseEngine(_tail(), torch.float64))(),
     "anchored": lambda: _maps(_anchored())(),
     "points": _points,
@@ -183,11 +183,6 @@ def test_minima_that_do_not_fit_are_done_without(monkeypatch: pytest.MonkeyPatch
 
 
 # --- whole commands ----------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return prepared(tmp_path_factory.mktemp("jobs") / "in", run)
 
 
 @pytest.mark.parametrize("name", TODAY if SCALE == 1 else SOAK)
