@@ -67,7 +67,8 @@ def listening() -> Iterator[list[tuple[str, str]]]:
     if not hasattr(sys, "_polykern_listens"):
         sys.addaudithook(_heard)  # for good: a hook cannot be taken back
         sys._polykern_listens = True  # type: ignore[attr-defined]
-    _said = said = []
+    said: list[tuple[str, str]] = []
+    _said = said
     try:
         yield said
     finally:

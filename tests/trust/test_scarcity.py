@@ -78,8 +78,8 @@ def _codes(n: int = 150) -> Tensor:
     draw = torch.Generator().manual_seed(0)
     centres = torch.randint(0, 2**31, (9, 3), generator=draw)
     flips = torch.randint(0, 2**31, (n, 3), generator=draw) & torch.randint(0, 2**31, (n, 3), generator=draw)
-    words = centres[torch.randint(0, 9, (n,), generator=draw)] ^ (flips & 0x11111111)
-    return words.int().unique(dim=0)
+    words: Tensor = centres[torch.randint(0, 9, (n,), generator=draw)] ^ (flips & 0x11111111)
+    return torch.unique(words.int(), dim=0)
 
 
 def _tree(space: Any) -> list[Tensor]:
