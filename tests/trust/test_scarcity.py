@@ -79,7 +79,8 @@ def _codes(n: int = 150) -> Tensor:
     centres = torch.randint(0, 2**31, (9, 3), generator=draw)
     flips = torch.randint(0, 2**31, (n, 3), generator=draw) & torch.randint(0, 2**31, (n, 3), generator=draw)
     words: Tensor = centres[torch.randint(0, 9, (n,), generator=draw)] ^ (flips & 0x11111111)
-    return torch.unique(words.int(), dim=0)
+    distinct: Tensor = torch.unique(words.int(), dim=0)
+    return distinct
 
 
 def _tree(space: Any) -> list[Tensor]:
