@@ -75,6 +75,11 @@ def apart(environment: Mapping[str, str] | None = None) -> tuple[int, int]:
     return task, tasks
 
 
+def processes() -> int:
+    """How many processes divide a run that needs no meeting: those of this launch in every task of an array."""
+    return launch().size * apart()[1]
+
+
 def _task(told: Mapping[str, str]) -> tuple[int, int]:
     least, step = _number(told, "SLURM_ARRAY_TASK_MIN", 0), _number(told, "SLURM_ARRAY_TASK_STEP", 1)
     place = (_number(told, "SLURM_ARRAY_TASK_ID") - least) // max(step, 1)

@@ -91,7 +91,7 @@ class Ranks:
         if not own:
             raise UsageError("a total of no parts", fix="pass zeros of the shape where a rank has nothing")
         if not own[0].dtype.is_floating_point:
-            return self._reduced(_added(torch.zeros_like(own[0]), own), "SUM")
+            return self._reduced(_added(own[0], own[1:]), "SUM")
         whole = torch.zeros_like(own[0])
         for rank in range(self.size):
             whole = self._broadcast(_added(whole, own) if rank == self.rank else whole, rank)
@@ -109,6 +109,24 @@ class Ranks:
             own = x if rank == self.rank else torch.empty(shape, dtype=x.dtype, device=x.device)
             out.append(self._broadcast(own, rank))
         return out
+
+    def dealt(self, x: Tensor) -> list[Tensor]:
+        """The rows of this rank's share, of the tensors of all ranks, in their order.
+
+        x  (n, ...)   of one shape and dtype on every rank
+        """
+        own = self.share(len(x))
+        if self.size == 1 or not x.numel():
+            return [x[own.start : own.stop] for _ in range(self.size)]
+        octets = x.contiguous().view(len(x), -1).view(torch.uint8)
+        sent = [len(self.share(len(x), rank)) for rank in range(self.size)]
+
+        def work(y: Tensor, group: Any) -> Tensor:
+            came = y.new_empty(self.size * len(own), y.shape[1])
+            return self._call("all_to_all_single", came, y, [len(own)] * self.size, sent, group=group)
+
+        came = self._carried(octets, work).view(x.dtype)
+        return list(came.view(self.size, len(own), *x.shape[1:]))
 
     def handed(self, x: Tensor | None, device: torch.device | str = "cpu") -> Tensor:
         """The tensor of the first rank, on all, on `device`; the others pass None."""
@@ -158,22 +176,20 @@ class Ranks:
         text = own if rank == self.rank else torch.empty(int(size), dtype=torch.uint8)
         return self._broadcast(text, rank).numpy().tobytes()
 
-    def _carried(self, x: Tensor, work: Callable[[Tensor, Any], None]) -> Tensor:
-        """A copy of x after some work in the group that can carry it."""
+    def _carried(self, x: Tensor, work: Callable[[Tensor, Any], Tensor]) -> Tensor:
+        """What some work makes of a copy of x, in the group that can carry it."""
         if x.device.type == "cpu" or self._cards is None:
-            y = x.to("cpu", copy=True).contiguous()
-            work(y, self._group)
-            return y.to(x.device)
+            return work(x.to("cpu", copy=True).contiguous(), self._group).to(x.device)
         self.meet()  # gloo sees at once when a rank is gone, NCCL only after the timeout
-        y = x.clone(memory_format=torch.contiguous_format)
-        work(y, self._cards)
-        return y
+        return work(x.clone(memory_format=torch.contiguous_format), self._cards)
 
-    def _call(self, name: str, *args: Any, **named: Any) -> None:
+    def _call(self, name: str, x: Tensor, *args: Any, **named: Any) -> Tensor:
+        """x after a call of torch.distributed that changes it."""
         import torch.distributed as dist
 
         with _told(self):
-            getattr(dist, name)(*args, **named)
+            getattr(dist, name)(x, *args, **named)
+        return x
 
 
 def _added(whole: Tensor, parts: Sequence[Tensor]) -> Tensor:

@@ -15,16 +15,18 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from polykern.capturing import capture
 from polykern.clustering.space import Packed
+from polykern.clustering.spanning import minimum_spanning_tree
 from polykern.maps.compute import Recipe, compute
 from polykern.plane import Grid, Plane
 from polykern.ranks import ranks
@@ -32,8 +34,20 @@ from polykern.tail import Tail
 from polykern_benches._harness import codes
 from polykern_benches._together import said
 
-SIZES = {"capture": 6144, "map": 768, "neighbours": 12_000}  # rows, pixels a side, codes
+SIZES = {
+    "capture": 49_152,
+    "map": 1536,
+    "neighbours": 36_000,
+    "boruvka": 36_000,
+}  # rows, pixels a side, codes, codes
+FIRST = {
+    "capture": 256,
+    "map": 130,
+    "neighbours": 1200,
+    "boruvka": 1200,
+}  # sizes of what is run to compile and load
 ITEM, K, BAND, WORDS = 256, 15, 128, 32
+LISTED, GROUPS = 4, 40  # neighbours behind a tree, and groups of its codes
 SMALLER = 2  # times is what the rates are measured on
 
 
@@ -81,9 +95,9 @@ def mapped(side: int, size: int, band: int = BAND, fields: int = 1) -> Load:
 
 def neighbours(n: int, row_bytes: int, size: int, k: int = K) -> Load:
     """The k nearest of n codes: pairs are dealt out, lists of all ranks are merged, every rank holds all codes."""
-    lists = n * k * 12  # int32 distances and int64 indices
-    wire = 0 if size == 1 else (size + 1) * lists  # each rank's lists of each rank's rows, then the merged ones
-    return Load(n * n / 2 / size, 0, 6 * size * (size + 1) if size > 1 else 0, wire, n * (row_bytes + 24 * k))
+    wire = 0 if size == 1 else 2 * 8 * n * k  # distance and index in 64 bits: lists of its rows, then merged ones
+    calls = 4 * size + 10 if size > 1 else 0  # parts have shapes that are told first; bounds are agreed on
+    return Load(n * n / 2 / size, n, calls, wire, n * (row_bytes + 36 * k))
 
 
 def boruvka(n: int, row_bytes: int, size: int, k: int = K, passes: float = 0.9) -> Load:
@@ -98,30 +112,42 @@ def boruvka(n: int, row_bytes: int, size: int, k: int = K, passes: float = 0.9) 
 # --- small runs on this machine --------------------------------------------------------------------
 
 
-def _work(kind: str, n: int, out: Path) -> None:
-    """One run of some size, in as many processes as there are."""
+def _prepared(kind: str, n: int, out: Path) -> Callable[[], object]:
+    """A run of some size, in as many processes as there are, up to where it is measured from."""
     torch.manual_seed(0)
     if kind == "neighbours":
-        Packed(codes(n, WORDS, device="cpu"), at=ranks()).nearest(K)
-    elif kind == "capture":
+        return partial(Packed(codes(n, WORDS, device="cpu"), at=ranks()).nearest, K)
+    if kind == "boruvka":
+        space = Packed(_grouped(n), spare=0, at=ranks())  # rounds by all distances, as on devices
+        near, who = space.nearest(LISTED)
+        return partial(minimum_spanning_tree, space, near, who, near[:, -1].contiguous(), at=ranks())
+    if kind == "capture":
         model = nn.Sequential(nn.Linear(256, 1024), nn.ReLU(), nn.Linear(1024, 1024), nn.ReLU()).eval()
-        data = torch.randn(n, 256, generator=torch.Generator().manual_seed(1)).split(ITEM)
-        capture(model, list(data), out / f"{n}.codes", shard_bytes=ITEM * (256 + 8) * 2 - 1)
-    else:
-        model = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 4))
-        tail = Tail(model.eval(), torch.zeros(1, 64))
-        plane = Plane.through(torch.randn(3, 64, generator=torch.Generator().manual_seed(2)))
-        compute(Recipe(tail, Grid(plane, plane.window(), n), 2.0, engine="float32"), out / f"{n}.map")
+        data = list(torch.randn(n, 256, generator=torch.Generator().manual_seed(1)).split(ITEM))
+        return partial(capture, model, data, out / f"{n}.codes", shard_bytes=ITEM * (256 + 8) * 2 - 1)
+    model = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 4))
+    tail = Tail(model.eval(), torch.zeros(1, 64))
+    plane = Plane.through(torch.randn(3, 64, generator=torch.Generator().manual_seed(2)))
+    recipe = Recipe(tail, Grid(plane, plane.window(), n), 2.0, engine="float32")
+    return partial(compute, recipe, out / f"{n}.map")
+
+
+def _grouped(n: int) -> Tensor:
+    """Codes in groups, one bit in 32 flipped: rows have to be searched before their groups are one."""
+    flips = torch.stack([codes(n, WORDS, device="cpu", seed=seed) for seed in range(1, 6)])
+    every = flips[0] & flips[1] & flips[2] & flips[3] & flips[4]
+    return codes(GROUPS, WORDS, device="cpu")[torch.arange(n) % GROUPS] ^ every
 
 
 def _spent(kind: str, sizes: list[int], out: Path) -> list[float]:
     """Seconds of a processor that this process spends on runs of some sizes, after a small one."""
-    _work(kind, {"capture": ITEM, "map": BAND + 2, "neighbours": 1200}[kind], out)
+    _prepared(kind, FIRST[kind], out)()
     found = []
     for n in sizes:
+        run = _prepared(kind, n, out)
         ranks().meet()
         before = time.process_time()
-        _work(kind, n, out)
+        run()
         found.append(time.process_time() - before)
     return found
 
@@ -129,6 +155,8 @@ def _spent(kind: str, sizes: list[int], out: Path) -> list[float]:
 def _load(kind: str, n: int, size: int) -> Load:
     if kind == "neighbours":
         return neighbours(n, 4 * WORDS, size)
+    if kind == "boruvka":
+        return boruvka(n, 4 * WORDS, size)
     return captured(n, 2 * ITEM, size) if kind == "capture" else mapped(n, size)
 
 
@@ -146,8 +174,8 @@ def compared(kind: str, most: int = 3) -> Iterator[dict[str, Any]]:
     (pair,) = _started(kind, [small], 2)[:1]
     one, two = _load(kind, small, 1), _load(kind, small, 2)
     # two runs of one size differ in `work` alone, which parts the rates of `work` and of `apart`
-    unit = max(0.0, (once[0] - pair[0]) / (one.work - two.work)) if one.apart else once[0] / one.work
-    alone = max(0.0, (once[0] - one.work * unit) / one.apart) if one.apart else 0.0
+    unit = max(0.0, (once[0] - pair[0]) / (one.work - two.work))
+    alone = max(0.0, (once[0] - one.work * unit) / one.apart)
     for size in range(1, most + 1):
         load = _load(kind, n, size)
         predicted = load.work * unit + load.apart * alone

@@ -30,6 +30,7 @@ MOST_BLOCKS = 1 << 10  # so that minima take 2 KiB a code at most
 
 Numbers = np.ndarray[tuple[int, ...], np.dtype[Any]]
 Progress = Callable[[int, int], None]
+Agreed = Callable[[Tensor], Tensor]
 
 # --- contract -----------------------------------------------------------------------------------
 
@@ -53,6 +54,7 @@ def nearest(
     k: int,
     *,
     share: tuple[int, int] = (0, 1),
+    agreed: Agreed | None = None,
     metric: str = "hamming",
     backend: str | None = None,
     progress: Progress | None = None,
@@ -63,14 +65,17 @@ def nearest(
     names     int64 (n)          what each code is called: a permutation of 0 ... n - 1
     k         neighbours a code, at most n - 1
     share     (part, parts): only this one of several equal parts of the pairs
+    agreed    with several parts: the least of a tensor over all of them, entry by entry. They run side by side, one
+              on each rank, and call it as often: what is near enough in one need not be listed in another
     metric    "hamming" | "jaccard", of the lists; minima are Hamming distances
     backend   "cpu" | "reference"; None takes the first that can run
     progress  called now and then with the work done and all of it; the last time they are equal
     returns   distances int32 (n, k) for Hamming, float64 (n, k) for Jaccard
               indices   int64 (n, k)   names, ascending by (distance, name)
               minima    int16 (n, blocks)   patterns of uint16: minimum >> `shift_of(words)`; a code counts itself
-              of a part of the pairs: the nearest and the minima among them. Places left over hold 2**31 - 1 | 2.0
-              and 2**63 - 1, blocks not met 65535; so the least of all parts are those of all pairs
+              of a part of the pairs: the nearest and the minima among them. Places left over hold an index of
+              2**63 - 1 and a distance that is not less than the k-th of all pairs, so the least of all parts are
+              those of all pairs. A minimum is found in one part, and is 65535 in the others
 
     Exact. Raises ValueError when the arguments do not fit.
     """
@@ -80,8 +85,10 @@ def nearest(
         raise ValueError(f"{op}: k must be 0 <= k <= {max(len(words) - 1, 0)}, got {k}")
     if not 0 <= share[0] < share[1]:
         raise ValueError(f"{op}: share must be (part, parts), 0 <= part < parts, got {share}")
+    if agreed is None and share[1] > 1:
+        raise ValueError(f"{op}: {share[1]} parts need `agreed`")
     chosen = choose(op, IMPLS["nearest"], backend, words)
-    return chosen.run(words, names, k, share, metric, progress or _silent)  # type: ignore[no-any-return]
+    return chosen.run(words, names, k, share, agreed or torch.clone, metric, progress or _silent)  # type: ignore[no-any-return]
 
 
 def foreign(
@@ -176,7 +183,7 @@ def _unmet(n: int, k: int, metric: str) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _nearest_reference(
-    words: Tensor, names: Tensor, k: int, share: tuple[int, int], metric: str, progress: Progress
+    words: Tensor, names: Tensor, k: int, share: tuple[int, int], agreed: Agreed, metric: str, progress: Progress
 ) -> tuple[Tensor, Tensor, Tensor]:
     n, size = len(words), block_size(len(words))
     distances, indices, minima = _unmet(n, k, metric)
@@ -231,7 +238,7 @@ def _sizes(words: Tensor, metric: str) -> Numbers:
 
 
 def _nearest_cpu(
-    words: Tensor, names: Tensor, k: int, share: tuple[int, int], metric: str, progress: Progress
+    words: Tensor, names: Tensor, k: int, share: tuple[int, int], agreed: Agreed, metric: str, progress: Progress
 ) -> tuple[Tensor, Tensor, Tensor]:
     from polykern_kernels._numba import neighbours as heaps
     from polykern_kernels._numba import survey as loops
@@ -240,12 +247,15 @@ def _nearest_cpu(
     distances, indices, minima = _unmet(n, max(k, 1), metric)
     words = words.contiguous()
     filled = words.numpy(), _sizes(words, metric), names.numpy(), distances.numpy(), indices.numpy()
-    step = loops.step(-(-n // parts))
+    step = int(agreed(torch.tensor(loops.step(-(-n // parts)))))
+    step = -(-step // size) * size if parts > 1 else step  # no minimum is of two parts
     blocks, met = -(-n // step), 0
     for done, pairs in enumerate(_turns(blocks) if n else ()):
         own = pairs[(part - met) % parts :: parts]  # one after the other, turn after turn
         loops.nearest(*filled, minima.numpy().view(np.uint16), size, shift_of(words), own, step)
         met += len(pairs)
+        if parts > 1 and not done & (done - 1):  # after turns 0, 1, 2, 4, 8, ...
+            loops.shorten(*filled[3:], agreed(distances[:, 0]).numpy(), torch.iinfo(torch.int64).max)
         progress(done + 1, blocks + 1)
     heaps.settle(distances.numpy(), indices.numpy())
     return distances[:, :k], indices[:, :k], minima

@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from polykern.capturing.cutting import row_bytes
 from polykern.capturing.unit import Source, Unit
 from polykern.errors import ResourceError, UsageError
+from polykern.launch import processes
 
 COPIES = 2.25  # of a shard: its parts, the whole, and what is on its way to the disk
 LIBRARIES = 48 << 20  # bytes that libraries take while the first passes are run
@@ -29,6 +30,8 @@ class Plan:
     """A capture that has not been made.
 
     rows       estimated, None where nobody knows
+    ranks      processes that divide them
+    share      rows of the one that has most, by whole shards; None where nobody knows
     bits       of a code
     row        bytes of a row on disk
     seen       bytes for a row of what a person sees
@@ -41,6 +44,8 @@ class Plan:
     """
 
     rows: int | None
+    ranks: int
+    share: int | None
     bits: int
     row: int
     seen: int
@@ -53,8 +58,8 @@ class Plan:
 
     @property
     def seconds(self) -> float | None:
-        """Of the whole capture; None where nobody knows."""
-        return None if self.rows is None or not self.rate else self.rows / self.rate
+        """Of the process that has most to run; None where nobody knows."""
+        return None if self.share is None or not self.rate else self.share / self.rate
 
     @property
     def memory(self) -> int:
@@ -90,10 +95,23 @@ def plan(source: Source, shard_bytes: int, process: int, *, measured: bool = Tru
         rate = count / (time.perf_counter() - before)
         rows, seen = source.expected(sample), -(-sum(u.bytes for u in sample) // count)
     disk = None if rows is None else rows * (row + seen)
+    ranks, whole = processes(), max(1, shard_bytes // (row + seen))  # rows of a shard
+    share = None if rows is None else min(rows, -(-rows // (whole * ranks)) * whole)
     held = shard_bytes + largest.rows * row + largest.bytes
     shard = int(COPIES * (held if disk is None else min(held, disk)))
     return Plan(
-        rows, source.watch.layout.bits, row, seen, disk, process + LIBRARIES, shard, source.batch, each, rate
+        rows,
+        ranks,
+        share,
+        source.watch.layout.bits,
+        row,
+        seen,
+        disk,
+        process + LIBRARIES,
+        shard,
+        source.batch,
+        each,
+        rate,
     )
 
 

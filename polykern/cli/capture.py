@@ -8,7 +8,7 @@ import typer
 from polykern.cli import capture_options as own
 from polykern.cli import options, values
 from polykern.cli.pace import spelled
-from polykern.cli.talk import Talk
+from polykern.cli.talk import Talk, shared
 from polykern.errors import UsageError
 
 if TYPE_CHECKING:
@@ -201,6 +201,7 @@ def _say_plan(talk: Talk, found: "Plan", budget: int, device: str) -> None:
     unknown = "nobody knows: the data do not say how long they are"
     rows = [
         ("rows", unknown if found.rows is None else f"about {found.rows:,}"),
+        *shared(found.ranks, found.share),
         ("bits", f"{found.bits:,} each, {found.row:,} bytes a row and {found.seen:,} to look at"),
         ("disk", unknown if found.disk is None else f"about {shown(found.disk)}"),
         ("memory", f"about {shown(found.memory)} of {shown(budget)}, with {found.batch:,} in a pass"),

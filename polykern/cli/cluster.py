@@ -7,7 +7,7 @@ import typer
 
 from polykern.cli import options, values
 from polykern.cli.pace import spelled
-from polykern.cli.talk import Talk
+from polykern.cli.talk import Talk, shared
 from polykern.errors import UsageError
 
 if TYPE_CHECKING:
@@ -197,6 +197,7 @@ def _say_plan(talk: Talk, recipe: "Recipe", budget: int) -> None:
     kind = "bits" if recipe.activations is None else "numbers"
     rows = [
         ("rows", f"{found.rows:,} of {found.width:,} {kind}"),
+        *shared(found.ranks, found.share),
         ("runs", f"{len(recipe.runs)}, from one search of neighbours"),
         ("memory", f"{shown(found.memory)} of {shown(budget)}"),
         ("disk", shown(found.disk)),

@@ -8,7 +8,7 @@ import typer
 
 from polykern.cli import asked, options, values
 from polykern.cli.pace import spelled
-from polykern.cli.talk import Talk
+from polykern.cli.talk import Talk, shared
 from polykern.errors import UsageError
 
 if TYPE_CHECKING:
@@ -180,6 +180,7 @@ def _say_plan(talk: Talk, recipe: "Recipe", budget: int) -> None:
             "rows",
             f"{n} in {-(-n // found.band_rows)} bands of {found.band_rows}; an interrupted run loses one at most",
         ),
+        *shared(found.ranks, found.share),
         ("disk", shown(found.disk)),
         ("memory", f"{shown(found.memory.needed)} at least; {shown(left)} of the budget go to batches"),
         ("time", f"about {spelled(found.seconds)} on {recipe.device}, audit and pictures aside"),

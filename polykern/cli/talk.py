@@ -21,6 +21,12 @@ SPOKEN = {name: getattr(logging, name.upper()) for name in ("debug", "info", "wa
 LEVELS = {QUIET: logging.ERROR, PLAIN: logging.INFO}
 
 
+def shared(ranks: int, share: int | None) -> list[tuple[str, str]]:
+    """The row of a plan that says how several processes divide its rows; none for a process alone."""
+    most = "" if share is None else f", {share:,} rows of the one that has most"
+    return [("ranks", f"{ranks:,} processes{most}")] if ranks > 1 else []
+
+
 @dataclass
 class Talk:
     """The voice of one command.

@@ -17,7 +17,9 @@ import torch
 from polykern.amounts import resident, shown
 from polykern.clustering.reachability import space_of
 from polykern.clustering.recipe import Recipe
+from polykern.clustering.space import REAL
 from polykern.errors import ResourceError
+from polykern.launch import launch
 
 LIBRARIES = 120 << 20  # numba and what it compiles
 TREES = 260  # bytes a row: spanning tree, dendrogram, condensed tree, labels, and their sorted copies
@@ -31,6 +33,8 @@ class Plan:
     """A clustering that has not been made.
 
     rows     of the store
+    ranks    processes that divide the search
+    share    rows that one of them searches
     width    bits of a code, or numbers of an activation
     process  bytes resident now, and libraries yet to be loaded
     codes    bytes of the rows and of the distinct ones
@@ -41,6 +45,8 @@ class Plan:
     """
 
     rows: int
+    ranks: int
+    share: int
     width: int
     process: int
     codes: int
@@ -75,15 +81,17 @@ def plan(recipe: Recipe, *, timed: bool = True) -> Plan:
 
     timed  also search a sample of the rows for a fraction of a second; else the time is 0
     """
-    n = len(recipe.store)
+    n, ranks = len(recipe.store), launch().size
     distance = 4 if recipe.metric == "hamming" else 8
     most = min(max(k for k, _ in recipe.runs), n - 1)
     return Plan(
         rows=n,
+        ranks=ranks,
+        share=-(-n // ranks),
         width=recipe.width,
         process=resident() + LIBRARIES,
         codes=2 * n * recipe.row_bytes,  # as read, and the distinct ones
-        lists=2 * n * most * (distance + 8),
+        lists=(2 if ranks == 1 else 3) * n * most * (distance + 8),  # as found, as they travel, merged
         trees=n * TREES,
         disk=len(recipe.runs) * n * RESULT + n * most * (distance + 8),
         seconds=_seconds(recipe) if timed else 0.0,
@@ -108,7 +116,7 @@ def require_disk(recipe: Recipe, out: Path) -> None:
 
 def _seconds(recipe: Recipe) -> float:
     """All pairs at the rate of a sample that grows until it takes long enough to be measured."""
-    n, rows = len(recipe.store), recipe.rows()
+    n, rows, ranks = len(recipe.store), recipe.rows(), launch().size
     most = max(k for k, _ in recipe.runs)
 
     def searched(size: int) -> float:
@@ -122,4 +130,5 @@ def _seconds(recipe: Recipe) -> float:
     searched(size)  # what is compiled on first use
     while (spent := searched(size)) < ENOUGH and size < n:
         size = min(2 * size, n)
-    return spent * (n / size) ** 2 * PASSES / HALF
+    lists = HALF if recipe.metric in REAL else HALF / ranks  # of real rows every rank makes all of them
+    return spent * (n / size) ** 2 * (lists + (PASSES - HALF) / ranks) / HALF

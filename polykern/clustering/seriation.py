@@ -8,23 +8,25 @@ crowd come last of all: they are what stands between the clusters.
 import torch
 from torch import Tensor
 
-from polykern_kernels import forest, hamming, neighbours
+from polykern.clustering import shared
+from polykern.ranks import Ranks
+from polykern_kernels import forest, hamming
 
 CROWD = 192  # codes a pivot
 MOST_PIVOTS = 1 << 10
 OUTSIDE = 1.25  # in medians of the distances from a pivot
 
 
-def seriated(words: Tensor, *, backend: str | None = None) -> Tensor:
-    """int64 (n): the rows of int32 (n, words) packed codes, on the CPU, in such an order."""
+def seriated(words: Tensor, at: Ranks | None = None) -> Tensor:
+    """int64 (n): the rows of int32 (n, words) packed codes, on the CPU, in such an order; ranks share it."""
     n = len(words)
     count = min(MOST_PIVOTS, -(-n // CROWD))
     pivots = torch.arange(count) * n // max(count, 1)
     if count < 2:
         return torch.arange(n)
-    distance, nearest = neighbours.nearest(words, words[pivots], 1, backend=backend)
+    distance, nearest = shared.nearest(words, words[pivots], 1, at or Ranks())
     rank = torch.empty(count, dtype=torch.int64)
-    rank[_leaves(hamming.pairwise(words[pivots], words[pivots], backend=backend))] = torch.arange(count)
+    rank[_leaves(hamming.pairwise(words[pivots], words[pivots]))] = torch.arange(count)
     crowd, away = rank[nearest[:, 0]], distance[:, 0]
     order = away.sort(stable=True).indices
     order = order[crowd[order].sort(stable=True).indices]  # by crowd, then by distance

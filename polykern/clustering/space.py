@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from polykern.clustering import panels
-from polykern.clustering.lists import least_of_all, of_all
+from polykern.clustering.lists import of_all, united
 from polykern.clustering.seriation import seriated
 from polykern.errors import UsageError, out_of_memory
 from polykern.halves import halved
@@ -84,7 +84,8 @@ class Packed:
              empty codes
     backend  of the kernels; None takes the first that can run
     spare    bytes that may be spent on the minima of blocks
-    at       ranks that hold the same words and divide the pairs of `nearest`; None: this process alone
+    at       ranks that hold the same words and divide the pairs of `nearest`; they ask together, `foreign` perhaps
+             for different rows; None: this process alone
     through  the device on which distances are computed, when it does not hold the words: they pass through it by
              panels (`polykern.clustering.panels`)
 
@@ -112,6 +113,7 @@ class Packed:
         on_cpu = words.device.type == "cpu" and through is None and backend in (None, "cpu")
         self._surveys = on_cpu and self.n >= SURVEYED and kept <= spare
         self._surveyed: tuple[Tensor, Tensor, Tensor] | None = None  # order, codes in it, minima of blocks
+        self._partly = False  # whether the minima are those of this rank alone
 
     @property
     def n(self) -> int:
@@ -138,11 +140,13 @@ class Packed:
 
     def _survey(self, k: int, told: Callable[[int, int], None] | None) -> tuple[Tensor, Tensor]:
         """The lists, and the minima of blocks on the way."""
-        order = seriated(self.words)
+        order = seriated(self.words, self.at)
         laid, share = self.words[order], (self.at.rank, self.at.size)
-        near, who, minima = survey.nearest(laid, order, k, share=share, metric=self.metric, progress=told)
+        near, who, minima = survey.nearest(
+            laid, order, k, share=share, agreed=self.at.least, metric=self.metric, progress=told
+        )
         near, who = of_all(near, who, self.at)
-        self._surveyed = order, laid, least_of_all(minima, self.at)
+        self._surveyed, self._partly = (order, laid, minima), self.at.size > 1
         distances, indices = torch.empty_like(near), torch.empty_like(who)
         distances[order], indices[order] = near, who
         return distances, indices
@@ -155,6 +159,9 @@ class Packed:
         self, rows: Tensor, cores: Tensor, components: Tensor, bound: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """The least mutual reachability to other components; see `Space`."""
+        if self._partly and self._surveyed is not None:
+            united(self._surveyed[2], self.at)
+            self._partly = False
         return by_rows(lambda some, below: self._foreign(some, cores, components, below), rows, bound)
 
     def _foreign(

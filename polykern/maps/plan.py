@@ -21,6 +21,7 @@ from polykern.arithmetic import ieee
 from polykern.block import Block, Engine
 from polykern.counting import Footprint
 from polykern.errors import ResourceError
+from polykern.launch import launch
 from polykern.maps import census
 from polykern.maps.audit import SIDE
 from polykern.maps.compute import Recipe, band_rows, chosen_for, most_rows
@@ -75,6 +76,7 @@ class Plan:
     """A map that has not been made.
 
     rows, band_rows  pixels; rows that are computed, written and recorded together
+    ranks, share     processes that divide the bands; rows of the one that has most
     points           pixels of the map
     bits             of a code
     disk             bytes of the finished folder
@@ -86,6 +88,8 @@ class Plan:
 
     rows: int
     band_rows: int
+    ranks: int
+    share: int
     points: int
     bits: int
     disk: int
@@ -106,15 +110,18 @@ def plan(recipe: Recipe) -> Plan:
     with ieee():
         chosen = chosen_for(recipe)
         each = _seconds(chosen.engine, recipe)
-    rows = min(band_rows(chosen.engine), grid.resolution)
+    rows, ranks = min(band_rows(chosen.engine), grid.resolution), launch().size
+    share = min(grid.resolution, -(-grid.resolution // (rows * ranks)) * rows)
     return Plan(
         rows=grid.resolution,
         band_rows=rows,
+        ranks=ranks,
+        share=share,
         points=grid.resolution**2,
         bits=recipe.tail.layout.bits,
         disk=disk(recipe),
         memory=memory(recipe, rows),
-        seconds=each * grid.resolution**2,
+        seconds=each * share * grid.resolution,
         engine=chosen.engine.name,
         dtype=chosen.engine.dtype,
         reason=chosen.reason,

@@ -39,7 +39,7 @@ def moved(at: Ranks) -> dict[str, Any]:
     """What travels between ranks: the same on each of them, and for any number of them."""
     parts = torch.tensor([[0.1 * (i + 1), -1e16, 1e16] for i in range(7)], dtype=torch.float64)
     own = parts[at.share(7).start : at.share(7).stop]
-    odd = torch.arange(10, dtype=torch.uint8).view(2, 5).bool()
+    odd, rows = torch.arange(10, dtype=torch.uint8).view(2, 5).bool(), torch.arange(7 * 6).view(7, 3, 2)
     at.meet()
     return {
         "shares": sum(at.heard(len(own))),
@@ -47,6 +47,9 @@ def moved(at: Ranks) -> dict[str, Any]:
         "whole": at.total([torch.tensor([len(own)]), torch.tensor([0])]).tolist(),
         "float": mark(at.total(list(own))),
         "gathered": mark(torch.cat(at.gathered(own))),
+        "dealt": [
+            mark(torch.cat(at.gathered(torch.stack(at.dealt(x)).sum(0) // at.size))) for x in (rows, rows[:1])
+        ],
         "handed": mark(at.handed(odd if at.first else None)),
         "sent": at.sent({"a": [1, None, "ü"]} if at.first else None),
     }

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -78,6 +79,20 @@ def test_a_dry_run_writes_nothing(
     capsys.readouterr()
     assert run(words(nets, corpus, tmp_path / "t", "--dry-run", "--limit-tokens", "9")) == 0
     assert "about 9" in capsys.readouterr().out
+
+
+def test_a_dry_run_tells_a_rank_its_part(
+    nets: str, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {"RANK": 0, "WORLD_SIZE": 3, "MASTER_ADDR": "localhost", "MASTER_PORT": 1}.items():
+        monkeypatch.setenv(name, str(value))
+    asked = words(nets, corpus, tmp_path / "s", "--dry-run", "--shard-size", "2KiB")
+    assert run([*asked, "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["ranks"] == 3
+    assert plan["rows"] / 3 <= plan["share"] <= plan["rows"] / 3 + 2048 // plan["row"]
+    assert run(asked) == 0
+    assert re.search(r"ranks +3 processes, \d+ rows of the one that has most", capsys.readouterr().out)
 
 
 def test_batches_shrink_to_the_budget(

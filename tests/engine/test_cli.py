@@ -197,6 +197,7 @@ def test_a_dry_run_says_what_it_takes_and_writes_nothing(
     assert make("--json") == 0
     maps = sum(p.stat().st_size - 128 for p in (tmp_path / "map").glob("*.npy"))  # a header each
     assert 0 <= plan["disk"] - maps <= 4 * 24**2
+    assert (plan["ranks"], plan["share"]) == (1, 24)
     assert make("--dry-run") == 0
     assert "about" in capsys.readouterr().out
 

@@ -61,6 +61,16 @@ def test_a_dry_run_writes_nothing(asked: Callable[..., Any], tmp_path: Path) -> 
     assert not (tmp_path / "out").exists()
 
 
+def test_a_dry_run_tells_a_rank_its_part(asked: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = json.loads(asked("--dry-run", "--json")[1])
+    assert (alone["ranks"], alone["share"]) == (1, ROWS)
+    for name, value in {"RANK": 0, "WORLD_SIZE": 2, "MASTER_ADDR": "localhost", "MASTER_PORT": 1}.items():
+        monkeypatch.setenv(name, str(value))
+    plan = json.loads(asked("--dry-run", "--json")[1])
+    assert (plan["ranks"], plan["share"]) == (2, -(-ROWS // 2))
+    assert plan["lists"] > alone["lists"]
+
+
 def test_the_environment_is_heard(
     asked: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

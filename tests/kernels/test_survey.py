@@ -53,6 +53,33 @@ def test_lists_are_those_of_neighbours(metric: str, rng: torch.Generator) -> Non
 
 
 @pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize(("n", "parts", "backend"), [(2100, 2, "cpu"), (2100, 3, "cpu"), (97, 2, "reference")])
+@pytest.mark.parametrize("shared", [False, True])
+def test_parts_make_the_whole(
+    n: int, parts: int, backend: str, shared: bool, metric: str, rng: torch.Generator
+) -> None:
+    """Whether each part knows its own bounds alone, or from the start those of all pairs, where ties are."""
+    x, names, k = codes(n, 2, rng), torch.randperm(n, generator=rng), 6
+    near, who, minima = survey.nearest(x, names, k, metric=metric)
+    found = [
+        survey.nearest(
+            *(x, names, k),
+            share=(part, parts),
+            agreed=lambda own: near[:, -1] if shared and own.ndim else own.clone(),
+            metric=metric,
+            backend=backend,
+        )
+        for part in range(parts)
+    ]
+    distances, indices = (torch.cat([one[at] for one in found], 1).tolist() for at in (0, 1))
+    listed = [sorted(zip(d, i, strict=True))[:k] for d, i in zip(distances, indices, strict=True)]
+    assert listed == [list(zip(*row, strict=True)) for row in zip(near.tolist(), who.tolist(), strict=True)]
+    met = torch.stack([one[2] for one in found])
+    assert torch.equal((met != -1).sum(0), torch.ones_like(minima, dtype=torch.int64))
+    assert torch.equal((met.int() & 0xFFFF).amin(0), minima.int())
+
+
+@pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("components", [1, 3, 40])
 @pytest.mark.parametrize("n", [0, 1, 97, 400])
 def test_foreign_equals_reference(n: int, components: int, metric: str, rng: torch.Generator) -> None:
@@ -121,6 +148,8 @@ def test_refusals() -> None:
         survey.nearest(x, names, 1, metric="l2")
     with pytest.raises(ValueError, match=r"names must be int64\[3\], got int64\[2\]@cpu"):
         survey.nearest(x, names[:2], 1)
+    with pytest.raises(ValueError, match="2 parts need `agreed`"):
+        survey.nearest(x, names, 1, share=(0, 2))
     with pytest.raises(ValueError, match=r"minima must be int16\[3, 1\]"):
         survey.foreign(x, names, minima[:2], names, cores, names)
     with pytest.raises(ValueError, match=r"rows must be places of codes \(0 <= row < 3\)"):

@@ -88,6 +88,17 @@ def nearest(words, sizes, names, distances, indices, minima, size, shift, pairs,
         meet(rows, i0, i1, words, j0, j1, sizes, names, distances, indices, minima, size, shift)
 
 
+@njit(cache=True, nogil=True, parallel=True, error_model="numpy")
+def shorten(distances, indices, bound, last):
+    """Heaps without codes beyond a bound, which stands there as `last` instead: what equals it can still enter."""
+    for i in prange(len(bound)):
+        if distances[i, 0] > bound[i]:
+            for t in range(distances.shape[1]):
+                if distances[i, t] > bound[i]:
+                    distances[i, t] = bound[i]
+                    indices[i, t] = last
+
+
 @njit(cache=True, nogil=True, error_model="numpy")
 def scan(i, words, sizes, names, j0, j1, cores, components, weights, points, at):
     """Offers the codes j0..j1 of other components to row i, whose answer is at `at`; how many were counted."""
