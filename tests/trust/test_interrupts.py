@@ -18,7 +18,7 @@ from tests.trust.ledger import SCALE, scaled, trial
 
 PROMISE = "R13 signals: resumable"
 LONG = [job for job in EVERY if "{out}" in job.words]
-DAILY = ("heatmap", "partition", "capture", "cluster", "embeddings")
+DAILY = ("heatmap", "partition", "capture", "cluster")
 CODES = {"SIGINT": 130, "SIGTERM": 143}
 JOBS_OF_TODAY = [job.name for job in LONG if SCALE > 1 or job.name in DAILY]
 

@@ -32,17 +32,8 @@ from tests.trust.ledger import SCALE, scaled, trial
 from tests.trust.scarce import failing, scarce
 
 HALVED, ENDED = "R7 memory of a device: halved, same bytes", "R7 memory of a device: same bytes or exit code 4"
-TODAY = (
-    "heatmap",
-    "heatmap-tiles",
-    "heatmap-anchored",
-    "partition",
-    "capture",
-    "cluster",
-    "embeddings",
-    "spectrum",
-)
-SOAK = (*TODAY, "path", "ray", "synonyms", "residual", "report", "pairs", "complexity")
+TODAY = ("heatmap", "heatmap-tiles", "heatmap-anchored", "partition", "capture", "cluster", "embeddings")
+SOAK = (*TODAY, "spectrum", "path", "ray", "synonyms", "residual", "report", "pairs", "complexity")
 
 
 def _maps(engine: Any) -> Callable[[], list[Tensor]]:
