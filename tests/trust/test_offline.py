@@ -23,7 +23,7 @@ ALONE = """
 import sys, tempfile
 from pathlib import Path
 from polykern.cli.app import run
-from tests.trust.jobs import EVERY
+from tests.trust.jobs import EVERY, prepared
 with tempfile.TemporaryDirectory() as folder:
     place = prepared(Path(folder) / "in", run)
     failed = [job.name for job in EVERY if run([*job.line(place, Path(folder) / job.name), "-q"])]
