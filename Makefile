@@ -2,7 +2,7 @@
 #
 #   TORCH    what pip installs as torch; pip's options may follow the name
 #   WORKERS  processes of `make test`
-#   ARGS     further arguments of pytest in `make test`, of `polykern heatmap` in `make demo`
+#   ARGS     further arguments of pytest in `make test`, parity and soak, of `polykern heatmap` in `make demo`
 #   PYTHON   an interpreter that has everything already: it is used as it is and nothing is installed
 #   DEVICE   of `make bench`: cpu or cuda
 #   SOAK     of `make soak`: how many times the faults and inputs of every day
@@ -25,7 +25,7 @@ docs-needs := .venv/docs
 endif
 install := .venv/bin/python -m pip install -qq --constraint .venv/constraints.txt
 
-.PHONY: help demo test soak check docs gpu gpu-wheels bench clean
+.PHONY: help demo test parity soak check docs gpu gpu-wheels bench clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,7 +38,12 @@ demo: $(demo-needs)  ## a 4096 x 4096 density map of a small network, in demo/
 	@ls demo/*.png | grep -v anchor- | sed 's/^/  /'
 
 test: $(test-needs)  ## every test that needs no GPU
-	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(python) -m pytest -m "not gpu" $(if $(filter-out 0 1,$(WORKERS)),-n $(WORKERS) --dist loadfile) $(ARGS)
+	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(python) -m pytest -m "not gpu" $(if $(filter-out 0 1,$(WORKERS)),-n $(WORKERS) --dist loadfile --no-loadscope-reorder) $(ARGS)
+
+parity: $(test-needs)  ## the suite on each backend: cpu, reference, Triton's interpreter; prints a table of each
+	for backend in cpu reference triton; do OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(python) -m pytest -q -p tests.parity \
+	  --parity $$backend -m "not gpu" --ignore tests/kernels/test_device_compile.py \
+	  tests/engine tests/store tests/scores tests/kernels $(ARGS) || failed=1; done; exit $${failed:-0}
 
 soak: $(test-needs)  ## the promises of docs/promises.md with SOAK times as many faults and inputs; prints a table
 	POLYKERN_SOAK=$(SOAK) OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(python) -m pytest -q tests/trust $(ARGS)

@@ -19,6 +19,7 @@ from polykern.errors import UsageError
 OPERANDS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 Key = tuple[Any, ...]
 LARGEST = 2.0**15  # bound on outputs in float16, whose largest number is 65504
+UNIT_ROUNDOFF = 2.0**-53  # of float64
 
 _CUDNN: Any = torch.backends.cudnn
 _ONEDNN: Any = torch.backends.mkldnn
@@ -74,6 +75,14 @@ def _readable(owner: Any, name: str) -> bool | None:
         return bool(getattr(owner, name))
     except RuntimeError:
         return None
+
+
+def gamma(terms: int) -> float:
+    """Twice Higham's gamma_n: bounds the relative rounding error of a sum of n products in float64.
+
+    The factor two pays for the rounding of the bounds themselves.
+    """
+    return 2 * (terms + 2) * UNIT_ROUNDOFF
 
 
 class Units:

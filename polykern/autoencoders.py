@@ -228,7 +228,7 @@ class SparseAutoencoder:
             if self.kind == "topk":
                 assert self.k is not None
                 order = (z if self.rank is None else z * self.rank).relu()
-                z = torch.where(_largest(order, int(self.k)), z, 0.0)
+                z = torch.where(_largest(order, int(self.k)) | z.isnan(), z, 0.0)
             return z.relu()
 
     def rebuilt(self, x: Tensor, active: Tensor | None = None, *, undo: bool = True) -> Tensor:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -68,9 +69,9 @@ class Codes:
     def __len__(self) -> int:
         return len(self.words)
 
-    def __getitem__(self, rows: int | slice | Sequence[int] | Tensor) -> "Codes":
+    def __getitem__(self, rows: int | np.integer[Any] | slice | Sequence[int] | Tensor) -> "Codes":
         """The codes of some rows; an int gives codes of one row."""
-        if isinstance(rows, int):
+        if isinstance(rows, int | np.integer):
             rows = torch.arange(len(self), device=self.words.device)[rows].reshape(1)
         choices = {name: chosen[rows] for name, chosen in self.choices.items()}
         return Codes(self.words[rows], self.layout, choices)
@@ -175,7 +176,7 @@ def packed(field: Field, z: Tensor) -> Tensor:
 
     Errors: CorruptError when z holds NaN.
     """
-    flat = z.detach().reshape(len(z), -1)
+    flat = z.detach().reshape(len(z), field.units)
     try:
         return pack.signs(flat, field.thresholds)[0]
     except ValueError:

@@ -240,8 +240,9 @@ class Counts:
 
 def gaps(field: Field, z: Tensor) -> Tensor:
     """float64 (n,): the smallest |z - threshold| of each row of pre-activations z, float (n, *units)."""
-    rows = z.flatten(1).double()
-    return torch.stack([(rows - t).abs().amin(1) for t in field.thresholds]).amin(0)
+    rows = z.reshape(len(z), field.units).double()
+    every = torch.cat([(rows - t).abs() for t in field.thresholds], 1)
+    return every.amin(1) if field.bits else every.new_full((len(rows),), torch.inf)
 
 
 def _nan(field: Field | None, count: int) -> str:

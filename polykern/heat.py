@@ -5,21 +5,23 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from polykern.counting import has_classes
 from polykern.errors import UsageError
-from polykern.maps.compute import Progress, Recipe, compute
+from polykern.maps.compute import Recipe, compute
 from polykern.maps.result import HeatMap
 from polykern.models import Subject
 from polykern.models.subject import Thumbnail
 from polykern.plane import Grid, Plane, Window
+from polykern.progress import Progress
 from polykern.selectors import Select
 from polykern.tail import Tail
 
 BATCH = 64  # inputs of a pass
 SIGMA = 16 / 4096  # of the width: legible, and the result hardly depends on it
+CLASSES = 1 << 15  # of a map of int16
 
 
 def heatmap(
@@ -106,10 +108,14 @@ def prepare(
     plane = Plane.through(anchors)
     square = (window or plane.window()).zoomed(zoom)
     grid = Grid(plane, square, resolution)
-    vector = tail.output_shape is not None and len(tail.output_shape) == 1
+    vector = has_classes(tail)
     if classes and not vector:
         raise UsageError("the output is not a vector, so it has no class", fix="--no-classes")
     mapped = vector and subject.classes is not None if classes is None else classes
+    if mapped and tail.output_shape is not None and tail.output_shape[0] > CLASSES:
+        raise UsageError(
+            f"{tail.output_shape[0]:,} classes are more than a map tells apart, {CLASSES:,}", fix="--no-classes"
+        )
     about = {
         "name": subject.name,
         "weights": subject.weights,
@@ -129,11 +135,11 @@ def activations(subject: Subject, start: str, batch: Tensor) -> Tensor:
         return batch
     seen: list[Tensor] = []
 
-    def hook(module: nn.Module, args: tuple[Tensor, ...]) -> None:
-        seen.append(args[0].detach())
+    def hook(module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
+        seen.append((args or tuple(kwargs.values()))[0].detach())
         raise _Reached
 
-    handle = subject.model.get_submodule(start).register_forward_pre_hook(hook)
+    handle = subject.model.get_submodule(start).register_forward_pre_hook(hook, with_kwargs=True)
     try:
         for part in batch.split(BATCH):
             with torch.no_grad(), suppress(_Reached):
@@ -149,6 +155,5 @@ class _Reached(Exception):
 
 def _classes(tail: Tail, plane: Plane) -> list[int]:
     """The network's own class at each anchor."""
-    with torch.no_grad():
-        out = tail.run(plane.anchors.to(tail.dtype), lambda met: met.proceed())
-    return np.asarray(out.argmax(1)).tolist()  # type: ignore[no-any-return]
+    out: Tensor = tail.run(plane.anchors.to(tail.device, tail.dtype), lambda met: met.proceed())
+    return [int(k) for k in out.argmax(1)]

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from polykern.models._cache import reproducible
+from polykern.seeds import reproducible
 
 
 class Learned(NamedTuple):

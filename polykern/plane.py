@@ -85,6 +85,8 @@ class Window:
 
     def zoomed(self, factor: float, centre: tuple[float, float] | None = None) -> "Window":
         """The window `factor` times smaller about `centre` (u, v), by default its own centre."""
+        if not 0 < factor < math.inf:
+            raise UsageError(f"a window is magnified by a positive number, got {factor:g}")
         cu, cv = centre or (self.u + self.side / 2, self.v + self.side / 2)
         side = self.side / factor
         return Window(cu - side / 2, cv - side / 2, side)

@@ -15,7 +15,7 @@ from polykern.errors import UsageError
 from polykern.halves import halved
 from polykern.pools import INDEXED, note_choices
 from polykern.selectors import Select
-from polykern.tail import Meeting, Tail
+from polykern.tail import Meeting, Tail, tail_of
 
 LEAST, MOST = 1 << 8, 1 << 16  # points of a forward pass
 LESS = "a later start, or more memory"
@@ -67,15 +67,6 @@ def _at_once(tail: Tail) -> int:
     return max(LEAST, min(MOST, ROOM // (4 * max(1, units))))
 
 
-def tail_of(network: Tail | nn.Module, points: Tensor, select: Select = "*") -> Tail:
-    """The network as a `Tail`: itself, or a model from its own input on.
-
-    points  (n, *shape), what a model reads
-    select  with a model: which nonlinearities make the code
-    """
-    return network if isinstance(network, Tail) else Tail(network, _one(network, points), select=select)
-
-
 def _codes(tail: Tail, points: Tensor, pools: bool) -> Codes:
     words: list[Tensor] = []
     choices: dict[str, Tensor] = {}
@@ -99,15 +90,7 @@ def _codes(tail: Tail, points: Tensor, pools: bool) -> Codes:
         if func in INDEXED:
             note_choices(choices, calls, module, func, args, kwargs)
 
-    dtype = tail.dtype if points.is_floating_point() else points.dtype
-    own = points.detach().to(tail.device, dtype, copy=True)  # an in-place ReLU may overwrite them
+    own = tail.taken(points)  # an in-place ReLU may overwrite them
     with products.waiting(tail.model) if products.wait(tail) else nullcontext():
         tail.run(own, reach, output=pools, called=called if pools else None)
     return joined(words, tail.layout, choices)
-
-
-def _one(model: nn.Module, points: Tensor) -> Tensor:
-    """One point as the model takes it."""
-    parameter = next(model.parameters(), points)
-    one = points[:1] if len(points) else points.new_zeros(1, *points.shape[1:])
-    return one.to(parameter.device, parameter.dtype if one.is_floating_point() else one.dtype, copy=True)

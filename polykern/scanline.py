@@ -17,8 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from polykern.arithmetic import UNIT_ROUNDOFF, gamma
 from polykern.block import Block, BlockMaps
 from polykern.carrier import Carrier, Linear, NotCarried
+from polykern.counting import placed
 from polykern.errors import UsageError
 from polykern.plane import Grid, Plane
 from polykern.tail import Meeting, Tail
@@ -26,12 +28,6 @@ from polykern_kernels import digest, scanline
 from polykern_kernels.scanline import Curves, Lattice
 
 NORMS = (F.layer_norm, torch.layer_norm, F.rms_norm, torch.rms_norm)
-UNIT_ROUNDOFF = 2.0**-53
-
-
-def _gamma(terms: int) -> float:
-    """Twice Higham's gamma_n: the relative rounding error of a sum of n products, and of its own bound."""
-    return 2 * (terms + 2) * UNIT_ROUNDOFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +71,7 @@ class Sheet(Carrier):
     def apply(self, linear: Linear) -> "Sheet":
         weight = None if linear.weight is None else linear.weight.abs()
         rows = linear.op(self.rows, linear.weight)
-        rounding = _gamma(linear.terms) * self.rows.abs() if linear.terms else 0.0
+        rounding = gamma(linear.terms) * self.rows.abs() if linear.terms else 0.0
         error = linear.op(self.error + rounding, weight).abs()
         if linear.bias is not None:
             rows, error = rows.clone(), error.clone()
@@ -99,7 +95,7 @@ class Sheet(Carrier):
         error = torch.zeros(())
         for i, (r, e) in enumerate(zip(rows, errors, strict=True)):  # alone, so that nothing cancels
             lone = [torch.zeros_like(q) for q in rows]
-            lone[i] = e + _gamma(terms) * r.abs()
+            lone[i] = e + gamma(terms) * r.abs()
             error = error + op(lone).abs()
         return cls(op(rows), error, norm, spent)
 
@@ -128,10 +124,10 @@ class Sheet(Carrier):
         dims = x.shape[1]
         if centred:
             mean = x.abs().mean(1, keepdim=True)
-            error = error + error.mean(1, keepdim=True) + _gamma(dims) * (x.abs() + mean)
+            error = error + error.mean(1, keepdim=True) + gamma(dims) * (x.abs() + mean)
             x = x - x.mean(1, keepdim=True)
         factor = torch.linalg.qr(x.T / dims**0.5, mode="r").R
-        blur = (error.norm(dim=1) + _gamma(8 * dims) * x.norm(dim=1)) / dims**0.5
+        blur = (error.norm(dim=1) + gamma(8 * dims) * x.norm(dim=1)) / dims**0.5
         norm = Norm(factor, blur, torch.finfo(torch.float64).eps if eps is None else float(eps))
         gain = torch.ones(dims, dtype=torch.float64) if weight is None else weight.detach().double().flatten()
         shift = torch.zeros(dims, dtype=torch.float64) if bias is None else bias.detach().double().flatten()
@@ -177,7 +173,7 @@ class Affine:
 class ScanlineEngine:
     """Maps of lines and conics, O(bits) a row and a column; large blocks are cheapest.
 
-    tail     the network; it is copied to float64
+    tail     the network; it is copied to float64, on the CPU
     classes  False: the maps have none. None: they are wanted when the model's own output is a vector of another
              length than a point (an MLP block gives back a hidden vector, which has no class)
     errors   UsageError when a selected nonlinearity is not affine on planes, or behind more than one norm, or when
@@ -192,9 +188,9 @@ class ScanlineEngine:
         if classes or (classes is None and _ends_in_classes(tail)):
             raise UsageError(
                 "lines and conics give no classes: the output lies behind the nonlinearities",
-                fix="end at the nonlinearity (--stop MODULE), or take another engine",
+                fix="--no-classes, end at the nonlinearity (--stop MODULE), or take another engine",
             )
-        self.tail = tail if tail.dtype == torch.float64 else tail.to(torch.float64)
+        self.tail = placed(tail, torch.float64, "cpu")
         self._plane: Plane | None = None
         probe = torch.zeros((4, *tail.input_shape), dtype=torch.float64)
         probe[0] = 1.0

@@ -33,7 +33,7 @@ from polykern.codes import Codes, joined, packed
 from polykern.errors import UsageError
 from polykern.layout import Field, Layout
 from polykern.selectors import Select
-from polykern.tail import Meeting, Tail
+from polykern.tail import Meeting, Tail, tail_of
 
 Rule = Callable[[Tensor], Tensor]  # u / scale -> q
 FAR = 2.0**10  # pre-activations at which a soft code has come to its limits
@@ -63,8 +63,7 @@ class SoftCodes:
 
     def expected_hamming(self, other: "SoftCodes | None" = None) -> Tensor:
         """float64 (n, m): expected Hamming distances of all pairs; with itself, of two independent draws."""
-        other = self if other is None else other
-        return expected_hamming(*self._with(other))
+        return expected_hamming(*self._with(self if other is None else other))
 
     def total_variation(self, other: "SoftCodes | None" = None) -> Tensor:
         """float64 (n, m): sum |p - q| of all pairs."""
@@ -118,7 +117,7 @@ def soft_codes(
     """
     if not eta > 0 or levels < 1:
         raise UsageError(f"soft codes need eta > 0 and levels >= 1, got {eta} and {levels}")
-    tail = network if isinstance(network, Tail) else Tail(network, _one(network, points), select=select)
+    tail = tail_of(network, points, select)
     if points.shape[1:] != tail.input_shape or not len(points):
         raise UsageError(f"points must have shape {['n >= 1', *tail.input_shape]}, got {list(points.shape)}")
     reader = _Reader(eta, levels)
@@ -150,9 +149,7 @@ class _Reader:
                 soft.append(probabilities(met.activation, met.z, eta=self.eta).expand(len(points), -1))
             return met.proceed()
 
-        dtype = tail.dtype if points.is_floating_point() else points.dtype
-        own = points.detach().to(tail.device, dtype, copy=True)  # an in-place ReLU may overwrite them
-        tail.run(own, reach, output=False)
+        tail.run(tail.taken(points), reach, output=False)  # an in-place ReLU may overwrite them
         self.words.append(words)
         self.probabilities.append(torch.cat(soft, 1))
 
@@ -247,10 +244,3 @@ def _slope(activation: Activation) -> Rule:
         return found
 
     return slope
-
-
-def _one(model: nn.Module, points: Tensor) -> Tensor:
-    """One point as the model takes it."""
-    parameter = next(model.parameters(), points)
-    dtype = parameter.dtype if points.is_floating_point() else points.dtype
-    return points[:1].to(parameter.device, dtype, copy=True)

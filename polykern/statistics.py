@@ -98,11 +98,11 @@ def bootstrap(
     n = len(data[0])
     if any(c.shape != (n,) for c in data):
         raise UsageError(f"columns of {', '.join(str(len(c)) for c in data)} rows cannot be drawn together")
+    _require_rows(n, "rows")
     rng = np.random.default_rng(seed)
     value = float(np.asarray(statistic(*(c[None] for c in data)))[0])
     draws = _grouped(statistic, data, np.asarray(groups), resamples, rng) if groups is not None else None
     if draws is None:
-        _require_rows(n, "rows")
         parts = []
         for first in range(0, resamples, max(1, HELD // n)):
             rows = rng.integers(0, n, (min(max(1, HELD // n), resamples - first), n))

@@ -124,6 +124,11 @@ class Tail:
         """The device of the model's parameters."""
         return next((p.device for p in self.model.parameters()), torch.device("cpu"))
 
+    def taken(self, points: Tensor) -> Tensor:
+        """A copy of points (n, *shape) on its device, in its dtype unless they are whole numbers."""
+        dtype = self.dtype if points.is_floating_point() else points.dtype
+        return points.detach().to(self.device, dtype, copy=True)
+
     def _discover(self) -> tuple[Layout, torch.Size, torch.Size | None]:
         found: list[Field] = []
 
@@ -145,6 +150,21 @@ class Tail:
         layout = Layout.of(f for f in found if matches(f, self._select))
         shape = out.shape[1:] if isinstance(out, Tensor) and out.ndim > 0 else None
         return layout, walk.entrance[1:], shape
+
+
+def tail_of(model: Any, points: Tensor, select: Select = "*") -> Tail:
+    """A model as a `Tail`: itself where it is one, else from its own input on.
+
+    model   a `Tail`, or what a `Tail` is made of
+    points  (n, *shape), what the model reads
+    select  of a model: which nonlinearities make the code
+    """
+    if isinstance(model, Tail):
+        return model
+    one = points[:1] if len(points) else points.new_zeros(1, *points.shape[1:])
+    parameter = next(network(model).parameters(), one)
+    dtype = parameter.dtype if one.is_floating_point() else one.dtype
+    return Tail(model, one.to(parameter.device, dtype, copy=True), select=select)
 
 
 def layers_table(

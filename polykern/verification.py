@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from polykern.errors import CorruptError
+from polykern.progress import Progress
 from polykern.store import Problem
-from polykern.store.examination import Progress
 from polykern.store.inventory import FILES, problems, read
 
 Look = Callable[[Path, bool, Progress | None], "Verdict"]

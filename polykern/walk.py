@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 from torch.overrides import TorchFunctionMode
 
-from polykern.activations import FUNCTIONS, Activation, in_place, recognise
+from polykern.activations import FUNCTIONS, RECOGNISERS, Activation, in_place, recognise
 from polykern.carrier import Carrier
 from polykern.errors import UsageError
 from polykern.layout import Field
@@ -131,6 +131,10 @@ class Walk(TorchFunctionMode):
         kwargs = dict(kwargs or {})
         if not self.inside or self.quiet:
             return _invoke(func, args, kwargs)
+        if (
+            func in RECOGNISERS and not args and "input" in kwargs
+        ):  # torch's own functions hand a keyword on as it came
+            args = (kwargs.pop("input"),)
         activation = recognise(func, args, kwargs)
         if activation is None:
             func, args = self.called(func, args, kwargs)

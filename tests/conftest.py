@@ -38,6 +38,18 @@ def poisoned_memory() -> Iterator[None]:
         yield
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first: where files are shared out among processes, none waits for a long one."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.fixture
+def unnamed_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing names a backend: for tests of what is chosen then, whatever the suite runs on (tests/parity.py)."""
+    monkeypatch.delenv("POLYKERN_BACKEND", raising=False)
+
+
 @pytest.fixture
 def rng() -> torch.Generator:
     """Random numbers that are the same in every run."""

@@ -291,6 +291,7 @@ class FakeDriver:
 
 def test_the_driver_is_asked_and_its_errors_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = type("Stream", (), {"cuda_stream": 7})()
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda: stream)
     driver = FakeDriver()
     module = _driver.Module(b"code", driver)

@@ -63,6 +63,8 @@ def test_a_constant_side_has_no_rank_correlation() -> None:
 def test_what_cannot_be_drawn_is_refused() -> None:
     with pytest.raises(UsageError, match="1 rows say nothing"):
         mean([1.0])
+    with pytest.raises(UsageError, match="0 rows say nothing"):
+        mean([])
     with pytest.raises(UsageError, match="1 groups say nothing"):
         mean([1.0, 2.0], groups=[0, 0])
     with pytest.raises(UsageError, match="columns of 3, 2 rows"):

@@ -1,6 +1,11 @@
 """The targets and `make gpu`, as far as they go without a device."""
 
 import json
+import os
+import select
+import subprocess
+import sys
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -9,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from polykern_benches import _suite, bench_hdbscan, gpu, targets
+from polykern_benches import _measure, _memory, _suite, bench_hdbscan, gpu, targets
 from polykern_benches._harness import Case, Setting, Trial
 from polykern_benches._jobs import Found, Job, done
 from polykern_benches.ceilings import Survey
@@ -76,10 +81,10 @@ def test_the_table_is_whole() -> None:
 
 def test_steps_fit_their_time_and_their_filters_a_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = gpu.steps(tmp_path)
-    assert sum(limit for _, limit, _ in wanted) <= gpu.ALL
+    assert sum(step.seconds for step in wanted) <= gpu.ALL
     monkeypatch.setattr(bench_hdbscan, "_own", lambda setting: bench_hdbscan.HDBSCAN)
     cases = _suite.cases(Setting("cuda", small=False))
-    filters = [b for _, _, arguments in wanted for a, b in pairwise(arguments) if a == "--filter"]
+    filters = [b for step in wanted for a, b in pairwise(step.arguments) if a == "--filter"]
     chosen = _suite.chosen(cases, filters)
     assert filters
     assert not any(case.heavy for case in chosen)
@@ -87,13 +92,108 @@ def test_steps_fit_their_time_and_their_filters_a_case(tmp_path: Path, monkeypat
 
 
 def test_a_step_that_fails_leaves_the_others(tmp_path: Path) -> None:
-    wanted: list[gpu.Step] = [
-        ("bad", 9, ["-c", "print('spoken'); raise SystemExit(3)"]),
-        ("slow", 0.5, ["-c", "import time; time.sleep(60)"]),
-        ("good", 9, ["-c", "print('done')"]),
+    wanted = [
+        gpu.Step("bad", 9, ["-c", "print('spoken'); raise SystemExit(3)"]),
+        gpu.Step("slow", 0.5, ["-c", "import time; time.sleep(60)"]),
+        gpu.Step("good", 9, ["-c", "print('done')"]),
     ]
     done = gpu.run(wanted, tmp_path, 60)
     assert [step["state"] for step in done] == ["failed", "out of time", "ok"]
     assert done[0]["said"] == ["spoken"]
     assert json.loads((tmp_path / "gpu.json").read_text())["steps"] == done
     assert gpu.run(wanted[2:], tmp_path, 0)[0]["state"] == "no time left"
+
+
+def test_no_child_of_a_step_outlives_it(tmp_path: Path) -> None:
+    """The child holds one end of a pipe: at the other one reads its end."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    end = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    child = f"import time; held = open({str(pipe)!r}, 'wb', buffering=0); held.write(b'x'); time.sleep(60)"
+    code = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {child!r}]).wait()"
+    (done,) = gpu.run([gpu.Step("slow", 5, ["-c", code])], tmp_path, 60)
+    assert done["state"] == "out of time"
+    assert os.read(end, 2) == b"x"
+    assert select.select([end], [], [], 10)[0]
+    assert os.read(end, 1) == b""
+    os.close(end)
+
+
+# --- a device that is lost ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def gone(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """A device that is lost when its list is not empty."""
+    lost: list[bool] = []
+    monkeypatch.setattr(_memory, "lost", lambda device: bool(lost))
+    return lost
+
+
+def test_a_lost_device_is_told_case_by_case(gone: list[bool]) -> None:
+    def run(way: str) -> Tensor:
+        gone.append(True)
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    bad = replace(case(TOY), setup=lambda: Trial((torch.zeros(2, 1).int(),), run, lambda got: True))
+    first, second = ([r["failed"] for r in _measure.records(c, TOY)] for c in (bad, case(TOY)))
+    assert first == ["RuntimeError: CUDA error: an illegal memory access was encountered"]
+    assert second == [_memory.LOST]
+    assert judge(TARGETS[0], TOY, CEILINGS).why == _memory.LOST
+    assert _memory.LOST.startswith(gpu.LOST)
+
+
+def test_what_had_no_turn_runs_again(tmp_path: Path) -> None:
+    """The benches' cases, the targets' rows; a case that was tried itself does not come again."""
+    record = {"case": "a.b", "params": {"n": 3, "kind": "x"}, "dtype": "int32"}
+    tried, lost = {**record, "failed": "RuntimeError: CUDA error"}, {**record, "failed": _memory.LOST}
+    results = [tried, lost, {**lost, "params": {"n": 4}}, {**record, "params": {"n": 5}, "median_ms": 1.0}]
+    (tmp_path / "bench-codes-cuda.json").write_text(json.dumps({"results": results}))
+    again = gpu._cases_left(tmp_path, "codes", 1)
+    assert again[-2:] == ["--filter", "a.b n=4 int32"]
+    assert again.count("--filter") == 1
+    assert str(tmp_path / "bench-codes-cuda-2.json") in again
+    assert gpu._cases_left(tmp_path, "codes", 2) == []
+    rows = [{"name": "pack bf16", "why": "RuntimeError"}, {"name": "covariance", "why": _memory.LOST}]
+    (tmp_path / "targets-cuda.json").write_text(json.dumps({"rows": rows}))
+    again = gpu._targets_left(tmp_path, 1)
+    assert again[-2:] == ["--only", "covariance"]
+    with pytest.raises(SystemExit):
+        targets.main(["--only", "no such row"])
+
+
+def test_a_step_goes_on_behind_what_lost_the_device(tmp_path: Path) -> None:
+    left = {1: ["-c", "raise SystemExit(1)"], 2: ["-c", "print('rest')"], 3: ["-c", "print('never')"]}
+    step = gpu.Step("cases", 30, ["-c", "raise SystemExit(1)"], lambda before: left.get(before, []))
+    done = gpu.run([step], tmp_path, 60)
+    assert [(d["step"], d["state"]) for d in done] == [
+        ("cases", "failed"), ("cases 2", "failed"), ("cases 3", "ok"),
+    ]  # fmt: skip
+    assert done[-1]["said"] == ["rest"]
+
+
+TESTS = """
+import torch
+from polykern_benches import _memory
+lost = []
+torch.cuda.is_available = lambda: True
+_memory.lost = lambda device: bool(lost)
+def test_a(): pass
+def test_b(): lost.append(1); assert False
+def test_c(): pass
+"""
+
+
+def test_tests_go_on_behind_one_that_lost_the_device(tmp_path: Path) -> None:
+    (tmp_path / "test_device.py").write_text(TESTS)
+    words = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "polykern_benches._noted", "test_device.py"]
+    environment = {**os.environ, "POLYKERN_NOTED": str(tmp_path / "noted.txt")}
+    said = []
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, *words], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        said.append(done.stdout)
+    assert gpu.LOST in said[0]
+    assert "1 failed, 1 passed" in said[0]
+    assert "1 passed, 2 deselected" in said[1]

@@ -95,7 +95,7 @@ class Module:
 
     def __init__(self, code: bytes, driver: Any = None) -> None:
         """Loads machine code; `driver` is the CUDA driver's library."""
-        torch.cuda.current_stream()  # makes the device's context current in this thread
+        torch.cuda.synchronize()  # makes the device's context, and makes it current in this thread
         self._driver = driver or ctypes.CDLL("libcuda.so.1")
         self._module = ctypes.c_void_p()
         self._check(self._driver.cuModuleLoadData(ctypes.byref(self._module), code), "load the kernels")

@@ -12,12 +12,7 @@ from polykern_benches._work import Rates, amounts, roofline
 from polykern_kernels._dispatch import Impl
 
 Record = dict[str, Any]
-ON = {
-    "cpu": "cpu",
-    "triton": "cuda",
-    "b1": "cuda",
-    "dot": "cuda",
-}  # the device a way is made for; the others run on any
+ON = {"cpu": "cpu", "triton": "cuda", "b1": "cuda", "dot": "cuda"}  # the device of a way; the others run on any
 OURS, PEER = False, True
 
 
@@ -47,9 +42,12 @@ class _Run:
 def records(case: Case, setting: Setting, board: Board | None = None) -> Iterator[Record]:
     """A record for every way that is made for this device: measured, skipped or failed, with the reason.
 
-    What the case holds of memory is let go of behind the last.
+    What the case holds of memory is let go of behind the last. On a device that is lost every way has failed.
     """
     ways = [(way, OURS) for way in case.ways if _meant(way, setting)] + [(way, PEER) for way in case.peers]
+    if _memory.lost(setting.device):
+        yield from ({**_named(case, way, setting, peer), "failed": _memory.LOST} for way, peer in ways)
+        return
     free = _memory.available(setting.device)
     if free is not None and case.needs > free:
         gib = case.needs / 2**30, free / 2**30
@@ -103,11 +101,11 @@ def _fallen(error: Exception) -> Record:
 
 def _tried(run: _Run) -> Record:
     """Numbers, or why there are none."""
-    reason = run.way.objection(*run.trial.inputs)
-    if reason is not None:
-        return {"skipped": reason}
+    if _memory.lost(run.setting.device):
+        return {"failed": _memory.LOST}
     try:
-        return _measured(run)
+        reason = run.way.objection(*run.trial.inputs)
+        return _measured(run) if reason is None else {"skipped": reason}
     except Exception as error:
         return _fallen(error)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+LOST = "the device is lost: what ran before ended its context"
 STATUS, FORGET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 SYSTEM = Path("/proc/meminfo")
 KIB = 1024
@@ -23,6 +24,17 @@ def available(device: str) -> int | None:
 def total() -> int | None:
     """Bytes of memory of this machine, None where nobody says."""
     return _kibibytes(SYSTEM, "MemTotal")
+
+
+def lost(device: str) -> bool:
+    """Whether a CUDA device answers no more: behind an illegal access nothing runs on it in this process."""
+    if device != "cuda":
+        return False
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError:
+        return True
+    return False
 
 
 class Peak:
@@ -57,7 +69,7 @@ class Peak:
 def release(device: str) -> None:
     """Give back what nobody refers to any more."""
     gc.collect()
-    if device == "cuda":
+    if device == "cuda" and not lost(device):
         torch.cuda.empty_cache()
 
 

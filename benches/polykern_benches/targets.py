@@ -1,6 +1,7 @@
 """What a CUDA device has to reach: one table, and a line for each row that says met or not met.
 
-    python -m polykern_benches.targets [--json FILE] [--budget SECONDS] [--large] [--small] [--device cuda|cpu]
+    python -m polykern_benches.targets [--only ROW] [--json FILE] [--budget SECONDS] [--large] [--small]
+                                       [--device cuda|cpu]
 
 Results are judged before times. A row that is wrong, fails or finds no time left says so, and the next one runs.
 """
@@ -16,6 +17,7 @@ from typing import Any
 import torch
 
 from polykern_benches import (
+    _memory,
     bench_covariance,
     bench_hdbscan,
     bench_heatmap,
@@ -96,6 +98,9 @@ class Row:
 def judge(target: Target, setting: Setting, ceilings: Survey, run: Run = done) -> Row:
     """Runs a row; what goes wrong in it is told, never raised."""
     row = Row(target.name, target.asked, target.judged)
+    if _memory.lost(setting.device):
+        row.why = _memory.LOST
+        return row
     try:
         found = run(target.job, setting, target.ceiling)
     except Exception as problem:  # of any library: the next row still has its turn
@@ -115,6 +120,7 @@ def judge(target: Target, setting: Setting, ceilings: Survey, run: Run = done) -
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the lines; with --json write the rows after each of them. 1 when a row is not met."""
     parser = argparse.ArgumentParser(description="What a CUDA device has to reach.")
+    parser.add_argument("--only", action="append", metavar="ROW", help="this row; repeatable")
     parser.add_argument("--json", type=Path, help="write the rows here, after each of them")
     parser.add_argument("--budget", type=float, default=200.0, help="seconds after which no row is begun")
     parser.add_argument("--large", action="store_true", help="also what takes minutes")
@@ -122,7 +128,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="cuda", choices=("cpu", "cuda"))
     given = parser.parse_args(argv)
     start, setting = time.perf_counter(), Setting(given.device, given.small)
-    wanted = [target for target in TARGETS if given.large or not target.large]
+    if unknown := set(given.only or ()) - {target.name for target in TARGETS}:
+        parser.error(f"no row {', '.join(sorted(unknown))}; there are {', '.join(t.name for t in TARGETS)}")
+    wanted = [t for t in TARGETS if (t.name in given.only if given.only else given.large or not t.large)]
     ceilings = survey(given.device, given.small, {target.ceiling for target in wanted if target.ceiling})
     rows = []
     for target in wanted:

@@ -6,6 +6,7 @@
 import torch
 from torch import Tensor
 
+from polykern_kernels._bits import words_for
 from polykern_kernels._dispatch import describe
 
 INT32 = (torch.int32,)
@@ -23,6 +24,19 @@ def sized(op: str, name: str, x: Tensor, dtype: torch.dtype, *shape: int) -> Non
     """x must have exactly this dtype and shape."""
     if x.dtype != dtype or tuple(x.shape) != shape:
         fail(op, name, f"{str(dtype).removeprefix('torch.')}{list(shape)}", x)
+
+
+def codes(op: str, name: str, words: Tensor, bits: int, axis: str = "rows") -> None:
+    """words must be packed codes of so many bits."""
+    tensor(op, name, words, INT32, axis, "words")
+    if bits < 0 or words.shape[1] != words_for(bits):
+        fail(op, name, f"int32 ({axis}, {words_for(max(bits, 0))}) for {bits} bits", words)
+
+
+def within(op: str, name: str, index: Tensor, n: int, what: str) -> None:
+    """index must hold numbers of 0 ... n - 1; `what` says of what these are."""
+    if index.numel() and not (int(index.min()) >= 0 and int(index.max()) < n):
+        fail(op, name, what, index)
 
 
 def same_device(op: str, **tensors: Tensor) -> None:

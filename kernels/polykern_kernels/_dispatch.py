@@ -3,12 +3,16 @@
 POLYKERN_BACKEND in the environment names the backend of every call that names none: b1, dot, triton, cpu or
 reference. A family that has it runs it or raises BackendError. One without code of its own for the CPU takes the
 reference for it; one that has none of the others keeps its order. auto, which is the default, names none.
+
+Whoever is asked and whoever runs finds the device of the tensors current: kernels are launched there, not where the
+tensors are.
 """
 
 import os
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -36,7 +40,8 @@ class Impl:
 def choose(op: str, impls: Sequence[Impl], wanted: str | None, *args: Tensor, **kind: str) -> Impl:
     """The implementation called `wanted`, or the first in order that has no objection to the tensors of this kind.
 
-    On CPU tensors Triton is its interpreter, made for tests: unless it is named it comes last.
+    It runs on the device of the tensors. On CPU tensors Triton is its interpreter, made for tests: unless it is
+    named it comes last.
     """
     known = [i.name for i in impls]
     if wanted is None:
@@ -44,16 +49,28 @@ def choose(op: str, impls: Sequence[Impl], wanted: str | None, *args: Tensor, **
     if wanted is not None and wanted not in known:
         raise BackendError(f"{op}: no backend {wanted!r}; it has {', '.join(known)}")
     objections: list[str] = []
+    place = next((a.device for a in args if a.device.type == "cuda"), torch.device("cpu"))
     interpreted = all(a.device.type == "cpu" for a in args)
     for impl in sorted(impls, key=lambda i: interpreted and i.name in ("dot", "triton")):
         if wanted not in (None, impl.name):
             continue
-        reason = impl.objection(*args, **kind)
+        with on(place):
+            reason = impl.objection(*args, **kind)
         if reason is None:
-            return impl
+            return replace(impl, run=partial(_run, place, impl.run))
         objections.append(f"  {impl.name}: {reason}")
     shown = ", ".join(describe(a) for a in args)
     raise BackendError("\n".join([f"{op}: nothing can run ({shown})", *objections]))
+
+
+def on(device: torch.device) -> AbstractContextManager[Any]:
+    """A context in which a CUDA device is the current one; nothing changes for any other."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
+def _run(device: torch.device, run: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    with on(device):
+        return run(*args, **kwargs)
 
 
 def _named(op: str, known: Sequence[str]) -> str | None:
@@ -98,13 +115,10 @@ def backends(
 
 
 def _launcher(module: str, name: str) -> Callable[..., Any]:
-    """Runs a function of a device module, on the device of its tensors."""
+    """Runs a function of a device module."""
 
     def run(*args: Any, **kwargs: Any) -> Any:
-        launch = getattr(import_module(f"polykern_kernels.device.{module}"), name)
-        device = next((a.device for a in args if isinstance(a, Tensor)), None)
-        with nullcontext() if device is None or device.type != "cuda" else torch.cuda.device(device):
-            return launch(*args, **kwargs)
+        return getattr(import_module(f"polykern_kernels.device.{module}"), name)(*args, **kwargs)
 
     return run
 

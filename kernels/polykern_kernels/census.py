@@ -4,14 +4,12 @@ Equal fingerprints are one code (`polykern_kernels.digest`: false with probabili
 of 16 flags that is united over all sightings; counts are added. Order: by first sighting. Exact integers.
 """
 
-import functools
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
+from polykern_kernels import _check
 from polykern_kernels._cost import Cost
-from polykern_kernels._dispatch import Impl, choose, cpu_objection, describe
+from polykern_kernels._dispatch import Impl, choose, cpu_objection
 
 # --- contract -----------------------------------------------------------------------------------
 
@@ -24,25 +22,22 @@ def united(
     fingerprints  int64 (n, 2)
     marks         int32 (n)      sets of flags
     counts        int64 (n)      how often each row was seen
-    backend       "cpu" | "reference"
+    backend       "cpu" | "reference"; None takes the first that can run
     returns       int64 (d, 2), int32 (d), int64 (d)
     """
-    _check(fingerprints, marks, counts)
-    run = choose("census.united", IMPLS, backend, fingerprints).run
-    return run(fingerprints, marks, counts)  # type: ignore[no-any-return]
+    op = "census.united"
+    _check.tensor(op, "fingerprints", fingerprints, _check.INT64, "n", "2")
+    if fingerprints.shape[1] != 2:
+        _check.fail(op, "fingerprints", "int64 (n, 2)", fingerprints)
+    _check.sized(op, "marks", marks, torch.int32, len(fingerprints))
+    _check.sized(op, "counts", counts, torch.int64, len(fingerprints))
+    _check.same_device(op, fingerprints=fingerprints, marks=marks, counts=counts)
+    return choose(op, IMPLS, backend, fingerprints).run(fingerprints, marks, counts)  # type: ignore[no-any-return]
 
 
 def cost(n: int, distinct: int) -> Cost:
     """Read every row once, write every distinct one once."""
     return Cost(bytes=28 * (n + distinct))
-
-
-def _check(fingerprints: Tensor, marks: Tensor, counts: Tensor) -> None:
-    if fingerprints.dtype != torch.int64 or fingerprints.ndim != 2 or fingerprints.shape[1] != 2:
-        raise ValueError(f"census.united: fingerprints must be int64 (n, 2), got {describe(fingerprints)}")
-    for name, x, dtype in (("marks", marks, torch.int32), ("counts", counts, torch.int64)):
-        if x.dtype != dtype or x.shape != fingerprints.shape[:1]:
-            raise ValueError(f"census.united: {name} must be {str(dtype)[6:]} (n), got {describe(x)}")
 
 
 # --- reference ----------------------------------------------------------------------------------
@@ -65,18 +60,13 @@ def _reference(fingerprints: Tensor, marks: Tensor, counts: Tensor) -> tuple[Ten
 # --- cpu: an open-addressing table; fingerprints are their own hash ------------------------------
 
 
-@functools.cache
-def _jitted() -> Callable[..., int]:
-    from polykern_kernels._numba import census as jitted
-
-    return jitted.unite  # type: ignore[no-any-return]
-
-
 def _cpu(fingerprints: Tensor, marks: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    from polykern_kernels._numba import census as loops
+
     out = torch.empty_like(fingerprints), torch.empty_like(marks), torch.empty_like(counts)
     given = (x.contiguous().numpy() for x in (fingerprints, marks, counts))
-    d = _jitted()(*given, *(x.numpy() for x in out))
+    d = loops.unite(*given, *(x.numpy() for x in out))
     return out[0][:d].clone(), out[1][:d].clone(), out[2][:d].clone()
 
 
-IMPLS = (Impl("cpu", _cpu, lambda x: cpu_objection(x)), Impl("reference", _reference, lambda x: None))
+IMPLS = (Impl("cpu", _cpu, cpu_objection), Impl("reference", _reference, lambda x: None))

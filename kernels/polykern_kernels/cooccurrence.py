@@ -36,7 +36,7 @@ def counts(words: Tensor, bits: int, *, backend: str | None = None) -> Tensor:
     Exact. Memory: the result, and a few blocks beside it. Raises ValueError when `words` does not hold `bits` bits.
     """
     op = "cooccurrence.counts"
-    _check_words(op, words, bits)
+    _check.codes(op, "words", words, bits)
     total = torch.zeros((bits, bits), dtype=torch.int64, device=words.device)
     choose(op, IMPLS, backend, words).run(total, words)
     return total
@@ -56,7 +56,7 @@ def add(total: Tensor, words: Tensor, *, backend: str | None = None) -> None:
     _check.tensor(op, "total", total, _check.INT64, "bits", "bits")
     if total.shape[0] != total.shape[1]:
         _check.fail(op, "total", f"int64[{total.shape[1]}, {total.shape[1]}]", total)
-    _check_words(op, words, len(total))
+    _check.codes(op, "words", words, len(total))
     _check.same_device(op, total=total, words=words)
     choose(op, IMPLS, backend, total, words).run(total, words)
 
@@ -65,12 +65,6 @@ def cost(rows: int, bits: int) -> Cost:
     """`counts`: read the codes once, write the total once, count each pair of bits over the rows once."""
     pairs = bits * (bits + 1) // 2
     return Cost(bytes=4 * rows * words_for(bits) + 8 * bits * bits, popcounts=pairs * words_for(rows))
-
-
-def _check_words(op: str, words: Tensor, bits: int) -> None:
-    _check.tensor(op, "words", words, _check.INT32, "rows", "words")
-    if bits < 0 or words.shape[1] != words_for(bits):
-        _check.fail(op, "words", f"int32 (rows, {words_for(max(bits, 0))}) for {bits} bits", words)
 
 
 # --- reference: a product of zeros and ones; its sums are below 2**53, which float64 holds ---------------

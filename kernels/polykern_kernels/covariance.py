@@ -81,10 +81,11 @@ def add(state: State, rows: Tensor, *, backend: str | None = None) -> None:
     if rows.shape[1] != len(state.shift):
         _check.fail(op, "rows", f"float (rows, {len(state.shift)})", rows)
     run = choose(op, IMPLS, backend, rows).run
-    for block in rows.detach().split(ROWS) if rows.numel() else ():
-        if not int(state.n):
-            state.shift.copy_(_shift(block))
-        run(state, block)
+    for block in rows.detach().split(ROWS) if len(rows) else ():
+        if rows.shape[1]:
+            if not int(state.n):
+                state.shift.copy_(_shift(block))
+            run(state, block)
         state.n.add_(len(block))
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from polykern_kernels import _check
-from polykern_kernels._bits import WORD_BITS, words_for
+from polykern_kernels._bits import WORD_BITS, spread, words_for
 from polykern_kernels._cost import Cost
 from polykern_kernels._dispatch import backends, choose
 
@@ -59,11 +59,9 @@ def fingerprints(words: Tensor, bits: int, *, offset: int = 0, backend: str | No
     Exact. Raises ValueError when `words` does not hold `bits` bits.
     """
     op = "digest.fingerprints"
-    _check.tensor(op, "words", words, _check.INT32, "rows", "words")
     if bits < 0 or offset < 0:
         raise ValueError(f"{op}: bits and offset must be >= 0, got {bits}, {offset}")
-    if words.shape[1] != words_for(bits):
-        _check.fail(op, "words", f"int32 (rows, {words_for(bits)}) for {bits} bits", words)
+    _check.codes(op, "words", words, bits)
     chosen = choose(op, IMPLS["fingerprints"], backend, words)
     return chosen.run(words, bits, offset)  # type: ignore[no-any-return]
 
@@ -112,8 +110,7 @@ def _keys_reference(out: Tensor, offset: int) -> None:
 
 
 def _fingerprints_reference(words: Tensor, bits: int, offset: int) -> Tensor:
-    shifts = torch.arange(WORD_BITS, device=words.device, dtype=torch.int32)
-    on = ((words[:, :, None] >> shifts) & 1).flatten(1)[:, :bits].bool()
+    on = spread(words).flatten(1)[:, :bits].bool()
     key = keys(bits, offset=offset, device=words.device, backend="reference")
     return torch.where(on[:, :, None], key, 0).sum(1)
 

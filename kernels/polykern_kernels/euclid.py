@@ -182,8 +182,7 @@ def _silent(done: int, total: int) -> None:
 def _check_rows(op: str, name: str, index: Tensor, rows: Rows) -> None:
     _check.tensor(op, name, index, _check.INT64, "rows")
     _check.same_device(op, rows=rows.x, **{name: index})
-    if len(index) and (int(index.min()) < 0 or int(index.max()) >= len(rows.x)):
-        _check.fail(op, name, f"rows of {len(rows.x)}", index)
+    _check.within(op, name, index, len(rows.x), f"rows of {len(rows.x)}")
 
 
 # --- the filter ------------------------------------------------------------------------------------
@@ -353,6 +352,8 @@ def _foreign_cpu(
     from polykern_kernels._numba import euclid as loops
 
     weights, points = bound.clone(), torch.full_like(asking, -1)
+    if not len(asking):
+        return weights, points
     columns, turn = components.sort(stable=True).indices, components[asking].sort(stable=True).indices
     room = torch.empty(_ASKING * _TILE, dtype=rows.short.dtype)
     for some in turn.split(_ASKING):

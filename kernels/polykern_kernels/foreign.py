@@ -9,22 +9,14 @@ end). Neither the number of threads nor the size of a block changes an answer. N
 Boruvka 1926; Campello, Moulavi, Sander 2013, "Density-based clustering based on hierarchical density estimates".
 """
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from polykern_kernels import _check, hamming
+from polykern_kernels import _check, _metric
 from polykern_kernels._cost import Cost
 from polykern_kernels._dispatch import backends, choose
-
-METRICS = {"hamming": torch.int32, "jaccard": torch.float64}  # and the dtype of its distances
-JACCARD_BITS = 1 << 26
-
-Numbers = np.ndarray[tuple[int, ...], np.dtype[Any]]
-Progress = Callable[[int, int], None]
+from polykern_kernels._metric import METRICS, Numbers, Progress, silent
 
 # --- contract -----------------------------------------------------------------------------------
 
@@ -57,23 +49,18 @@ def nearest(
     Exact, and the same on every backend. Raises ValueError when the arguments do not fit.
     """
     op = "foreign.nearest"
-    _check.tensor(op, "words", words, _check.INT32, "rows", "words")
-    if metric not in METRICS:
-        raise ValueError(f"{op}: metric must be {' | '.join(METRICS)}, got {metric!r}")
-    if metric == "jaccard" and 32 * words.shape[1] > JACCARD_BITS:
-        _check.fail(op, "words", f"int32 (rows, at most {JACCARD_BITS // 32}) for Jaccard distances", words)
+    _metric.check(op, "words", words, metric)
     n = len(words)
     _check.tensor(op, "rows", rows, _check.INT64, "rows")
     _check.sized(op, "cores", cores, METRICS[metric], n)
     _check.sized(op, "components", components, torch.int64, n)
     if bound is None:
-        bound = torch.full((len(rows),), _never(metric), dtype=cores.dtype, device=words.device)
+        bound = torch.full((len(rows),), _metric.never(metric), dtype=cores.dtype, device=words.device)
     _check.sized(op, "bound", bound, cores.dtype, len(rows))
     _check.same_device(op, words=words, rows=rows, cores=cores, components=components, bound=bound)
-    if len(rows) and not (int(rows.min()) >= 0 and int(rows.max()) < n):
-        _check.fail(op, "rows", f"rows of words (0 <= row < {n})", rows)
+    _check.within(op, "rows", rows, n, f"rows of words (0 <= row < {n})")
     chosen = choose(op, IMPLS["nearest"], backend, words, metric=metric)
-    return chosen.run(words, rows, cores, components, bound, metric, progress or _silent)  # type: ignore[no-any-return]
+    return chosen.run(words, rows, cores, components, bound, metric, progress or silent)  # type: ignore[no-any-return]
 
 
 def cost(n: int, rows: int, words: int, *, distance_bytes: int = 4) -> Cost:
@@ -83,14 +70,6 @@ def cost(n: int, rows: int, words: int, *, distance_bytes: int = 4) -> Cost:
     return Cost(bytes=read + rows * (8 + distance_bytes), popcounts=pairs * words)
 
 
-def _silent(done: int, total: int) -> None:
-    return None
-
-
-def _never(metric: str) -> float:
-    return torch.iinfo(torch.int32).max if metric == "hamming" else float("inf")
-
-
 # --- reference: all distances of a row ---------------------------------------------------------------
 
 
@@ -98,14 +77,9 @@ def _reference(
     words: Tensor, rows: Tensor, cores: Tensor, components: Tensor, bound: Tensor, metric: str, progress: Progress
 ) -> tuple[Tensor, Tensor]:
     weights, indices = bound.clone(), torch.full_like(rows, -1)
-    none = torch.zeros_like(words)
     for at, i in enumerate(rows.tolist()):
-        row = words[i].expand_as(words).contiguous()
-        weight = hamming.aligned(row, words, backend="reference")
-        if metric == "jaccard":
-            union = hamming.aligned(row | words, none, backend="reference")
-            weight = weight.double() / union.clamp(min=1)
-        weight = torch.maximum(weight, torch.maximum(cores, cores[i]))
+        distances = _metric.distances(words[i], words, metric)
+        weight = torch.maximum(distances, torch.maximum(cores, cores[i]))
         others = (components != components[i]).nonzero()[:, 0]
         if len(others):
             place = weight[others].sort(stable=True).indices[0]
@@ -131,12 +105,10 @@ def _cpu(
         return bound.clone(), torch.full_like(rows, -1)
     order, place = _ordered(rows.numpy(), cores.numpy(), components.numpy())
     laid = np.ascontiguousarray(words.numpy()[order])
-    sizes = np.zeros(n, np.int32)
-    if metric == "jaccard":
-        loops.ones(laid.view(np.uint32), sizes)
     weights = np.empty(asking, bound.numpy().dtype)
     weights[place] = bound.numpy()
     points = np.full(asking, -1)
+    sizes = _metric.ones(laid, metric)
     given = laid, sizes, cores.numpy()[order], components.numpy()[order], order, weights, points
     step = loops.step(asking)
     blocks, others = -(-asking // step), n - asking

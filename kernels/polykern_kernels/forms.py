@@ -8,15 +8,16 @@ agree bit for bit between backends; the caller widens them by its rounding-error
 Spec of the method: zonotopes whose noise symbols are functions of the point, here kept exact.
 """
 
-import functools
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from polykern_kernels import _check
 from polykern_kernels._cost import Cost
-from polykern_kernels._dispatch import backends, choose, describe
+from polykern_kernels._dispatch import backends, choose
+
+FLOAT64 = (torch.float64,)
 
 # --- contract -----------------------------------------------------------------------------------
 
@@ -32,8 +33,14 @@ def ranges(
     backend   "triton" | "cpu" | "reference"; None takes the first that can run
     returns   low, high, size, each float64 (tiles, units); size = sum |coefficient| max |symbol|
     """
-    _check("ranges", rows, ptr, low, high)
-    return choose("forms.ranges", RANGES, backend, rows).run(rows, ptr, low, high)  # type: ignore[no-any-return]
+    op = "forms.ranges"
+    _check.tensor(op, "rows", rows, FLOAT64, "rows", "units")
+    _check.tensor(op, "ptr", ptr, _check.INT64, "tiles + 1")
+    if not len(ptr):
+        _check.fail(op, "ptr", "int64 (tiles + 1)", ptr)
+    for name, ends in (("low", low), ("high", high)):
+        _check.sized(op, name, ends, torch.float64, len(rows))
+    return choose(op, RANGES, backend, rows).run(rows, ptr, low, high)  # type: ignore[no-any-return]
 
 
 def rescale(
@@ -147,16 +154,6 @@ def cost(rows: int, units: int, tiles: int) -> Cost:
     return Cost(bytes=8 * (rows * units + 3 * tiles * units), flops=5 * rows * units)
 
 
-def _check(name: str, rows: Tensor, ptr: Tensor, low: Tensor, high: Tensor) -> None:
-    if rows.dtype != torch.float64 or rows.ndim != 2:
-        raise ValueError(f"forms.{name}: rows must be float64 (rows, units), got {describe(rows)}")
-    if ptr.dtype != torch.int64 or ptr.ndim != 1 or len(ptr) == 0:
-        raise ValueError(f"forms.{name}: ptr must be int64 (tiles + 1), got {describe(ptr)}")
-    for what, x in (("low", low), ("high", high)):
-        if x.dtype != torch.float64 or x.shape != rows.shape[:1]:
-            raise ValueError(f"forms.{name}: {what} must be float64 (rows), got {describe(x)}")
-
-
 # --- reference ----------------------------------------------------------------------------------
 
 
@@ -239,18 +236,16 @@ def _convolve_reference(
 # --- cpu ----------------------------------------------------------------------------------------
 
 
-@functools.cache
-def _jitted() -> dict[str, Callable[..., Any]]:
-    from polykern_kernels._numba import forms as jitted
+def _loops() -> Any:
+    from polykern_kernels._numba import forms as loops
 
-    names = ("ranges", "rescale", "pool_rivals", "count_terms", "fill_terms", "convolve", "surviving", "key_sums")
-    return {name: getattr(jitted, name) for name in names}
+    return loops
 
 
 def _ranges_cpu(rows: Tensor, ptr: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     out = tuple(torch.zeros((len(ptr) - 1, rows.shape[1]), dtype=torch.float64) for _ in range(3))
     arrays = (x.numpy() for x in (rows.contiguous(), ptr, low, high, *out))
-    _jitted()["ranges"](*arrays)
+    _loops().ranges(*arrays)
     return out  # type: ignore[return-value]
 
 
@@ -258,7 +253,7 @@ def _rescale_cpu(rows: Tensor, source: Tensor, tile: Tensor, slope: Tensor, fres
     out = torch.empty((len(source), rows.shape[1]), dtype=torch.float64)
     rank = (source < 0).cumsum(0) - 1  # which new symbol an output row is
     given = (rows.contiguous(), source, tile, slope.contiguous(), rank, fresh, jump, out)
-    _jitted()["rescale"](*(x.numpy() for x in given))
+    _loops().rescale(*(x.numpy() for x in given))
     return out
 
 
@@ -269,7 +264,7 @@ def _pool_cpu(
     winner = torch.zeros((tiles, windows), dtype=torch.int64)
     rise = torch.full((tiles, windows, k), -torch.inf, dtype=torch.float64)
     given = (rows.contiguous(), ptr, low, high, members, floor.contiguous(), ceiling.contiguous(), winner, rise)
-    _jitted()["pool_rivals"](*(x.numpy() for x in given))
+    _loops().pool_rivals(*(x.numpy() for x in given))
     return winner, rise
 
 
@@ -278,24 +273,24 @@ def _columns_cpu(
 ) -> tuple[Tensor, Tensor, Tensor]:
     first = torch.zeros(len(tile) + 1, dtype=torch.int64)
     given = [x.numpy() for x in (rows.contiguous(), ptr, tile, unit, minus, first)]
-    _jitted()["count_terms"](*given)
+    _loops().count_terms(*given)
     first.cumsum_(0)
     term = torch.empty(int(first[-1]), dtype=torch.int32)
     coefficient = torch.empty(int(first[-1]), dtype=torch.float64)
-    _jitted()["fill_terms"](*given, symbol.numpy(), term.numpy(), coefficient.numpy())
+    _loops().fill_terms(*given, symbol.numpy(), term.numpy(), coefficient.numpy())
     return first, term, coefficient
 
 
 def _surviving_cpu(rows: Tensor, tile: Tensor, slope: Tensor) -> Tensor:
     out = torch.zeros(len(rows), dtype=torch.bool)
     given = (rows.contiguous(), tile, slope.contiguous(), out)
-    _jitted()["surviving"](*(x.numpy() for x in given))
+    _loops().surviving(*(x.numpy() for x in given))
     return out
 
 
 def _key_sums_cpu(on: Tensor, keys: Tensor) -> Tensor:
     out = torch.zeros((len(on), 2), dtype=torch.int64)
-    _jitted()["key_sums"](*(x.numpy() for x in (on.contiguous(), keys.contiguous(), out)))
+    _loops().key_sums(*(x.numpy() for x in (on.contiguous(), keys.contiguous(), out)))
     return out
 
 
@@ -308,7 +303,7 @@ def _convolve_cpu(
     )
     out = torch.empty((len(rows), len(weight), high, wide), dtype=torch.float64)
     turned = weight.permute(1, 2, 3, 0).contiguous()
-    _jitted()["convolve"](rows.contiguous().numpy(), turned.numpy(), *stride, *padding, *dilation, out.numpy())
+    _loops().convolve(rows.contiguous().numpy(), turned.numpy(), *stride, *padding, *dilation, out.numpy())
     return out
 
 

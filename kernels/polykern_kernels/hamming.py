@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from polykern_kernels import _check
-from polykern_kernels._bits import WORD_BITS
+from polykern_kernels._bits import spread
 from polykern_kernels._cost import Cost
 from polykern_kernels._dispatch import backends, choose
 
@@ -94,13 +94,8 @@ def _check_two(op: str, a: Tensor, b: Tensor) -> None:
 # --- reference: unpack every bit and compare ------------------------------------------------------
 
 
-def _bits(words: Tensor) -> Tensor:
-    shifts = torch.arange(WORD_BITS, device=words.device, dtype=torch.int32)
-    return (words[..., None] >> shifts) & 1
-
-
 def _aligned_reference(a: Tensor, b: Tensor) -> Tensor:
-    return (_bits(a) != _bits(b)).sum(dim=(-2, -1), dtype=torch.int32)
+    return (spread(a) != spread(b)).sum(dim=(-2, -1), dtype=torch.int32)
 
 
 def _pairwise_reference(a: Tensor, b: Tensor) -> Tensor:

@@ -10,20 +10,16 @@ fractions stay different, so its order is exact too. Nothing of size n x m is ev
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from polykern_kernels import _check, hamming
+from polykern_kernels import _check, _metric
 from polykern_kernels._cost import Cost
 from polykern_kernels._dispatch import backends, choose
-
-METRICS = ("hamming", "jaccard")
-JACCARD_BITS = 1 << 26
-
-Progress = Callable[[int, int], None]
+from polykern_kernels._metric import FARTHEST, METRICS, Progress, silent
 
 # --- contract -----------------------------------------------------------------------------------
 
@@ -58,9 +54,9 @@ def nearest(
     if skip is not None:
         _check_skip(op, skip, len(a), len(b))
         _check.same_device(op, a=a, skip=skip)
-    _check_k(op, k, len(b) - (skip is not None))
+    _check_k(op, k, max(len(b) - (skip is not None), 0))
     chosen = choose(op, IMPLS["nearest"], backend, a, b, metric=metric)
-    return chosen.run(a, b, k, skip, metric, progress or _silent)  # type: ignore[no-any-return]
+    return chosen.run(a, b, k, skip, metric, progress or silent)  # type: ignore[no-any-return]
 
 
 def self_nearest(
@@ -88,7 +84,7 @@ def self_nearest(
     _check_two(op, words, words, metric)
     _check_k(op, k, max(len(words) - 1, 0))
     chosen = choose(op, IMPLS["self_nearest"], backend, words, metric=metric)
-    return chosen.run(words, k, metric, progress or _silent)  # type: ignore[no-any-return]
+    return chosen.run(words, k, metric, progress or silent)  # type: ignore[no-any-return]
 
 
 def mutual(
@@ -116,7 +112,7 @@ def mutual(
     _check_two(op, a, b, metric)
     _check_k(op, k, min(len(a), len(b)))
     chosen = choose(op, IMPLS["mutual"], backend, a, b, metric=metric)
-    return chosen.run(a, b, k, metric, progress or _silent)  # type: ignore[no-any-return]
+    return chosen.run(a, b, k, metric, progress or silent)  # type: ignore[no-any-return]
 
 
 def within(
@@ -166,20 +162,12 @@ def cost_within(n: int, m: int, words: int, radii: int) -> Cost:
     return Cost(bytes=4 * (n + m) * words + 8 * n * radii, popcounts=n * m * words)
 
 
-def _silent(done: int, total: int) -> None:
-    return None
-
-
 def _check_two(op: str, a: Tensor, b: Tensor, metric: str) -> None:
     for name, x in (("a", a), ("b", b)):
-        _check.tensor(op, name, x, _check.INT32, "rows", "words")
+        _metric.check(op, name, x, metric)
     _check.same_device(op, a=a, b=b)
     if a.shape[1] != b.shape[1]:
         _check.fail(op, "b", f"int32 (rows, {a.shape[1]})", b)
-    if metric not in METRICS:
-        raise ValueError(f"{op}: metric must be {' | '.join(METRICS)}, got {metric!r}")
-    if metric == "jaccard" and 32 * a.shape[1] > JACCARD_BITS:
-        _check.fail(op, "a", f"int32 (rows, at most {JACCARD_BITS // 32}) for Jaccard distances", a)
 
 
 def _check_skip(op: str, skip: Tensor, n: int, m: int) -> None:
@@ -193,29 +181,16 @@ def _check_k(op: str, k: int, most: int) -> None:
         raise ValueError(f"{op}: k must be 0 <= k <= {most}, got {k}")
 
 
-def _kind(metric: str) -> torch.dtype:
-    return torch.int32 if metric == "hamming" else torch.float64
-
-
 # --- reference: all distances of a row, sorted ----------------------------------------------------
-
-
-def _distances(row: Tensor, b: Tensor, metric: str) -> Tensor:
-    same = row.expand_as(b).contiguous()
-    differing = hamming.aligned(same, b, backend="reference")
-    if metric == "hamming":
-        return differing
-    union = hamming.aligned(same | b, torch.zeros_like(b), backend="reference")
-    return differing.double() / union.clamp(min=1)
 
 
 def _nearest_reference(
     a: Tensor, b: Tensor, k: int, skip: Tensor | None, metric: str, progress: Progress
 ) -> tuple[Tensor, Tensor]:
-    distances = torch.empty((len(a), k), dtype=_kind(metric), device=a.device)
+    distances = torch.empty((len(a), k), dtype=METRICS[metric], device=a.device)
     indices = torch.empty((len(a), k), dtype=torch.int64, device=a.device)
     for i in range(len(a)):
-        found = _distances(a[i], b, metric)
+        found = _metric.distances(a[i], b, metric)
         order = torch.sort(found, stable=True).indices
         if skip is not None:
             order = order[order != skip[i]]
@@ -232,14 +207,14 @@ def _self_nearest_reference(words: Tensor, k: int, metric: str, progress: Progre
 def _mutual_reference(
     a: Tensor, b: Tensor, k: int, metric: str, progress: Progress
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    ours = _nearest_reference(a, b, k, None, metric, _silent)
+    ours = _nearest_reference(a, b, k, None, metric, silent)
     return *ours, *_nearest_reference(b, a, k, None, metric, progress)
 
 
 def _within_reference(a: Tensor, b: Tensor, radii: Tensor, metric: str) -> Tensor:
     out = torch.empty((len(a), len(radii)), dtype=torch.int64, device=a.device)
     for i in range(len(a)):
-        out[i] = (_distances(a[i], b, metric)[:, None] <= radii).sum(0)
+        out[i] = (_metric.distances(a[i], b, metric)[:, None] <= radii).sum(0)
     return out
 
 
@@ -250,18 +225,8 @@ _CHUNKS = 64  # calls into compiled code, so that there is progress between them
 
 def _lists(n: int, k: int, metric: str) -> tuple[Tensor, Tensor]:
     """Lists that any code can enter: their places are farther than every code."""
-    farthest = torch.iinfo(torch.int32).max if metric == "hamming" else 2.0
     last = torch.iinfo(torch.int64).max
-    return torch.full((n, k), farthest, dtype=_kind(metric)), torch.full((n, k), last, dtype=torch.int64)
-
-
-def _ones(words: Tensor, metric: str) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
-    from polykern_kernels._numba import neighbours as loops
-
-    out = np.zeros(len(words), np.int32)
-    if metric == "jaccard":
-        loops.ones(words.numpy().view(np.uint32), out)
-    return out
+    return torch.full((n, k), FARTHEST[metric], dtype=METRICS[metric]), torch.full((n, k), last, dtype=torch.int64)
 
 
 def _nearest_cpu(
@@ -272,16 +237,14 @@ def _nearest_cpu(
     n = len(a)
     distances, indices = _lists(n, k, metric)
     if distances.numel():
-        a, b = a.contiguous(), b.contiguous()
+        codes = a.contiguous().numpy(), b.contiguous().numpy()
+        sizes = _metric.ones(codes[0], metric), _metric.ones(codes[1], metric)
         skipped = torch.full((n,), -1) if skip is None else skip.contiguous()
         step = loops.step(n)
         chunk = -(-n // (step * _CHUNKS)) * step
         for first in range(0, n, chunk):
             last = min(n, first + chunk)
-            loops.nearest(
-                *(a.numpy(), b.numpy(), _ones(a, metric), _ones(b, metric), skipped.numpy()),
-                *(distances.numpy(), indices.numpy(), first, last, step),
-            )
+            loops.nearest(*codes, *sizes, skipped.numpy(), distances.numpy(), indices.numpy(), first, last, step)
             progress(last, n)
         loops.settle(distances.numpy(), indices.numpy())
     return distances, indices
@@ -293,12 +256,11 @@ def _self_nearest_cpu(words: Tensor, k: int, metric: str, progress: Progress) ->
     n = len(words)
     distances, indices = _lists(n, k, metric)
     if distances.numel():
-        words = words.contiguous()
-        step = loops.step(n)
-        none, sizes = np.full(n, -1, np.int64), _ones(words, metric)
+        codes, step = words.contiguous().numpy(), loops.step(n)
+        none, sizes = np.full(n, -1, np.int64), _metric.ones(codes, metric)
         turns = _turns(-(-n // step))
         for turn, pairs in enumerate(turns):
-            loops.nearest_in_turn(words.numpy(), sizes, none, distances.numpy(), indices.numpy(), pairs, step)
+            loops.nearest_in_turn(codes, sizes, none, distances.numpy(), indices.numpy(), pairs, step)
             progress(turn + 1, len(turns))
         loops.settle(distances.numpy(), indices.numpy())
     return distances, indices
@@ -310,11 +272,11 @@ def _mutual_cpu(
     from polykern_kernels._numba import neighbours as loops
 
     n, m = len(a), len(b)
-    words = torch.cat([a, b])
+    codes = torch.cat([a, b]).numpy()
     distances, indices = _lists(n + m, k, metric)
     if distances.numel():
         step = loops.step(n + m)
-        none, sizes = np.full(n + m, -1, np.int64), _ones(words, metric)
+        none, sizes = np.full(n + m, -1, np.int64), _metric.ones(codes, metric)
         rows, columns = (np.stack([np.arange(0, count, step)] * 2, 1) for count in (n, m))
         rows[:, 1], columns[:, 1] = np.minimum(rows[:, 0] + step, n), np.minimum(columns[:, 0] + step, m)
         turns = max(len(rows), len(columns))
@@ -322,7 +284,7 @@ def _mutual_cpu(
             met = (np.arange(len(rows)) + turn) % turns
             some = met < len(columns)
             spans = np.concatenate([rows[some], columns[met[some]] + n], 1)
-            loops.nearest_of_spans(words.numpy(), sizes, none, distances.numpy(), indices.numpy(), spans)
+            loops.nearest_of_spans(codes, sizes, none, distances.numpy(), indices.numpy(), spans)
             progress(turn + 1, turns)
         loops.settle(distances.numpy(), indices.numpy())
     return distances[:n], indices[:n] - n, distances[n:], indices[n:]
@@ -348,9 +310,9 @@ def _within_cpu(a: Tensor, b: Tensor, radii: Tensor, metric: str) -> Tensor:
     from polykern_kernels._numba import neighbours as loops
 
     out = torch.zeros((len(a), len(radii)), dtype=torch.int64)
-    a, b = a.contiguous(), b.contiguous()
-    sizes = _ones(a, metric), _ones(b, metric)
-    loops.within(a.numpy(), b.numpy(), *sizes, radii.numpy(), out.numpy(), loops.step(len(a)))
+    codes = a.contiguous().numpy(), b.contiguous().numpy()
+    sizes = _metric.ones(codes[0], metric), _metric.ones(codes[1], metric)
+    loops.within(*codes, *sizes, radii.numpy(), out.numpy(), loops.step(len(a)))
     return out
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from polykern_kernels import _check
-from polykern_kernels._bits import WORD_BITS, words_for
+from polykern_kernels._bits import WORD_BITS, spread, words_for
 from polykern_kernels._cost import Cost
 from polykern_kernels._dispatch import backends, choose
 
@@ -58,7 +58,7 @@ def unpack(words: Tensor, bits: int, *, backend: str | None = None) -> Tensor:
 
     Exact. Raises ValueError when `words` does not hold `bits` bits.
     """
-    _check_words("pack.unpack", "words", words, bits)
+    _check.codes("pack.unpack", "words", words, bits)
     return choose("pack.unpack", IMPLS["unpack"], backend, words).run(words, bits)  # type: ignore[no-any-return]
 
 
@@ -76,7 +76,7 @@ def join(parts: Sequence[Tensor], bits: Sequence[int], *, backend: str | None = 
     if not parts or len(parts) != len(bits):
         raise ValueError(f"{op}: needs a number of bits a part, got {len(parts)} and {len(bits)}")
     for i, (part, count) in enumerate(zip(parts, bits, strict=True)):
-        _check_words(op, f"parts[{i}]", part, count)
+        _check.codes(op, f"parts[{i}]", part, count)
         _check.sized(op, f"parts[{i}]", part, torch.int32, len(parts[0]), part.shape[1])
     _check.same_device(op, **{f"part {i}": part for i, part in enumerate(parts)})
     return choose(op, IMPLS["join"], backend, *parts).run(parts, bits)  # type: ignore[no-any-return]
@@ -92,7 +92,7 @@ def transpose(words: Tensor, bits: int, *, backend: str | None = None) -> Tensor
 
     Exact, and its own inverse. Raises ValueError when `words` does not hold `bits` bits.
     """
-    _check_words("pack.transpose", "words", words, bits)
+    _check.codes("pack.transpose", "words", words, bits)
     return choose("pack.transpose", IMPLS["transpose"], backend, words).run(words, bits)  # type: ignore[no-any-return]
 
 
@@ -164,12 +164,6 @@ def _table(op: str, x: Tensor, thresholds: Tensor | Sequence[float] | None) -> T
     return table
 
 
-def _check_words(op: str, name: str, words: Tensor, bits: int) -> None:
-    _check.tensor(op, name, words, _check.INT32, "rows", "words")
-    if bits < 0 or words.shape[1] != words_for(bits):
-        _check.fail(op, name, f"int32 (rows, {words_for(bits)}) for {bits} bits", words)
-
-
 # --- reference: a bit a number, 32 of them shifted into a word ---------------------------------------
 
 
@@ -189,8 +183,7 @@ def words_of(on: Tensor) -> Tensor:
 
 
 def _unpack_reference(words: Tensor, bits: int) -> Tensor:
-    shifts = torch.arange(WORD_BITS, dtype=torch.int32, device=words.device)
-    return ((words[:, :, None] >> shifts) & 1).flatten(1)[:, :bits].bool()
+    return spread(words).flatten(1)[:, :bits].bool()
 
 
 def _join_reference(parts: Sequence[Tensor], bits: Sequence[int]) -> Tensor:

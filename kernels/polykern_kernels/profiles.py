@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from polykern_kernels import _check
-from polykern_kernels._bits import WORD_BITS, words_for
+from polykern_kernels._bits import WORD_BITS, spread, words_for
 from polykern_kernels._cost import Cost
 from polykern_kernels._dispatch import backends, choose
 
@@ -37,8 +37,7 @@ def counts(words: Tensor, rows: Tensor, starts: Tensor, bits: int, *, backend: s
     """
     op = "profiles.counts"
     _check_groups(op, words, rows, starts)
-    if bits < 0 or words.shape[1] != words_for(bits):
-        _check.fail(op, "words", f"int32 (n, {words_for(max(bits, 0))}) for {bits} bits", words)
+    _check.codes(op, "words", words, bits, "n")
     chosen = choose(op, IMPLS["counts"], backend, words, rows, starts)
     return chosen.run(words, rows, starts, bits)  # type: ignore[no-any-return]
 
@@ -82,16 +81,14 @@ def _check_groups(op: str, words: Tensor, rows: Tensor, starts: Tensor) -> None:
     _check.same_device(op, words=words, rows=rows, starts=starts)
     if not len(starts) or int(starts[0]) or int(starts[-1]) != len(rows) or bool((starts.diff() < 0).any()):
         _check.fail(op, "starts", f"ascending from 0 to {len(rows)}", starts)
-    if len(rows) and (int(rows.min()) < 0 or int(rows.max()) >= len(words)):
-        _check.fail(op, "rows", f"rows of {len(words)} codes", rows)
+    _check.within(op, "rows", rows, len(words), f"rows of {len(words)} codes")
 
 
 # --- reference: unpack every bit and add -----------------------------------------------------------
 
 
 def _bits(words: Tensor, bits: int) -> Tensor:
-    shifts = torch.arange(WORD_BITS, device=words.device, dtype=torch.int32)
-    return ((words[:, :, None] >> shifts) & 1).flatten(1)[:, :bits]
+    return spread(words).flatten(1)[:, :bits]
 
 
 def _groups(starts: Tensor) -> Tensor:

@@ -16,14 +16,14 @@ instruction's tolerance; `uncertain` counts those that are not.
 """
 
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from polykern_kernels._cost import Cost
-from polykern_kernels._dispatch import Impl, choose, cpu_objection, describe
+from polykern_kernels._dispatch import backends, choose, describe
 
 KINK, FOLD, RIVAL, CLASS, NORM = range(5)
 
@@ -141,7 +141,7 @@ def _check(programs: Programs, height: int, width: int, fields: int) -> None:
 
 
 def _reference(p: Programs, height: int, width: int, fields: int, keep: bool) -> Outcome:
-    out = _blank(p, height, width, fields, keep)
+    out = blank(p, height, width, fields, keep)
     device = p.coefficient.device
     v, u = torch.meshgrid(
         torch.arange(height + 1, dtype=torch.float64, device=device) - height / 2,
@@ -188,7 +188,8 @@ def _reference(p: Programs, height: int, width: int, fields: int, keep: bool) ->
     return out
 
 
-def _blank(p: Programs, height: int, width: int, fields: int, keep: bool) -> Outcome:
+def blank(p: Programs, height: int, width: int, fields: int, keep: bool) -> Outcome:
+    """An outcome of zeros, with room for signs if they are kept."""
     make = functools.partial(torch.zeros, device=p.coefficient.device)
     maps = (p.tiles, height, width)
     counts = (p.tiles, fields, height, width)
@@ -206,39 +207,16 @@ def _blank(p: Programs, height: int, width: int, fields: int, keep: bool) -> Out
 # --- cpu: one thread, pixels in chunks that keep the symbols in cache ------------------------------
 
 
-@functools.cache
-def _jitted() -> Callable[..., None]:
-    from polykern_kernels._numba import program as jitted
-
-    return jitted.run  # type: ignore[no-any-return]
-
-
 def _cpu(p: Programs, height: int, width: int, fields: int, keep: bool) -> Outcome:
-    out = _blank(p, height, width, fields, keep)
+    from polykern_kernels._numba import program as loops
+
+    loop: Any = loops.run
+    out = blank(p, height, width, fields, keep)
     signs = out.signs if out.signs is not None else torch.zeros((1, 1, 1), dtype=torch.bool)
     given = (getattr(p, name) for name in Programs.__slots__)
     wanted = (out.right, out.down, out.classes, out.margin, out.digest, out.uncertain, signs)
-    _jitted()(*(x.numpy() for x in given), height, width, *(x.numpy() for x in wanted), keep)
+    loop(*(x.numpy() for x in given), height, width, *(x.numpy() for x in wanted), keep)
     return out
 
 
-# --- triton: device/program.py, imported on first use ----------------------------------------------
-
-
-def _triton(p: Programs, height: int, width: int, fields: int, keep: bool) -> Outcome:
-    from polykern_kernels.device import program as device
-
-    return device.launch(p, _blank(p, height, width, fields, True), height, width, keep)
-
-
-def _triton_objection(x: Tensor) -> str | None:
-    from polykern_kernels.device import objection
-
-    return objection(x)
-
-
-IMPLS = (
-    Impl("triton", _triton, _triton_objection),
-    Impl("cpu", _cpu, cpu_objection),
-    Impl("reference", _reference, lambda x: None),
-)
+IMPLS = backends("program", "run", cpu=_cpu, reference=_reference)

@@ -77,6 +77,7 @@ def crossings(
     Exact. Raises ValueError when an argument does not fit.
     """
     _check_arguments("scanline.crossings", curves, lattice)
+    _check.within("scanline.crossings", "field", curves.field, fields, f"numbers of {fields} fields")
     run = choose("scanline.crossings", IMPLS["crossings"], backend, curves.coefficient).run
     return run(curves, lattice, fields)  # type: ignore[no-any-return]
 

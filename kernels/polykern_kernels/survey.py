@@ -12,24 +12,20 @@ Lists are those of `polykern_kernels.neighbours.self_nearest`, pairs counted onc
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from polykern_kernels import _check, hamming
+from polykern_kernels import _check, _metric
 from polykern_kernels._bits import WORD_BITS
 from polykern_kernels._cost import Cost
 from polykern_kernels._dispatch import Impl, choose, cpu_objection
+from polykern_kernels._metric import FARTHEST, METRICS, Numbers, Progress, silent
 
-METRICS = {"hamming": torch.int32, "jaccard": torch.float64}  # and the dtype of its distances
-JACCARD_BITS = 1 << 26
 LEAST_BLOCK = 96  # codes; a block is this or some such power-of-two-fold of it
 MOST_BLOCKS = 1 << 10  # so that minima take 2 KiB a code at most
 
-Numbers = np.ndarray[tuple[int, ...], np.dtype[Any]]
-Progress = Callable[[int, int], None]
 Agreed = Callable[[Tensor], Tensor]
 
 # --- contract -----------------------------------------------------------------------------------
@@ -88,7 +84,7 @@ def nearest(
     if agreed is None and share[1] > 1:
         raise ValueError(f"{op}: {share[1]} parts need `agreed`")
     chosen = choose(op, IMPLS["nearest"], backend, words)
-    return chosen.run(words, names, k, share, agreed or torch.clone, metric, progress or _silent)  # type: ignore[no-any-return]
+    return chosen.run(words, names, k, share, agreed or torch.clone, metric, progress or silent)  # type: ignore[no-any-return]
 
 
 def foreign(
@@ -128,11 +124,9 @@ def foreign(
     _check.sized(op, "cores", cores, METRICS[metric], n)
     _check.sized(op, "components", components, torch.int64, n)
     if bound is None:
-        never = torch.iinfo(torch.int32).max if metric == "hamming" else float("inf")
-        bound = torch.full((len(rows),), never, dtype=cores.dtype)
+        bound = torch.full((len(rows),), _metric.never(metric), dtype=cores.dtype)
     _check.sized(op, "bound", bound, cores.dtype, len(rows))
-    if len(rows) and not (int(rows.min()) >= 0 and int(rows.max()) < n):
-        _check.fail(op, "rows", f"places of codes (0 <= row < {n})", rows)
+    _check.within(op, "rows", rows, n, f"places of codes (0 <= row < {n})")
     chosen = choose(op, IMPLS["foreign"], backend, words)
     return chosen.run(words, names, minima, rows, cores, components, bound, metric)  # type: ignore[no-any-return]
 
@@ -148,36 +142,17 @@ def cost(n: int, words: int, k: int) -> Cost:
     return Cost(bytes=n * (4 * words + 12 * k + 2 * blocks), popcounts=n * (n - 1) // 2 * words)
 
 
-def _silent(done: int, total: int) -> None:
-    return None
-
-
 def _check_codes(op: str, words: Tensor, names: Tensor, metric: str) -> None:
-    _check.tensor(op, "words", words, _check.INT32, "codes", "words")
-    if metric not in METRICS:
-        raise ValueError(f"{op}: metric must be {' | '.join(METRICS)}, got {metric!r}")
-    if metric == "jaccard" and WORD_BITS * words.shape[1] > JACCARD_BITS:
-        _check.fail(op, "words", f"int32 (codes, at most {JACCARD_BITS // WORD_BITS}) for Jaccard distances", words)
+    _metric.check(op, "words", words, metric, "codes")
     _check.sized(op, "names", names, torch.int64, len(words))
 
 
 # --- reference: all distances of a code ----------------------------------------------------------------
 
 
-def _apart(words: Tensor, i: int, metric: str) -> tuple[Tensor, Tensor]:
-    """Bits of all codes that differ from code i's, and the distances."""
-    row = words[i].expand_as(words).contiguous()
-    differing = hamming.aligned(row, words, backend="reference")
-    if metric == "hamming":
-        return differing, differing
-    union = hamming.aligned(row | words, torch.zeros_like(words), backend="reference")
-    return differing, differing.double() / union.clamp(min=1)
-
-
 def _unmet(n: int, k: int, metric: str) -> tuple[Tensor, Tensor, Tensor]:
     """Lists that any code can enter, and minima of blocks of which none was met."""
-    farthest = torch.iinfo(torch.int32).max if metric == "hamming" else 2.0
-    distances = torch.full((n, k), farthest, dtype=METRICS[metric])
+    distances = torch.full((n, k), FARTHEST[metric], dtype=METRICS[metric])
     minima = torch.full((n, -(-n // block_size(n))), -1, dtype=torch.int16)
     return distances, torch.full((n, k), torch.iinfo(torch.int64).max), minima
 
@@ -189,7 +164,7 @@ def _nearest_reference(
     distances, indices, minima = _unmet(n, k, metric)
     by_name = names.argsort()
     for i in range(share[0], n, share[1]):
-        differing, d = _apart(words, i, metric)
+        differing, d = (_metric.distances(words[i], words, name) for name in ("hamming", metric))
         order = by_name[d[by_name].sort(stable=True).indices]
         order = order[order != i][:k]
         distances[i], indices[i] = d[order], names[order]
@@ -211,7 +186,8 @@ def _foreign_reference(
 ) -> tuple[Tensor, Tensor, Tensor]:
     weights, indices = bound.clone(), torch.full_like(rows, -1)
     for at, i in enumerate(rows.tolist()):
-        weight = torch.maximum(_apart(words, i, metric)[1], torch.maximum(cores, cores[i]))
+        distances = _metric.distances(words[i], words, metric)
+        weight = torch.maximum(distances, torch.maximum(cores, cores[i]))
         edges = zip(weight.tolist(), names.tolist(), (components != components[i]).tolist(), strict=True)
         least = min(((w, name) for w, name, other in edges if other), default=None)
         if least is not None and least[0] < bound[at].item():
@@ -231,12 +207,6 @@ def _turns(blocks: int) -> Iterator[Numbers]:
         yield np.stack([x[x < y], y[x < y]], 1)
 
 
-def _sizes(words: Tensor, metric: str) -> Numbers:
-    """int32 (n): set bits, where the metric asks for them."""
-    none = torch.zeros_like(words)
-    return (hamming.aligned(words, none) if metric == "jaccard" else none.new_zeros(len(words))).numpy()
-
-
 def _nearest_cpu(
     words: Tensor, names: Tensor, k: int, share: tuple[int, int], agreed: Agreed, metric: str, progress: Progress
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -245,8 +215,8 @@ def _nearest_cpu(
 
     n, size, (part, parts) = len(words), block_size(len(words)), share
     distances, indices, minima = _unmet(n, max(k, 1), metric)
-    words = words.contiguous()
-    filled = words.numpy(), _sizes(words, metric), names.numpy(), distances.numpy(), indices.numpy()
+    codes = words.contiguous().numpy()
+    filled = codes, _metric.ones(codes, metric), names.numpy(), distances.numpy(), indices.numpy()
     step = int(agreed(torch.tensor(loops.step(-(-n // parts)))))
     step = -(-step // size) * size if parts > 1 else step  # no minimum is of two parts
     blocks, met = -(-n // step), 0
@@ -277,7 +247,8 @@ def _foreign_cpu(
     if not len(rows):
         return weights, points, counted
     n, size = len(words), block_size(len(words))
-    sizes, core, component = _sizes(words, metric), cores.numpy(), components.numpy()
+    sizes = _metric.ones(words.contiguous().numpy(), metric)
+    core, component = cores.numpy(), components.numpy()
     starts = np.arange(0, n, size)
     low, high = (by.reduceat(component, starts) for by in (np.minimum, np.maximum))
     blocks = np.minimum.reduceat(core, starts), np.maximum.reduceat(sizes, starts), np.where(low == high, low, -1)

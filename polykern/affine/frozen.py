@@ -46,6 +46,10 @@ class Frozen(Carrier):
     def shape(self) -> torch.Size:
         return self.value.shape
 
+    @property
+    def device(self) -> torch.device:
+        return self.value.device
+
     def beside(self, f: Callable[[Tensor], Tensor]) -> "Frozen":
         """f of the points and of the origins."""
         with torch.set_grad_enabled(self.value.requires_grad):

@@ -37,7 +37,7 @@ class AffineMap:
 
     def __call__(self, points: Tensor) -> Tensor:
         """float64 (n, *output_shape): what the map makes of points (n, *input_shape)."""
-        flat = points.to(self.matrix).reshape(len(points), -1)
+        flat = points.to(self.matrix).reshape(len(points), self.input_shape.numel())
         return (flat @ self.matrix.T + self.offset).reshape(len(points), *self.output_shape)
 
     def __sub__(self, other: "AffineMap") -> "AffineMap":

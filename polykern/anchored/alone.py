@@ -73,6 +73,8 @@ def require(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], ndim: int
     ndim                axes of the carrier it was called on, the batch included
     """
     name = getattr(func, "__name__", str(func))
+    if func is F.scaled_dot_product_attention and ndim < 3:
+        raise NotCarried(f"{name} of {ndim} axes mixes the points")
     if func in ELEMENTWISE or func in OF_A_ROW:
         return
     if func in ALONG:

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
-import numpy as np
 import torch
 
 from polykern.boundaries.checkpoints import Checkpoint
+from polykern.boundaries.local import require_radii
 from polykern.boundaries.parts import initialisation, local, outliers, training, transitions
 from polykern.boundaries.records import Part
 from polykern.boundaries.result import Complexity
@@ -13,9 +13,8 @@ from polykern.boundaries.setting import Setting
 from polykern.errors import UsageError
 from polykern.findings import provenance
 from polykern.models import Subject, digest, digits
+from polykern.progress import Progress, silent
 from polykern.selectors import Select
-
-Progress = Callable[[str, int, int], None]
 
 PARTS: dict[str, Callable[[Setting, Progress], Part]] = {
     "local": local.measured,
@@ -77,12 +76,13 @@ def complexity(
     chosen = _parts(subject, parts, checkpoints)
     if points < 3:
         raise UsageError(f"{points} points of each set are too few", fix="take 3 or more, better 64")
-    _require(radii)
+    if radii is not None:
+        require_radii(radii)
     at = subject.default_start if start is None else start
     again: dict[str, bool] = {}
     if checkpoints is None and "training" in chosen and subject.name == DIGITS:
         after = (*LOOKED_AT, digits.steps())
-        (progress or _silent)("training", 0, len(after))
+        (progress or silent)("training", 0, len(after))
         kept = digits.checkpoints(seed, after)
         checkpoints = tuple(kept.items())
         again = {"trained_again_to_the_same_weights": digest(kept[digits.steps()]) == subject.weights}
@@ -90,7 +90,7 @@ def complexity(
         subject, at, stop, select, points, None if radii is None else tuple(map(float, radii)), directions,
         checkpoints, seed, dtype,
     )  # fmt: skip
-    found = {name: PARTS[name](setting, progress or _silent) for name in chosen}
+    found = {name: PARTS[name](setting, progress or silent) for name in chosen}
     about = provenance(
         subject, setting.trained.tail, seed=seed, parts=list(chosen), points=points,
         radii=None if radii is None else list(radii), directions=len(setting.axes),
@@ -109,19 +109,3 @@ def _parts(subject: Subject, parts: Sequence[str] | None, checkpoints: object) -
     if not parts:
         raise UsageError("no part of complexity is asked for", fix=f"choose of {', '.join(PARTS)}")
     return list(dict.fromkeys(parts))
-
-
-def _require(radii: Sequence[float] | None) -> None:
-    if radii is not None and not len(radii):
-        raise UsageError("no radius is given", fix="give at least one, L2 in the space of the points")
-    for radius in radii or ():
-        if not (np.isfinite(radius) and radius > 0):
-            raise UsageError(
-                f"a radius of {radius}",
-                why="the neighbourhood would be the point itself",
-                fix="take a positive one",
-            )
-
-
-def _silent(stage: str, done: int, total: int) -> None:
-    pass

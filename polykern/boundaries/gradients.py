@@ -28,9 +28,8 @@ from polykern.boundaries.local import frame
 from polykern.counting import placed
 from polykern.errors import UsageError
 from polykern.layout import Field
-from polykern.points import tail_of
 from polykern.selectors import Select
-from polykern.tail import Meeting, Tail
+from polykern.tail import Meeting, Tail, tail_of
 
 ROWS = 4096  # points that run through the network together
 
@@ -76,8 +75,8 @@ def jacobian_norms(
             y = y.softmax(1) if probabilities else y
             chosen = y.view(-1, outputs, outputs).diagonal(dim1=1, dim2=2)  # output k of the k-th copy
             (slopes,) = torch.autograd.grad(chosen.sum(), x)
-        found.append(slopes.view(len(part), -1).double().norm(dim=1))
-    return torch.cat(found) if found else torch.zeros(0, dtype=torch.float64)
+        found.append(slopes.reshape(len(part), outputs * tail.input_shape.numel()).double().norm(dim=1))
+    return torch.cat(found)
 
 
 def boundary_density(

@@ -14,10 +14,10 @@ compares torch.sign, which has three states: there a pre-activation of exactly 0
 both have bit 0. Without zeros the counts are equal. Where an activation has two thresholds each of its bits counts.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -26,9 +26,9 @@ from polykern.codes import Codes
 from polykern.counting import placed
 from polykern.errors import UsageError
 from polykern.layout import Layout
-from polykern.points import codes_of, tail_of
+from polykern.points import codes_of
 from polykern.selectors import Select
-from polykern.tail import Tail
+from polykern.tail import Tail, tail_of
 
 DIRECTIONS = 25  # 50 vertices, as published for a small network
 VERTICES = 64 << 20  # bytes of vertices held at a time
@@ -169,6 +169,15 @@ def neighbourhoods(points: Tensor, axes: Tensor, radius: float, *, centre: bool 
             yield vertices(part, axes, radius, centre=centre)
 
 
+def require_radii(radii: Sequence[float]) -> None:
+    """Raise UsageError unless there is a radius, and all are positive numbers."""
+    if not len(radii):
+        raise UsageError("no radius is given", fix="give at least one, L2 in the space of the points")
+    for radius in radii:
+        if not 0 < radius < math.inf:
+            raise UsageError(f"a radius of {radius}", fix="take a positive number, L2 in the space of the points")
+
+
 def _require(tail: Tail, points: Tensor, radii: Sequence[float], axes: Tensor) -> None:
     where = tail.start or "the model"
     if points.shape[1:] != tail.input_shape or not points.is_floating_point():
@@ -177,15 +186,7 @@ def _require(tail: Tail, points: Tensor, radii: Sequence[float], axes: Tensor) -
             f"{str(points.dtype).removeprefix('torch.')} {list(points.shape)}",
             fix="" if points.is_floating_point() else "start at a module whose input is activations",
         )
-    if not len(radii):
-        raise UsageError(
-            "local complexity without a radius", fix="give at least one, L2 in the space of the points"
-        )
-    for radius in radii:
-        if not (np.isfinite(radius) and radius > 0):
-            raise UsageError(
-                f"a radius of {radius}", why="the vertices would be the point itself", fix="take a positive one"
-            )
+    require_radii(radii)
     dimensions = tail.input_shape.numel()
     if axes.ndim != 2 or axes.shape[1] != dimensions or not 1 <= len(axes) <= dimensions:
         raise UsageError(

@@ -18,9 +18,8 @@ from polykern.counting import placed
 from polykern.errors import UsageError
 from polykern.layout import Layout
 from polykern.plane import Plane
-from polykern.points import tail_of
 from polykern.selectors import Select
-from polykern.tail import Tail
+from polykern.tail import Tail, tail_of
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,11 +7,11 @@ from typing import Any
 from torch import nn
 
 from polykern.capturing.batches import Batch as Batch
-from polykern.capturing.cutting import Progress
 from polykern.capturing.record import SHARD, record
 from polykern.capturing.record import Capture as Capture
 from polykern.models import Subject
 from polykern.models.language import Language as Language
+from polykern.progress import Progress
 from polykern.selectors import Select
 
 

@@ -13,6 +13,7 @@ from polykern.capturing.unit import State, Unit, ordered
 from polykern.capturing.watch import Kept, Watch
 from polykern.errors import CorruptError, UsageError
 from polykern.models import digest
+from polykern.store.arrays import column
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class BatchSource:
         return {"batches": self._read}
 
     def probe(self) -> None:
-        """Run the first batch; raises UsageError when there is none."""
+        """Run the first batch; raises UsageError when there is none, or it has no rows."""
         self._stream = iter(self._given)
         first = next(self._stream, None)
         if first is None:
@@ -104,6 +105,10 @@ class BatchSource:
         batch = first if isinstance(first, Batch) else Batch(first)
         self._held = [(batch, self._ran(batch, 0))]
         self._first, self._rows = _sizes(batch.inputs), self.watch.width
+        if not self._rows:
+            raise UsageError(
+                "the first batch has no rows", why="it tells how many the others have", fix="leave it out"
+            )
         self.columns = tuple(dict.fromkeys(("doc", "pos", *batch.columns)))
 
     def units(self, state: State | None) -> Iterator[Unit]:
@@ -123,6 +128,8 @@ class BatchSource:
             doc += items
             rows = np.arange(len(columns["doc"]), dtype=np.int64)
             after = {"read": self._read, "doc": doc}
+            if not len(rows):
+                continue
             yield Unit(doc - items, columns, rows, [(batch, kept)], f"batch {number}", 0, after)
 
     def run(self, units: Sequence[Unit]) -> Kept:
@@ -183,15 +190,15 @@ class BatchSource:
 
     def _columns(self, batch: Batch, number: int, doc: int) -> tuple[dict[str, NDArray[np.int32]], int]:
         items, width = self._width(batch)
-        index = np.arange(width) if batch.keep is None else np.asarray(torch.as_tensor(batch.keep))
+        index = np.arange(width) if batch.keep is None else torch.as_tensor(batch.keep).cpu().numpy()
         each = width // items if items and self.watch.rows == "tokens" else 1
-        found = {"doc": doc + index // each, "pos": index % each}
-        for name in self.columns:
-            if name in batch.columns:
-                found[name] = np.asarray(torch.as_tensor(batch.columns[name]))
-            if name not in found or found[name].shape != index.shape:
-                raise UsageError(f"batch {number} has no column {name} with {len(index)} integers")
-        return {name: found[name].astype(np.int32) for name in self.columns}, items
+        given = {"doc": doc + index // each, "pos": index % each, **batch.columns}
+        if missing := [name for name in self.columns if name not in given]:
+            raise UsageError(f"batch {number} has no column {missing[0]}", fix="name the same in every batch")
+        try:
+            return {name: column(name, given[name], index.shape) for name in self.columns}, items
+        except UsageError as error:
+            raise UsageError(f"batch {number}: {error.what}") from error
 
     def _width(self, batch: Batch) -> tuple[int, int]:
         """Items of a batch, and its rows, kept or not: as many for an item, or for a token, as in the first."""

@@ -12,9 +12,8 @@ from polykern.capturing.unit import Source, Unit
 from polykern.capturing.watch import Kept
 from polykern.codes import Codes
 from polykern.errors import CorruptError, ResourceError, UsageError, first_line, out_of_memory
+from polykern.progress import Progress, silent
 from polykern.store import Record, Writer
-
-Progress = Callable[[str, int, int], None]  # stage, done, total
 
 
 @dataclass
@@ -82,7 +81,7 @@ class Cutting:
 
     def _one(self, number: int) -> int:
         first = next(k for k in range(number, -1, -1) if k == 0 or self.writer.committed(k - 1))
-        with closing(self._cut(first, lambda k: k == number, _silent)) as found:
+        with closing(self._cut(first, lambda k: k == number, silent)) as found:
             for shard in found:
                 self._settled(shard)
                 if shard.number == number:
@@ -160,7 +159,3 @@ def _span(rows: Record | _Shard) -> str:
 def _plain(label: str) -> str:
     """A name that any file can hold."""
     return label.encode("utf-8", "replace").decode()
-
-
-def _silent(stage: str, done: int, total: int) -> None:
-    """Nobody wants to know."""

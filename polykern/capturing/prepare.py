@@ -15,7 +15,7 @@ from polykern.capturing.pictures import PictureSource, Places
 from polykern.capturing.sampling import Sampling
 from polykern.capturing.text import BATCH, TextSource
 from polykern.capturing.unit import Source
-from polykern.capturing.watch import DTYPES, Rows, Watch, mlps
+from polykern.capturing.watch import Rows, Watch, dtype_of, mlps
 from polykern.errors import UsageError
 from polykern.models import KNOWN, Subject, load
 from polykern.models.language import Language, given, language
@@ -77,7 +77,7 @@ def text(
     """A language model that reads a corpus; see `polykern.capturing.capture`."""
     words = [corpus] if isinstance(corpus, str | Path) else list(corpus)
     documents = Corpus(words, key=text_key, limit=limit_documents, strict=strict, stdin=stdin)
-    reader = language(model, dtype=DTYPES[dtype]) if isinstance(model, str) else model
+    reader = language(model, dtype=dtype_of(dtype)) if isinstance(model, str) else model
     reader.model.to(device)
     watch = (choice or Choice()).watch(reader.model, "tokens")
     source = TextSource(
@@ -158,7 +158,7 @@ def source_of(model: object, data: Any, choice: Choice, options: Mapping[str, An
 def yours(word: str, options: Mapping[str, Any]) -> Language | Subject:
     """What a function of the user's own gives: a language model, or else a subject."""
     try:
-        return given(word, DTYPES[options.get("dtype", "float32")])
+        return given(word, dtype_of(options.get("dtype", "float32")))
     except UsageError as error:
         if "return a Language" not in error.fix:
             raise

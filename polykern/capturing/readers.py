@@ -186,7 +186,7 @@ def _parts(
     while begin < len(text) or part == 0:
         end = min(len(text), begin + PART)
         if end < len(text):
-            end = 1 + max(text.rfind("\n", begin, end), -1) or 1 + max(text.rfind(" ", begin, end), -1) or end
+            end = 1 + text.rfind("\n", begin, end) or 1 + text.rfind(" ", begin, end) or end
         if part >= skip:
             yield Found(text[begin:end], at, part, part == 0, end == len(text), consumed, label, damaged)
         part, begin = part + 1, end

@@ -4,10 +4,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from polykern.capturing.cutting import Cutting, Progress
+from polykern.capturing.cutting import Cutting
 from polykern.capturing.unit import Source
 from polykern.errors import MismatchError, UsageError
 from polykern.launch import apart
+from polykern.progress import Progress, silent
 from polykern.ranks import Ranks, ranks
 from polykern.store import Activation, Manifest, Store, Writer
 
@@ -78,7 +79,7 @@ def record(
             _require_again(source, writer)
             source.batch = int(writer.manifest.about["batch"])
             cutting = Cutting(source, writer, shard_bytes)
-            fresh = cutting.share(number, count, progress or _silent)
+            fresh = cutting.share(number, count, progress or silent)
             summary = source.summary()
             fresh += cutting.missing()
             group.meet()
@@ -110,10 +111,6 @@ def _require_again(source: Source, writer: Writer) -> None:
             why="standard input cannot be read a second time",
             fix="--overwrite, or put the text into a file",
         )
-
-
-def _silent(stage: str, done: int, total: int) -> None:
-    """Nobody wants to know."""
 
 
 def _opened(out: Path | str, manifest: Manifest, group: Ranks, *, shared: bool, overwrite: bool) -> Writer:

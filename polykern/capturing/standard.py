@@ -5,6 +5,7 @@ many kinds; their order is that of a hash of their names, the same for the same 
 """
 
 import hashlib
+import os
 import sysconfig
 from collections.abc import Iterator
 from functools import cache
@@ -75,11 +76,12 @@ def _texts() -> tuple[_Text, ...]:
 def _names() -> tuple[tuple[int, str], ...]:
     """Kind and name of every text there is."""
     library = _library()
-    sources = []
-    for path in library.rglob("*.py"):
-        inner = path.relative_to(library)
-        if not LEFT_OUT & set(inner.parts) and not inner.parts[0].startswith(("config-", "_sysconfigdata")):
-            sources.append(inner.as_posix())
+    sources: list[str] = []
+    for place, folders, names in os.walk(library):
+        folders[:] = [name for name in folders if name not in LEFT_OUT]
+        inner = Path(place).relative_to(library)
+        sources += [(inner / name).as_posix() for name in names if name.endswith(".py")]
+    sources = [name for name in sources if not name.startswith(("config-", "_sysconfigdata"))]
     licence = [(2, "LICENSE.txt")] if (library / "LICENSE.txt").is_file() else []
     return (*((0, name) for name in sorted(_topics())), *((1, name) for name in sorted(sources)), *licence)
 

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from polykern.capturing.watch import Kept, Watch
+from polykern.codes import Codes
 from polykern.store import Pictures, Texts
 
 State = Mapping[str, Any]  # JSON: where a source goes on
@@ -142,8 +143,6 @@ def ordered(parts: Sequence[tuple[Sequence[int], Kept]], counts: Sequence[int]) 
     parts   for each pass the numbers of its units, and what it left of them
     counts  rows of each unit
     """
-    from polykern.codes import Codes
-
     starts = np.concatenate([[0], np.cumsum([counts[k] for units, _ in parts for k in units])])
     at = {k: int(starts[place]) for place, k in enumerate(k for units, _ in parts for k in units)}
     order = np.concatenate([np.arange(at[k], at[k] + counts[k]) for k in range(len(counts))])

@@ -107,8 +107,10 @@ class Watch:
             self._settle(codes.layout)
         self.layout.require_same(codes.layout)
         self.width = len(codes)
-        values |= {name: self._rowed(name, out, len(codes)) for name, out in self._noted.items()}
-        self._noted = {}
+        noted, self._noted = self._noted, {}
+        if missed := [name for name in self._modules if name not in noted]:
+            raise UsageError(f"a pass does not reach the module of {missed[0]!r}")
+        values |= {name: self._rowed(name, out, len(codes)) for name, out in noted.items()}
         kept = {name: _cast(name, _rows(values[name], keep), dtype) for name, dtype in self.kept.items()}
         self.shapes = {name: tuple(value.shape[1:]) for name, value in kept.items()}
         chosen = codes if keep is None else codes[keep.to(codes.words.device)]
@@ -121,7 +123,9 @@ class Watch:
             self._noted[name] = (value if isinstance(value, Tensor) else value[0]).detach().clone()
 
         if name.startswith(INPUT):
-            return module.register_forward_pre_hook(lambda module, args: note(args))
+            return module.register_forward_pre_hook(
+                lambda module, args, kwargs: note(args or tuple(kwargs.values())), with_kwargs=True
+            )
         return module.register_forward_hook(lambda module, args, output: note(output))
 
     def _rowed(self, name: str, out: Tensor, rows: int) -> Tensor:
@@ -196,6 +200,13 @@ def activations(words: Sequence[str]) -> dict[str, torch.dtype]:
             name, kind = word, "float16"
         found[name] = DTYPES[kind]
     return found
+
+
+def dtype_of(word: str) -> torch.dtype:
+    """What a word of DTYPES stands for; raises UsageError for any other."""
+    if word not in DTYPES:
+        raise UsageError(f"there is no dtype {word!r}", fix=f"choose one of {', '.join(DTYPES)}")
+    return DTYPES[word]
 
 
 def _module(model: nn.Module, name: str) -> nn.Module:

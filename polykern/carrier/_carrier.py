@@ -9,7 +9,8 @@ torch are the same for every carrier, so they are written once, here, as `Linear
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -71,9 +72,11 @@ class Carrier(ABC):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        kwargs = kwargs or {}
+        kwargs = dict(kwargs or {})
         first = next(a for a in _flat(args, kwargs) if isinstance(a, Carrier))
         rule = RULES.get(func)
+        if rule is not None and not args and "input" in kwargs:
+            args = (kwargs.pop("input"),)
         out = NotImplemented if rule is None else rule(*args, **kwargs)
         return first.other(func, args, kwargs) if out is NotImplemented else out
 
@@ -81,6 +84,14 @@ class Carrier(ABC):
     @property
     def ndim(self) -> int:
         return len(self.shape)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.float64
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cpu")
 
     @property
     def requires_grad(self) -> bool:
@@ -98,73 +109,34 @@ class Carrier(ABC):
     def __len__(self) -> int:
         return self.shape[0]
 
+    if not TYPE_CHECKING:  # a name that is misspelt is an error to a checker
 
-def _method(name: str) -> Callable[..., Any]:
+        def __getattr__(self, name: str) -> Callable[..., Any]:
+            """Any other method of Tensor, by way of torch, so that it meets its rule or `other`."""
+            func = None if name.startswith("__") else getattr(torch.Tensor, name, None)
+            if not callable(func):
+                raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+            return partial(handle_torch_function, func, (self,), self)
+
+
+def _operator(name: str) -> Callable[..., Any]:
     func = getattr(torch.Tensor, name)
 
-    def method(self: Carrier, *args: Any, **kwargs: Any) -> Any:
+    def operator(self: Carrier, *args: Any, **kwargs: Any) -> Any:
         return handle_torch_function(func, (self,), self, *args, **kwargs)
 
-    method.__name__ = name
-    return method
+    operator.__name__ = name
+    return operator
 
 
-METHODS = [
-    "__add__",
-    "__radd__",
-    "__iadd__",
-    "__sub__",
-    "__rsub__",
-    "__mul__",
-    "__rmul__",
-    "__truediv__",
-    "__neg__",
-    "__getitem__",
-    "__matmul__",
-    "add",
-    "add_",
-    "sub",
-    "mul",
-    "div",
-    "neg",
-    "view",
-    "reshape",
-    "flatten",
-    "permute",
-    "transpose",
-    "squeeze",
-    "unsqueeze",
-    "contiguous",
-    "detach",
-    "clone",
-    "to",
-    "float",
-    "double",
-    "mean",
-    "sum",
-    "chunk",
-    "split",
-    "unbind",
-    "matmul",
-    "relu",
-    "relu_",
-    "abs",
-    "clamp",
-    "clamp_min",
-    "clamp_",
-    "softmax",
-    "pow",
-    "exp",
-    "sqrt",
-    "sigmoid",
-    "tanh",
-    "max",
-    "expand_as",
-    "view_as",
-    "type_as",
-]
-for _name in METHODS:
-    setattr(Carrier, _name, _method(_name))
+# Python looks these up on the class
+OPERATORS = (
+    "__add__", "__radd__", "__iadd__", "__sub__", "__rsub__", "__mul__", "__rmul__", "__truediv__", "__rtruediv__",
+    "__pow__", "__rpow__", "__matmul__", "__neg__", "__abs__", "__getitem__",
+    "__lt__", "__le__", "__gt__", "__ge__",
+)  # fmt: skip
+for _name in OPERATORS:
+    setattr(Carrier, _name, _operator(_name))
 
 
 RULES: dict[Any, Callable[..., Any]] = {}

@@ -101,18 +101,29 @@ def _batch_norm(
 # --- averages and sums over axes behind the batch -----------------------------------------------
 
 
-@rule(F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)
-def _avg_pool(x: Any, *args: Any, **kwargs: Any) -> Any:
-    func = {3: F.avg_pool1d, 4: F.avg_pool2d, 5: F.avg_pool3d}[x.ndim]
-    kernel = args[0] if args else kwargs["kernel_size"]
-    area = kernel ** (x.ndim - 2) if isinstance(kernel, int) else torch.Size(kernel).numel()
-    return x.apply(Linear(lambda rows, _: func(rows, *args, **kwargs), terms=area))
+def _avg_pool(func: Any, axes: int) -> Callable[..., Any]:
+    def pool(x: Any, *args: Any, **kwargs: Any) -> Any:
+        kernel = args[0] if args else kwargs["kernel_size"]
+        sides = (kernel,) if isinstance(kernel, int) else tuple(kernel)
+        area = torch.Size(sides * axes if len(sides) == 1 else sides).numel()
+        return x.apply(Linear(lambda rows, _: func(rows, *args, **kwargs), terms=area))
+
+    return pool
 
 
-@rule(F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)
-def _adaptive(x: Any, output_size: Any) -> Any:
-    func = {3: F.adaptive_avg_pool1d, 4: F.adaptive_avg_pool2d, 5: F.adaptive_avg_pool3d}[x.ndim]
-    return x.apply(Linear(lambda rows, _: func(rows, output_size), terms=x.shape[2:].numel()))
+def _adaptive(func: Any, axes: int) -> Callable[..., Any]:
+    def pool(x: Any, output_size: Any) -> Any:
+        return x.apply(Linear(lambda rows, _: func(rows, output_size), terms=x.shape[-axes:].numel()))
+
+    return pool
+
+
+rule(F.avg_pool1d)(_avg_pool(F.avg_pool1d, 1))
+rule(F.avg_pool2d)(_avg_pool(F.avg_pool2d, 2))
+rule(F.avg_pool3d)(_avg_pool(F.avg_pool3d, 3))
+rule(F.adaptive_avg_pool1d)(_adaptive(F.adaptive_avg_pool1d, 1))
+rule(F.adaptive_avg_pool2d)(_adaptive(F.adaptive_avg_pool2d, 2))
+rule(F.adaptive_avg_pool3d)(_adaptive(F.adaptive_avg_pool3d, 3))
 
 
 def _reduction(func: Any) -> Callable[..., Any]:
@@ -172,8 +183,8 @@ def _add_in_place(x: Any, y: Any, *, alpha: float = 1) -> Any:
 
 
 @rule(torch.sub, torch.Tensor.sub, torch.Tensor.__sub__)
-def _sub(x: Any, y: Any) -> Any:
-    return _add(x, _scaled(y, -1.0) if isinstance(y, Carrier) else -_exactly(y))
+def _sub(x: Any, y: Any, *, alpha: float = 1) -> Any:
+    return _add(x, _scaled(y, -alpha) if isinstance(y, Carrier) else -alpha * _exactly(y))
 
 
 @rule(torch.rsub, torch.Tensor.__rsub__)
@@ -202,8 +213,8 @@ def _mul(x: Any, y: Any) -> Any:
 
 
 @rule(torch.div, torch.Tensor.div, torch.Tensor.__truediv__)
-def _div(x: Any, y: Any) -> Any:
-    if isinstance(y, Carrier):
+def _div(x: Any, y: Any, *, rounding_mode: str | None = None) -> Any:
+    if isinstance(y, Carrier) or rounding_mode is not None:
         return NotImplemented
     if not isinstance(y, Tensor):
         return x.apply(Linear(lambda rows, _: rows / float(y), terms=1))
@@ -246,8 +257,9 @@ def _flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
 
 
 @rule(torch.reshape, torch.Tensor.view, torch.Tensor.reshape)
-def _reshape(x: Any, *shape: Any) -> Any:
-    wanted = list(shape[0]) if len(shape) == 1 and not isinstance(shape[0], int) else list(shape)
+def _reshape(x: Any, *sizes: Any, shape: Any = ()) -> Any:
+    sizes = sizes or (shape,)
+    wanted = list(sizes[0]) if len(sizes) == 1 and not isinstance(sizes[0], int) else list(sizes)
     keeps = -1 in wanted[1:] or torch.Size(wanted[1:]).numel() == x.shape[1:].numel()
     if wanted[0] not in (-1, x.shape[0]) or not keeps:
         raise NotCarried(f"a view of {list(x.shape)} as {wanted}, which mixes points")
@@ -292,15 +304,17 @@ def _getitem(x: Any, index: Any) -> Any:
 
 @rule(torch.chunk, torch.Tensor.chunk)
 def _chunk(x: Any, chunks: int, dim: int = 0) -> Any:
-    return _parts(x, lambda rows: rows.chunk(chunks, dim))
+    return _parts(x, lambda rows: rows.chunk(chunks, dim), dim)
 
 
 @rule(torch.split, torch.Tensor.split)
 def _split(x: Any, sizes: Any, dim: int = 0) -> Any:
-    return _parts(x, lambda rows: torch.split(rows, sizes, dim))
+    return _parts(x, lambda rows: torch.split(rows, sizes, dim), dim)
 
 
-def _parts(x: Carrier, f: Callable[[Tensor], Sequence[Tensor]]) -> tuple[Carrier, ...]:
+def _parts(x: Carrier, f: Callable[[Tensor], Sequence[Tensor]], dim: int) -> tuple[Carrier, ...]:
+    if dim % x.ndim == 0:
+        raise NotCarried("parts of the batch axis")
     count = len(f(torch.empty(x.shape, device="meta")))
     return tuple(_rearranged(x, partial(_part, f, k)) for k in range(count))
 
@@ -313,6 +327,8 @@ def _part(f: Callable[[Tensor], Sequence[Tensor]], k: int, rows: Tensor) -> Tens
 def _pad(x: Any, pad: Any, mode: str = "constant", value: Any = None) -> Any:
     if mode == "constant" and value not in (None, 0, 0.0):
         raise NotCarried("padding with a constant other than 0")
+    if any(pad[2 * (x.ndim - 1) :]):
+        raise NotCarried("padding of the batch axis")
     return _rearranged(x, lambda rows: F.pad(rows, pad, mode=mode))
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from polykern.cli import asked, options, values
-from polykern.cli.finding import Exact, Out, Overwrite, require_free, tell
+from polykern.cli.finding import Exact, Out, require_free, tell
 from polykern.cli.talk import Talk
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ EXAMPLES = (
 )
 
 Count = Annotated[
-    int, options.option("--count", panel=options.HOW, env="COUNT", metavar="N", help="Images, at random.")
+    int, options.option("--count", panel=options.HOW, env="COUNT", min=2, metavar="N", help="Images, at random.")
 ]
 Radius = Annotated[
     float,
@@ -31,7 +31,8 @@ Norm = Annotated[
     ),
 ]
 Steps = Annotated[
-    int, options.option("--steps", panel=options.HOW, env="STEPS", metavar="N", help="Steps of the attack.")
+    int,
+    options.option("--steps", panel=options.HOW, env="STEPS", min=1, metavar="N", help="Steps of the attack."),
 ]
 
 
@@ -40,19 +41,15 @@ def command(
     out: Out,
     model: options.Model = "digits",
     select: options.Select = None,
-    count: Count = 64,
     radius: Radius = 0.1,
     norm: Norm = "linf",
+    count: Count = 64,
     steps: Steps = 20,
     exact: Exact = None,
     device: options.Device = "cpu",
     seed: options.Seed = 0,
-    overwrite: Overwrite = False,
+    overwrite: options.Overwrite = False,
     figures: options.Figures = True,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = 0,
-    log_format: options.Log = "text",
 ) -> None:
     """Attack images by projected gradient descent and count the boundaries on the way.
 
@@ -60,13 +57,14 @@ def command(
     that the attack took. Paired by image.
     """
     talk: Talk = ctx.obj
-    talk.settle(quiet=quiet, verbose=verbose, log=log_format)
     values.positive("--radius", radius)
     where = values.device(device, "auto")
     require_free(out, overwrite=overwrite)
 
     from polykern.paths import adversarial
+    from polykern.paths.attacks import NORMS
 
+    values.one_of("--norm", norm, NORMS)
     subject = asked.subject(talk, model, seed)
     with talk.progress("steps") as progress:
         found = adversarial(

@@ -1,8 +1,9 @@
 """The commands, put together and run."""
 
+import inspect
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +24,7 @@ from polykern.cli import (
     info,
     latents,
     layers,
+    options,
     pairs,
     partition,
     path,
@@ -40,7 +42,6 @@ from polykern.cli import (
     view,
 )
 from polykern.cli.failures import exit_code, watched
-from polykern.cli.options import BACKEND
 from polykern.cli.settings import Command
 from polykern.cli.talk import Talk
 
@@ -66,6 +67,29 @@ def _flowing(text: str | None) -> str:
 def _examples(lines: Sequence[str]) -> str:
     """A line each at the foot of a help."""
     return "\n\n".join(["Examples:", *lines]) if lines else ""
+
+
+def _speaking(command: Callable[..., None]) -> Callable[..., None]:
+    """A command with the options that all commands have, which has been told how to speak when it begins."""
+
+    def settled(
+        ctx: typer.Context,
+        as_json: options.Json = False,  # `run` looks for it before the words are parsed
+        quiet: options.Quiet = False,
+        verbose: options.Verbose = 0,
+        log_format: options.Log = "text",
+        **given: Any,
+    ) -> None:
+        talk: Talk = ctx.obj
+        talk.settle(quiet=quiet, verbose=verbose, log=log_format)
+        command(ctx, **given)
+
+    own = inspect.signature(command).parameters.values()
+    _, *common, _ = inspect.signature(settled).parameters.values()
+    told: Any = settled
+    told.__signature__ = inspect.Signature([*own, *common])
+    told.__annotations__ = {p.name: p.annotation for p in (*own, *common)}
+    return settled
 
 
 app = typer.Typer(
@@ -108,7 +132,9 @@ for _module in (
 ):
     _name = _module.__name__.rpartition(".")[2]
     _foot = _examples(getattr(_module, "EXAMPLES", ()))
-    app.command(_name, cls=Command, help=_flowing(_module.command.__doc__), epilog=_foot)(_module.command)
+    app.command(_name, cls=Command, help=_flowing(_module.command.__doc__), epilog=_foot)(
+        _speaking(_module.command)
+    )
 
 
 def run(words: Sequence[str]) -> int:
@@ -117,7 +143,7 @@ def run(words: Sequence[str]) -> int:
     words  what stands behind `polykern`
     """
     talk = Talk(json="--json" in words, command=("polykern", *words))
-    named = os.environ.get(BACKEND)
+    named = os.environ.get(options.BACKEND)
     try:
         with watched():
             code = app(_config_first(words), standalone_mode=False, prog_name="polykern", obj=talk)
@@ -127,9 +153,9 @@ def run(words: Sequence[str]) -> int:
         return exit_code(error, talk)
     finally:
         talk.close()
-        os.environ.pop(BACKEND, None)  # a run names the backend of its own kernels only
+        os.environ.pop(options.BACKEND, None)  # a run names the backend of its own kernels only
         if named is not None:
-            os.environ[BACKEND] = named
+            os.environ[options.BACKEND] = named
 
 
 def _config_first(words: Sequence[str]) -> list[str]:
@@ -158,7 +184,7 @@ def _polykern(
     ] = False,
     config: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", envvar="POLYKERN_CONFIG", help="Settings; polykern.toml here by default."),
+        typer.Option(metavar="FILE", envvar="POLYKERN_CONFIG", help="Settings. Default: polykern.toml here."),
     ] = None,
 ) -> None:
     """Options that come before a command."""

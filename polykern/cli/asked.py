@@ -1,6 +1,6 @@
 """What the options of a plane ask for: a network, three inputs, a window, an engine."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from polykern.cli import values
 from polykern.cli.talk import Talk
@@ -33,10 +33,12 @@ def window(square: tuple[float, float, float] | None, centre: tuple[float, float
     return Window(*square)
 
 
-def inputs(
-    images: tuple[str, str, str] | None, indices: tuple[int, int, int] | None
-) -> tuple[str, str, str] | tuple[int, int, int] | None:
-    """The three inputs; None where neither option names any."""
+Files = TypeVar("Files")
+Numbers = TypeVar("Numbers")
+
+
+def inputs(images: Files | None, indices: Numbers | None) -> Files | Numbers | None:
+    """The inputs of --images or of --indices; None where neither names any."""
     if images is not None and indices is not None:
         raise UsageError("--images and --indices are two ways to say the same", fix="leave one of the two out")
     return images or indices

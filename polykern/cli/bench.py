@@ -44,7 +44,7 @@ Small = Annotated[
 Threads = Annotated[
     int | None,
     options.option(
-        "--threads", panel=MEASURED, env="THREADS", min=1, metavar="N", help="Threads of the CPU; all by default."
+        "--threads", panel=MEASURED, env="THREADS", min=1, metavar="N", help="Threads of the CPU. Default: all."
     ),
 ]
 From = Annotated[
@@ -86,10 +86,6 @@ def command(
     compare: Compare = None,
     across: Across = False,
     plot: Plot = None,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = 0,
-    log_format: options.Log = "text",
 ) -> None:
     """Time operations and main jobs on this machine, beside other libraries, as shares of what its units can do.
 
@@ -101,7 +97,6 @@ def command(
     became slower: by more than 5%, and with a bootstrap interval that excludes 1.
     """
     talk: Talk = ctx.obj
-    talk.settle(quiet=quiet, verbose=verbose, log=log_format)
     _check(source, measures=bool(globs or listed or full or small or threads))
 
     from polykern_benches import _compare, _document

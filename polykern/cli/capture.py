@@ -52,12 +52,8 @@ def command(
     device: options.Device = "auto",
     memory_budget: options.Memory = "8GiB",
     seed: options.Seed = 0,
-    overwrite: own.Overwrite = False,
+    overwrite: options.Overwrite = False,
     dry_run: options.DryRun = False,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = 0,
-    log_format: options.Log = "text",
 ) -> None:
     """Run a model over text or pictures and keep the spline codes of tokens, pictures or places in a store.
 
@@ -68,7 +64,6 @@ def command(
     same bytes; a folder with another run's codes is refused (exit code 6).
     """
     talk: Talk = ctx.obj
-    talk.settle(quiet=quiet, verbose=verbose, log=log_format)
     if out is None and not dry_run:
         raise UsageError("no folder for the codes", fix="--out DIR, or --dry-run to see what it would take")
     if corpus and images:

@@ -19,7 +19,7 @@ CorpusOf = Annotated[
 ImagesOf = Annotated[
     Path | None,
     _option("--images", panel=DATA, metavar="DIR",
-            help="Folder of pictures; subfolders are their classes. By default the model's numbered examples."),
+            help="Folder of pictures; subfolders are their classes. Default: the model's numbered examples."),
 ]  # fmt: skip
 TextKey = Annotated[str, _option("--text-key", panel=DATA, metavar="NAME", help="Key of the text in a record.")]
 LimitTokens = Annotated[
@@ -43,7 +43,9 @@ Select = Annotated[
 ]  # fmt: skip
 Block = Annotated[
     list[int] | None,
-    _option("--block", panel=WHAT, min=0, metavar="N", help="Blocks of a transformer instead; repeatable."),
+    _option(
+        "--block", panel=WHAT, min=0, metavar="N", help="Blocks of a transformer, by number from 0; repeatable."
+    ),
 ]
 FromBlock = Annotated[
     int | None,
@@ -68,12 +70,12 @@ Skip = Annotated[
 Length = Annotated[
     int | None,
     _option("--length", panel=WHICH, min=1, metavar="N",
-            help="Tokens of a sequence; 1024, or as many as the model can read."),
+            help="Tokens of a sequence. Default: 1024, or as many as the model can read."),
 ]  # fmt: skip
 Pack = Annotated[
     bool | None,
     _option("--pack/--no-pack", panel=WHICH, metavar="",
-            help="Documents one behind the other with a separator, or each by itself; by default packed for causal "
+            help="Documents one behind the other with a separator, or each by itself. Default: packed for causal "
                  "models."),
 ]  # fmt: skip
 Positions = Annotated[
@@ -93,4 +95,3 @@ Batch = Annotated[
 ShardSize = Annotated[
     str, _option("--shard-size", panel=HOW, metavar="SIZE", help="Size of the pieces in which codes are committed.")
 ]
-Overwrite = Annotated[bool, _option("--overwrite", metavar="", help="Replace another run's codes in DIR.")]

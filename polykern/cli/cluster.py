@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from polykern.cli import options, values
+from polykern.cli.completion import among
 from polykern.cli.pace import spelled
 from polykern.cli.talk import Talk, shared
 from polykern.errors import UsageError
@@ -21,7 +22,7 @@ EXAMPLES = (
     "polykern cluster minilm.codes --metric jaccard --dry-run",
 )
 TREE = "How clusters are taken from the tree"
-BACKENDS = ("auto", "cpu", "triton", "reference", "cuml")
+BACKENDS = (*values.BACKENDS, "cuml")
 
 option = options.option
 
@@ -33,8 +34,8 @@ Sizes = Annotated[
 Samples = Annotated[
     str | None,
     option("--min-samples", panel=TREE, env="MIN_SAMPLES", metavar="K[,K...]",
-            help="A row's core distance is that to its K-th neighbour, itself not counted; by default the smallest "
-                 "cluster size. Several cost one pass."),
+            help="A row's core distance is that to its K-th neighbour, itself not counted; several cost one pass. "
+                 "Default: the size of the smallest cluster."),
 ]  # fmt: skip
 Method = Annotated[
     str, option("--method", panel=TREE, env="METHOD", metavar="NAME", help="eom (excess of mass) or leaf.")
@@ -57,7 +58,7 @@ Ties = Annotated[
 Metric = Annotated[
     str,
     option("--metric", panel=options.HOW, env="METRIC", metavar="NAME",
-            help="hamming or jaccard of codes; euclidean or cosine of activations."),
+            help="hamming or jaccard of codes; euclidean or cosine of activations. Default: the first of either."),
 ]  # fmt: skip
 Of = Annotated[
     str | None,
@@ -67,7 +68,9 @@ Of = Annotated[
 Backend = Annotated[
     str,
     option("--backend", panel=options.HOW, env="BACKEND", metavar="NAME",
-            help="cpu, triton (on a GPU) or auto, which follows --device; cuml: its tree, on a GPU, not exact."),
+            autocompletion=among(*BACKENDS),
+            help="Kernels: cpu, triton (on a GPU), reference (slow, right) or auto, which follows --device; cuml: "
+                 "its tree, on a GPU, not exact."),
 ]  # fmt: skip
 
 
@@ -88,15 +91,10 @@ def command(
     device: options.Device = "auto",
     backend: Backend = "auto",
     memory_budget: options.Memory = "8GiB",
-    seed: options.Seed = 0,
     overwrite: options.Overwrite = False,
     dry_run: options.DryRun = False,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = 0,
-    log_format: options.Log = "text",
 ) -> None:
-    """Find the clusters of the rows of a store: exact HDBSCAN by Hamming distance.
+    """Find the clusters of the rows of a store by exact HDBSCAN.
 
     Neighbours, spanning tree and clusters are exact, the same on every backend and for every order of the rows.
     Rows with equal codes are compared once. `polykern report` shows the result.
@@ -107,7 +105,6 @@ def command(
     6).
     """
     talk: Talk = ctx.obj
-    talk.settle(quiet=quiet, verbose=verbose, log=log_format)
     budget, where = values.size(memory_budget), _device(device, backend)
     sizes = _numbers("--min-cluster-size", min_cluster_size)
     samples = None if min_samples is None else _numbers("--min-samples", min_samples)

@@ -12,11 +12,20 @@ ARITHMETICS = ("float32", "float16", "bfloat16")
 
 def models(incomplete: str) -> list[tuple[str, str]]:
     """Names of networks that begin so, each with what it is; those of plug-ins too."""
+    return _begun(incomplete, KNOWN | LANGUAGES)
+
+
+def languages(incomplete: str) -> list[tuple[str, str]]:
+    """As `models`, of language models alone; a plug-in may be one."""
+    return _begun(incomplete, LANGUAGES)
+
+
+def _begun(incomplete: str, ours: dict[str, str]) -> list[tuple[str, str]]:
     try:
         others = registered()
     except PolykernError:
         others = {}
-    return [(name, told) for name, told in (KNOWN | LANGUAGES | others).items() if name.startswith(incomplete)]
+    return [(name, told) for name, told in (ours | others).items() if name.startswith(incomplete)]
 
 
 def among(*words: str) -> Callable[[str], list[str]]:

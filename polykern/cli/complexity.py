@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from polykern.cli import asked, options, values
-from polykern.cli.finding import Out, Overwrite, require_free, tell
+from polykern.cli.finding import Out, require_free, tell
 from polykern.cli.talk import Talk
 
 if TYPE_CHECKING:
@@ -56,12 +56,8 @@ def command(
     directions: Directions = None,
     dtype: Dtype = "float64",
     seed: options.Seed = 0,
-    overwrite: Overwrite = False,
+    overwrite: options.Overwrite = False,
     figures: options.Figures = True,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = 0,
-    log_format: options.Log = "text",
 ) -> None:
     """Measure how many boundaries a network has where.
 
@@ -70,7 +66,6 @@ def command(
     well codes tell scaled and perturbed points from others. Intervals are 95% bootstrap intervals.
     """
     talk: Talk = ctx.obj
-    talk.settle(quiet=quiet, verbose=verbose, log=log_format)
     values.positive("--points", points)
     for given in radius or ():
         values.positive("--radius", given)

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from polykern.cli import options, settings, values
+from polykern.cli import settings, values
 from polykern.cli.talk import Talk
 
 SCHEMA = "polykern-config/1"
@@ -20,10 +20,6 @@ def command(
     of: Annotated[
         str | None, typer.Argument(metavar="COMMAND", help="List all its options; else what is set, of all.")
     ] = None,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = 0,
-    log_format: options.Log = "text",
 ) -> None:
     """Say what options are without a command line, and where each value comes from.
 
@@ -32,7 +28,6 @@ def command(
     what stands in front of all tables is shared. Names with - and with _ are the same.
     """
     talk: Talk = ctx.obj
-    talk.settle(quiet=quiet, verbose=verbose, log=log_format)
     parent: Any = ctx.parent  # the group of all commands
     commands = parent.command.commands
     if of is not None:

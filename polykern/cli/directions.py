@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from polykern.cli import asked, options, values
-from polykern.cli.finding import Out, Overwrite, require_free, tell
+from polykern.cli.finding import Out, require_free, tell
 from polykern.cli.talk import Talk
 from polykern.errors import UsageError
 
@@ -93,12 +93,8 @@ def command(
     device: options.Device = "cpu",
     backend: NmfBackend = "auto",
     seed: options.Seed = 0,
-    overwrite: Overwrite = False,
+    overwrite: options.Overwrite = False,
     figures: options.Figures = True,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = 0,
-    log_format: options.Log = "text",
 ) -> None:
     """Find directions in a layer's activations and hold them against the clusters of its codes.
 
@@ -107,7 +103,6 @@ def command(
     Then dictionaries of the codes, and what logits do when the mask of a class is forced.
     """
     talk: Talk = ctx.obj
-    talk.settle(quiet=quiet, verbose=verbose, log=log_format)
     for name, value in (("--rows", rows), ("--permutations", permutations), ("--top", top)):
         values.positive(name, value)
     if top > 1:
@@ -116,13 +111,14 @@ def command(
         if not 0 <= given < 1:
             raise UsageError(f"--tau is a difference of frequencies, 0 to 1, got {given:g}")
     values.one_of("--backend", backend, BACKENDS)
-    values.one_of("--selection", selection, ("eom", "leaf"))
     require_free(out, overwrite=overwrite)
     place = values.device(device, "auto")
 
+    from polykern.clustering.selection import METHODS
     from polykern.factors import directions
     from polykern.factors.compute import FAMILIES, TAUS
 
+    values.one_of("--selection", selection, METHODS)
     for name in family or ():
         values.one_of("--family", name, FAMILIES)
     subject = asked.subject(talk, model, seed)

@@ -34,20 +34,15 @@ Finding = dict[str, Any]
 
 def command(
     ctx: typer.Context,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = 0,
-    log_format: options.Log = "text",
 ) -> None:
     """Say which kernels, devices and packages are there, which would be used, and why not the others.
 
     Every kernel that can run is run and compared with its reference.
     """
     talk: Talk = ctx.obj
-    talk.settle(quiet=quiet, verbose=verbose, log=log_format)
 
     from polykern import __version__
-    from polykern.models._cache import folder
+    from polykern.caches import folder
 
     devices, no_cuda = _devices()
     tried = [k for d in devices for k in kernels(d["device"])]
@@ -109,10 +104,13 @@ def kernels(device: str) -> list[Finding]:
     truth = hamming.pairwise(words, words, backend="reference")
     found = {i.name: i.objection(words, words) or _trial(i.name, words, truth) for i in hamming.IMPLS["pairwise"]}
     works = [name for name, objection in found.items() if objection is None]
-    used = min(
-        works, key=lambda name: device == "cpu" and name in ("dot", "triton")
-    )  # there it is an interpreter, for tests
-    return [{"device": device, "backend": b, "objection": no, "used": b == used} for b, no in found.items()]
+    used = os.environ.get(options.BACKEND, "")
+    if used not in found:  # Triton on a CPU is an interpreter, for tests
+        used = min(works, key=lambda name: device == "cpu" and name in ("dot", "triton"))
+    return [
+        {"device": device, "backend": b, "objection": no, "used": no is None and b == used}
+        for b, no in found.items()
+    ]
 
 
 def _trial(backend: str, words: Any, truth: Any) -> str | None:

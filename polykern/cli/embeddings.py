@@ -81,7 +81,7 @@ Explorer = Annotated[
 def command(
     ctx: typer.Context,
     out: finding.Out,
-    model: options.Model = "minilm",
+    model: options.LanguageModel = "minilm",
     corpus: own.CorpusOf = None,
     block: own.Block = None,
     site: SiteOf = "ln2_out",
@@ -104,13 +104,9 @@ def command(
     batch: own.Batch = None,
     dtype: own.Dtype = "float32",
     device: options.Device = "auto",
-    overwrite: finding.Overwrite = False,
+    overwrite: options.Overwrite = False,
     figures: options.Figures = True,
     explorer: Explorer = True,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = 0,
-    log_format: options.Log = "text",
 ) -> None:
     """Find what makes each neuron, or latent of an autoencoder, fire most, and group it by neuron embeddings.
 
@@ -119,15 +115,9 @@ def command(
     far apart, says how polysemantic it is. The explorer shows all of them.
     """
     talk: Talk = ctx.obj
-    talk.settle(quiet=quiet, verbose=verbose, log=log_format)
     finding.require_free(out, overwrite=overwrite)
     values.finite("--share", share)
     values.positive("--cut", cut)
-    for name, word, words in (
-        ("--linkage", linkage, ("average", "single")), ("--site", site, ("ln2_out", "resid_mid")),
-        ("--fold", fold, ("none", "gain", "tl")), ("--gated", gated, ("gate", "up")),
-    ):  # fmt: skip
-        values.one_of(name, word, words)
     if (sae is None) != (at is None):
         raise UsageError("an autoencoder and what it reads go together", fix="--sae FILE --at output:MODULE")
     where = values.device(device, "auto")
@@ -136,7 +126,14 @@ def command(
 
     from polykern.autoencoders import SparseAutoencoder
     from polykern.neurons import embeddings
+    from polykern.neurons.clusters import LINKAGES
+    from polykern.neurons.neurons import FOLDS, GATED, SITES
 
+    for name, word, words in (
+        ("--linkage", linkage, LINKAGES), ("--site", site, SITES), ("--fold", fold, FOLDS),
+        ("--gated", gated, GATED),
+    ):  # fmt: skip
+        values.one_of(name, word, words)
     read = None if sae is None else SparseAutoencoder.of_file(sae, k=active, subtract=target is None)
     with talk.progress("done") as progress:
         found = embeddings(

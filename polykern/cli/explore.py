@@ -26,7 +26,7 @@ ZoomAtFirst = Annotated[
 CentreAtFirst = Annotated[
     tuple[float, float] | None,
     options.option("--centre", panel=options.WHERE, metavar="U V",
-                   help="Where the page opens; the window's middle by default."),
+                   help="Where the page opens. Default: the window's middle."),
 ]  # fmt: skip
 
 
@@ -49,10 +49,6 @@ def command(
     memory_budget: options.Memory = "2GiB",
     seed: options.Seed = 0,
     port: options.Port = 0,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = 0,
-    log_format: options.Log = "text",
 ) -> None:
     """Pan and zoom in the density map of a plane, live: http on 127.0.0.1 until Ctrl-C; nothing else can reach it.
 
@@ -63,7 +59,6 @@ def command(
     For a machine without a browser, through a tunnel: ssh -L 8080:127.0.0.1:8080 HOST.
     """
     talk: Talk = ctx.obj
-    talk.settle(quiet=quiet, verbose=verbose, log=log_format)
     budget, where = values.size(memory_budget), values.device(device, backend)
     asked.require_engine(engine, arithmetic)
     values.positive("--zoom", zoom)

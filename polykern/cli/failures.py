@@ -108,7 +108,7 @@ def _interrupted(error: BaseException, talk: Talk) -> int:
     why, fix = "nothing was written", ""
     if talk.started:
         why = "finished rows are kept; the same command goes on with the next one"
-        fix = shlex.join(talk.command)
+        fix = shlex.join(word for word in talk.command if word != "--overwrite")  # which would begin again
     elif talk.touched:
         why = f"{talk.out} holds a part of the result, which no command takes for the whole"
         again = () if "--overwrite" in talk.command else ("--overwrite",)

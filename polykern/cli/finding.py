@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 RESULT = "polykern-findings/1"
 
 Out = Annotated[Path, options.option("--out", env="OUT", metavar="DIR", help="Folder of the result.")]
-Overwrite = Annotated[bool, options.option("--overwrite", metavar="", help="Replace what DIR holds.")]
 Exact = Annotated[
     bool | None,
     options.option("--exact/--sampled", panel=options.HOW, metavar="",

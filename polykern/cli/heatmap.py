@@ -51,10 +51,6 @@ def command(
     dry_run: options.DryRun = False,
     viewer: options.Viewer = True,
     figures: options.Figures = True,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = 0,
-    log_format: options.Log = "text",
 ) -> None:
     """Map the density of polytope boundaries on the plane through three inputs.
 
@@ -65,7 +61,6 @@ def command(
     An interrupted run is finished by the same command. A folder with another run's map is refused (exit code 6).
     """
     talk: Talk = ctx.obj
-    talk.settle(quiet=quiet, verbose=verbose, log=log_format)
     if out is None and not dry_run:
         raise UsageError("no folder for the result", fix="--out DIR, or --dry-run to see what it would take")
     budget, where = values.size(memory_budget), values.device(device, backend)

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from polykern.cli import options
 from polykern.cli.talk import Talk
 
 if TYPE_CHECKING:
@@ -28,13 +27,9 @@ def command(
     result: Annotated[
         str,
         typer.Argument(
-            metavar="STORE", help="Folder or URL of a store of codes; folder of clusters or a heat map."
+            metavar="RESULT", help="Folder or URL of a store of codes; folder of clusters or a heat map."
         ),
     ],
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = 0,
-    log_format: options.Log = "text",
 ) -> None:
     """Say what a store holds: rows, bits, layers, columns, what it was made from, and what it takes on disk.
 
@@ -42,8 +37,6 @@ def command(
     `polykern verify` reads every byte.
     """
     talk: Talk = ctx.obj
-    talk.settle(quiet=quiet, verbose=verbose, log=log_format)
-
     near = "://" not in result
     if near and (Path(result) / "map.json").exists():
         from polykern.maps.result import HeatMap

@@ -52,12 +52,8 @@ def command(
     steps: Steps = 600,
     seeds: Seeds = 3,
     seed: options.Seed = 0,
-    overwrite: finding.Overwrite = False,
+    overwrite: options.Overwrite = False,
     figures: options.Figures = True,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = 0,
-    log_format: options.Log = "text",
 ) -> None:
     """Train sparse autoencoders of a hidden layer with and without the loss of neuron embeddings.
 
@@ -65,7 +61,6 @@ def command(
     that is less sparse: error of what is rebuilt, active latents, dead ones, distances of a latent's examples.
     """
     talk: Talk = ctx.obj
-    talk.settle(quiet=quiet, verbose=verbose, log=log_format)
     finding.require_free(out, overwrite=overwrite)
     for name, value in (("--sparsity", sparsity), ("--strength", strength), ("--denser", denser)):
         values.finite(name, value)

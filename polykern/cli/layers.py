@@ -22,10 +22,6 @@ def command(
     stop: options.Stop = "",
     select: options.Select = None,
     seed: options.Seed = 0,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = 0,
-    log_format: options.Log = "text",
 ) -> None:
     """List the nonlinearities of a model between --start and --stop, in the order of the code.
 
@@ -33,7 +29,6 @@ def command(
     TransformerLens gives it, which selects it as well.
     """
     talk: Talk = ctx.obj
-    talk.settle(quiet=quiet, verbose=verbose, log=log_format)
 
     from polykern.models import load
     from polykern.selectors import lens_name

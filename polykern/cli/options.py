@@ -10,7 +10,7 @@ from polykern.cli import completion
 from polykern.cli.completion import among
 from polykern.cli.values import BACKENDS
 
-WHAT, WHERE, HOW, SAID = "What is mapped", "Which pixels", "How it is computed", "What is said"
+WHAT, WHERE, HOW, SAID = "What is looked at", "Where", "How it is computed", "What is said"
 BACKEND = "POLYKERN_BACKEND"
 OWN = "a name that a plug-in registers; or your own: package.module:function, path/to/file.py:function"
 
@@ -35,6 +35,11 @@ Model = Annotated[
     option("--model", panel=WHAT, env="MODEL", metavar="MODEL", autocompletion=completion.models,
             help=f"digits, googlenet, ...; {OWN}."),
 ]  # fmt: skip
+LanguageModel = Annotated[
+    str,
+    option("--model", panel=WHAT, env="MODEL", metavar="MODEL", autocompletion=completion.languages,
+            help=f"minilm, smollm2, gpt2, a folder of transformers' files; {OWN}."),
+]  # fmt: skip
 Start = Annotated[
     str | None,
     option("--start", panel=WHAT, env="START", metavar="MODULE",
@@ -43,7 +48,7 @@ Start = Annotated[
 Stop = Annotated[
     str,
     option("--stop", panel=WHAT, env="STOP", metavar="MODULE",
-            help="Module after whose output the code ends; the model's output by default."),
+            help="Module after whose output the code ends. Default: the model's output."),
 ]  # fmt: skip
 Select = Annotated[
     list[str] | None,
@@ -52,11 +57,21 @@ Select = Annotated[
 ]  # fmt: skip
 Images = Annotated[
     tuple[str, str, str] | None,
-    option("--images", panel=WHAT, metavar="A B C", help="Three files that the plane goes through."),
+    option("--images", panel=WHAT, metavar="A B C", help="The three inputs, as files."),
 ]
 Indices = Annotated[
     tuple[int, int, int] | None,
-    option("--indices", panel=WHAT, metavar="I J K", help="Three of the model's numbered examples instead."),
+    option(
+        "--indices",
+        panel=WHAT,
+        metavar="I J K",
+        help="The three inputs, as numbers of examples. Default: the model's own.",
+    ),
+]
+
+Clusters = Annotated[Path, typer.Argument(metavar="CLUSTERS", help="Folder of a finished clustering.")]
+StoreOf = Annotated[
+    str | None, option("--store", metavar="STORE", help="Its store of codes. Default: where it was clustered.")
 ]
 
 # --- where ----------------------------------------------------------------------------------------
@@ -71,17 +86,17 @@ Resolution = Annotated[
 WindowOf = Annotated[
     tuple[float, float, float] | None,
     option("--window", panel=WHERE, metavar="U V SIDE",
-            help="Square of the plane: corner and side, L2 units. By default the triangle and half of it around."),
+            help="Square of the plane: corner and side, L2 units. Default: the triangle and half of it around."),
 ]  # fmt: skip
 Zoom = Annotated[float, option("--zoom", panel=WHERE, metavar="X", help="Magnify the window X times.")]
 Centre = Annotated[
     tuple[float, float] | None,
-    option("--centre", panel=WHERE, metavar="U V", help="Where --zoom looks; the window's middle by default."),
+    option("--centre", panel=WHERE, metavar="U V", help="Where --zoom looks. Default: the window's middle."),
 ]
 Sigma = Annotated[
     float | None,
     option("--sigma", panel=WHERE, env="SIGMA", metavar="PX",
-            help="Width of the Gaussian over the density; by default 16 at 4096 pixels, else in proportion."),
+            help="Width of the Gaussian over the density. Default: 16 at 4096 pixels, else in proportion."),
 ]  # fmt: skip
 
 # --- how ------------------------------------------------------------------------------------------
@@ -95,7 +110,7 @@ Arithmetic = Annotated[
     str | None,
     option("--arithmetic", panel=HOW, env="ARITHMETIC", metavar="NAME",
             autocompletion=among(*completion.ARITHMETICS),
-            help="float32, float16, bfloat16: of anchored differences; by default what suits the device."),
+            help="Of anchored differences: float32, float16 or bfloat16. Default: what suits the device."),
 ]  # fmt: skip
 Device = Annotated[
     str,
@@ -105,7 +120,7 @@ Device = Annotated[
 Classes = Annotated[
     bool | None,
     option("--classes/--no-classes", panel=HOW, metavar="",
-            help="Map the class of every pixel as well; by default where the model names its classes."),
+            help="Map the class of every pixel as well. Default: where the model names its classes."),
 ]  # fmt: skip
 
 
@@ -130,7 +145,7 @@ Memory = Annotated[
 Seed = Annotated[
     int, option("--seed", panel=HOW, env="SEED", min=0, metavar="N", help="Seed of everything random.")
 ]
-Overwrite = Annotated[bool, option("--overwrite", metavar="", help="Replace another run's map in DIR.")]
+Overwrite = Annotated[bool, option("--overwrite", metavar="", help="Replace what another run left in DIR.")]
 DryRun = Annotated[
     bool,
     option("--dry-run", metavar="", help="Say what it would take (rows, disk, memory, time) and write nothing."),
@@ -152,11 +167,6 @@ Verbose = Annotated[
 ]  # fmt: skip
 Log = Annotated[
     str,
-    option(
-        "--log-format",
-        panel=SAID,
-        env="LOG_FORMAT",
-        metavar="NAME",
-        help="Form of the lines on stderr: text or json.",
-    ),
-]
+    option("--log-format", panel=SAID, env="LOG_FORMAT", metavar="NAME",
+            help="Form of the lines on stderr: text or json."),
+]  # fmt: skip

@@ -50,12 +50,8 @@ def command(
     count: Count = 1000,
     controls: Controls = True,
     seed: options.Seed = 0,
-    overwrite: finding.Overwrite = False,
+    overwrite: options.Overwrite = False,
     figures: options.Figures = True,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = 0,
-    log_format: options.Log = "text",
 ) -> None:
     """Compare the density of boundaries between inputs of one class with that between classes, at every stage.
 
@@ -63,7 +59,6 @@ def command(
     hyperplanes would give.
     """
     talk: Talk = ctx.obj
-    talk.settle(quiet=quiet, verbose=verbose, log=log_format)
     finding.require_free(out, overwrite=overwrite)
 
     from polykern.densities import pairs

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from polykern.cli import asked, options, values
+from polykern.cli import asked, finding, options, values
 from polykern.cli.talk import Talk
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ SMALL = 50_000  # faces of an SVG that a browser still scrolls
 
 def command(
     ctx: typer.Context,
-    out: Annotated[Path, options.option("--out", env="OUT", metavar="DIR", help="Folder of the result.")],
+    out: finding.Out,
     model: options.Model = "digits",
     start: options.Start = None,
     stop: options.Stop = "",
@@ -57,10 +57,6 @@ def command(
     overwrite: options.Overwrite = False,
     figures: Pictures = True,
     viewer: options.Viewer = True,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = 0,
-    log_format: options.Log = "text",
 ) -> None:
     """Cut the plane through three inputs into the polytopes of a piecewise-linear network, exactly.
 
@@ -70,7 +66,6 @@ def command(
     done, and says so.
     """
     talk: Talk = ctx.obj
-    talk.settle(quiet=quiet, verbose=verbose, log=log_format)
     values.positive("--zoom", zoom)
     values.positive("--regions", regions)
     if seconds is not None:

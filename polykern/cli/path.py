@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from polykern.cli import asked, options, values
-from polykern.cli.finding import Exact, Follow, Out, Overwrite, require_free, tell
+from polykern.cli.finding import Exact, Follow, Out, require_free, tell
 from polykern.cli.talk import Talk
-from polykern.errors import UsageError
 
 if TYPE_CHECKING:
     from polykern.paths import Path
@@ -20,11 +19,16 @@ PAIRS = 200
 
 Ends = Annotated[
     tuple[int, int] | None,
-    options.option("--indices", panel=options.WHAT, metavar="I J", help="Two of the model's numbered examples."),
+    options.option(
+        "--indices",
+        panel=options.WHAT,
+        metavar="I J",
+        help="The two ends, as numbers of examples. Default: the model's own.",
+    ),
 ]
 Files = Annotated[
     tuple[str, str] | None,
-    options.option("--images", panel=options.WHAT, metavar="A B", help="Two files that the path joins."),
+    options.option("--images", panel=options.WHAT, metavar="A B", help="The two ends, as files."),
 ]
 Kind = Annotated[
     str,
@@ -81,12 +85,8 @@ def command(
     checked: Checked = 20,
     device: options.Device = "cpu",
     seed: options.Seed = 0,
-    overwrite: Overwrite = False,
+    overwrite: options.Overwrite = False,
     figures: options.Figures = True,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = 0,
-    log_format: options.Log = "text",
 ) -> None:
     """Follow an interpolation between two activations and count the boundaries of polytopes on it and around it.
 
@@ -94,11 +94,9 @@ def command(
     Then the mean density along many pairs of images, of different classes and of one, layer by layer.
     """
     talk: Talk = ctx.obj
-    talk.settle(quiet=quiet, verbose=verbose, log=log_format)
     values.positive("--radius", radius)
     where = values.device(device, "auto")
-    if images is not None and indices is not None:
-        raise UsageError("--images and --indices are two ways to say the same", fix="leave one of the two out")
+    inputs = asked.inputs(images, indices)
     require_free(out, overwrite=overwrite)
 
     from polykern.paths import path
@@ -108,7 +106,7 @@ def command(
         pairs = 0 if subject.examples.targets is None else PAIRS
     with talk.progress("steps") as progress:
         found = path(
-            subject, images or indices, start=start, stop=stop, select=select or "*", kind=kind,
+            subject, inputs, start=start, stop=stop, select=select or "*", kind=kind,
             positions=positions, ball=ball, radius=radius, exact=exact, classes=classes, pairs=pairs,
             layers=layer or None, checked=checked, seed=seed, device=where, progress=progress,
         )  # fmt: skip
@@ -144,7 +142,7 @@ def _layers(found: "Path") -> list[tuple[str, ...]]:
     assert means is not None
     rows: list[tuple[str, ...]] = []
     for k, name in enumerate(means.layers):
-        rises = [means.rise(k, c, found.seed) for c in (0, 1)]
+        rises = [means.rise(k, c, found.seed) or "nothing crossed," for c in (0, 1)]
         rows.append(
             (f"from {name or 'the input'}", f"middle minus ends: {rises[0]} different, {rises[1]} same class")
         )

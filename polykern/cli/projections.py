@@ -40,12 +40,8 @@ def command(
     repeats: Repeats = 8,
     directions: Directions = 32,
     seed: options.Seed = 0,
-    overwrite: finding.Overwrite = False,
+    overwrite: options.Overwrite = False,
     figures: options.Figures = True,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = 0,
-    log_format: options.Log = "text",
 ) -> None:
     """Follow the layers of a network along the circle through three inputs, seen through random projections.
 
@@ -54,7 +50,6 @@ def command(
     neurons are scored by how far the rows where they are strong are of one class.
     """
     talk: Talk = ctx.obj
-    talk.settle(quiet=quiet, verbose=verbose, log=log_format)
     finding.require_free(out, overwrite=overwrite)
     inputs = asked.inputs(images, indices)
 

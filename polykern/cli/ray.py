@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from polykern.cli import asked, options, values
-from polykern.cli.finding import Exact, Follow, Out, Overwrite, require_free, tell
+from polykern.cli.finding import Exact, Follow, Out, require_free, tell
 from polykern.cli.talk import Talk
 from polykern.errors import UsageError
 
@@ -34,14 +34,9 @@ Rays = Annotated[
 ]  # fmt: skip
 Noise = Annotated[
     int,
-    options.option(
-        "--noise",
-        panel=options.HOW,
-        env="NOISE",
-        metavar="N",
-        help="Rays along noise, and along its absolute value.",
-    ),
-]
+    options.option("--noise", panel=options.HOW, env="NOISE", metavar="N",
+                   help="Rays along noise, and along its absolute value."),
+]  # fmt: skip
 Reach = Annotated[
     float, options.option("--reach", panel=options.WHERE, env="REACH", metavar="S", help="Largest scale.")
 ]
@@ -75,10 +70,10 @@ def command(
     select: options.Select = None,
     index: Index = None,
     image: File = None,
-    rays: Rays = 16,
-    noise: Noise = 8,
     reach: Reach = 5.0,
     points: Points = 500,
+    rays: Rays = 16,
+    noise: Noise = 8,
     exact: Exact = None,
     classes: Follow = None,
     controls: Controls = True,
@@ -86,12 +81,8 @@ def command(
     synsets: Synsets = None,
     device: options.Device = "cpu",
     seed: options.Seed = 0,
-    overwrite: Overwrite = False,
+    overwrite: options.Overwrite = False,
     figures: options.Figures = True,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = 0,
-    log_format: options.Log = "text",
 ) -> None:
     """Scale activations from the origin to beyond and count the boundaries of polytopes on the way.
 
@@ -99,7 +90,6 @@ def command(
     initialised, and, where there is BatchNorm, with statistics measured on the images.
     """
     talk: Talk = ctx.obj
-    talk.settle(quiet=quiet, verbose=verbose, log=log_format)
     values.positive("--reach", reach)
     where = values.device(device, "auto")
     if index and image:

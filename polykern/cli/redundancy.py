@@ -45,12 +45,8 @@ def command(
     epochs: Epochs = 20,
     repeats: Repeats = 20,
     seed: options.Seed = 0,
-    overwrite: finding.Overwrite = False,
+    overwrite: options.Overwrite = False,
     figures: options.Figures = True,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = 0,
-    log_format: options.Log = "text",
 ) -> None:
     """Train the same network with more and more dropout, and see what that does to its hidden code.
 
@@ -58,7 +54,6 @@ def command(
     the binary codes of classes lie apart.
     """
     talk: Talk = ctx.obj
-    talk.settle(quiet=quiet, verbose=verbose, log=log_format)
     finding.require_free(out, overwrite=overwrite)
 
     from polykern.coding import redundancy

@@ -20,12 +20,10 @@ MAX_SCORES = 16 << 20  # bytes
 
 def command(
     ctx: typer.Context,
-    clusters: Annotated[Path, typer.Argument(metavar="CLUSTERS", help="Folder of a finished clustering.")],
-    store: Annotated[
-        str | None, typer.Option(metavar="STORE", help="Its store of codes; by default where it was clustered.")
-    ] = None,
+    clusters: options.Clusters,
+    store: options.StoreOf = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of the report; CLUSTERS/report by default.")
+        Path | None, typer.Option(metavar="DIR", help="Folder of the report. Default: CLUSTERS/report.")
     ] = None,
     examples: Annotated[int, typer.Option(metavar="N", min=1, max=1000, help="Rows of a group of examples.")] = 10,
     context: Annotated[int, typer.Option(metavar="N", min=0, max=1000, help="Tokens shown on either side.")] = 20,
@@ -38,10 +36,6 @@ def command(
     backend: options.Backend = "auto",
     memory_budget: options.Memory = "2GiB",
     seed: options.Seed = 0,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = 0,
-    log_format: options.Log = "text",
 ) -> None:
     """Write a clustering as a folder of pages that opens from a disk, offline.
 
@@ -52,7 +46,6 @@ def command(
     A report that is there is replaced as a whole; a folder with anything else is refused.
     """
     talk: Talk = ctx.obj
-    talk.settle(quiet=quiet, verbose=verbose, log=log_format)
     budget = values.size(memory_budget)
     ctx.params["out"] = out = out or clusters / "report"
 

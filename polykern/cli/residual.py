@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from polykern.cli import finding, options, values
+from polykern.cli import completion, finding, options, values
 from polykern.cli.talk import Talk
 
 if TYPE_CHECKING:
@@ -18,7 +18,9 @@ EXAMPLES = (
 Model = Annotated[
     str,
     options.option("--model", panel=options.WHAT, env="MODEL", metavar="MODEL",
-                   help="smollm2, gpt2, a folder of transformers' files, with or without LayerNorms; or your own."),
+                   autocompletion=completion.languages,
+                   help="smollm2, gpt2, a folder of transformers' files, with or without LayerNorms; "
+                        f"{options.OWN}."),
 ]  # fmt: skip
 Block = Annotated[
     int | None,
@@ -27,8 +29,9 @@ Block = Annotated[
 ]  # fmt: skip
 Scale = Annotated[
     list[float] | None,
-    options.option("--scale", panel=options.WHERE, metavar="X", help="Factor of the stream; repeatable."),
-]
+    options.option("--scale", panel=options.WHERE, metavar="X",
+                   help="Factor of the stream; repeatable. Default: 0.1, 0.25, 0.5, 2, 4, 10."),
+]  # fmt: skip
 Texts = Annotated[
     int, options.option("--texts", panel=options.HOW, min=4, metavar="N", help="Texts that are read.")
 ]
@@ -50,12 +53,8 @@ def command(
     tokens: Tokens = 8,
     steps: Steps = 50,
     seed: options.Seed = 0,
-    overwrite: finding.Overwrite = False,
+    overwrite: options.Overwrite = False,
     figures: options.Figures = True,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = 0,
-    log_format: options.Log = "text",
 ) -> None:
     """Count the bits of codes that change as the residual stream is scaled, and on its way from text to text.
 
@@ -63,7 +62,6 @@ def command(
     that was trained to do without LayerNorms is recognised by its eps and read as what it is.
     """
     talk: Talk = ctx.obj
-    talk.settle(quiet=quiet, verbose=verbose, log=log_format)
     for factor in scale or ():
         values.positive("--scale", factor)
     finding.require_free(out, overwrite=overwrite)

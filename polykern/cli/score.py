@@ -50,10 +50,8 @@ Graded = Annotated[
 
 def command(
     ctx: typer.Context,
-    clusters: Annotated[Path, typer.Argument(metavar="CLUSTERS", help="Folder of a finished clustering.")],
-    store: Annotated[
-        str | None, typer.Option(metavar="STORE", help="Its store of codes; by default where it was clustered.")
-    ] = None,
+    clusters: options.Clusters,
+    store: options.StoreOf = None,
     by: By = "token",
     repeats: Annotated[int, typer.Option(metavar="N", min=1, help="Draws of every baseline.")] = 100,
     against: Against = None,
@@ -63,10 +61,6 @@ def command(
     members: Annotated[int, typer.Option(metavar="N", min=2, help="Rows of a cluster in a question.")] = 5,
     graded: Graded = None,
     seed: options.Seed = 0,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = 0,
-    log_format: options.Log = "text",
 ) -> None:
     """Say how far clusters are of one token, or one class, each, beside what chance gives.
 
@@ -74,7 +68,6 @@ def command(
     shuffled classes and for random clusters of the same sizes.
     """
     talk: Talk = ctx.obj
-    talk.settle(quiet=quiet, verbose=verbose, log=log_format)
     values.finite("--share", share)
 
     from polykern.clustering.result import Clusters

@@ -24,7 +24,7 @@ WithCodes = Annotated[
 Ranks = Annotated[
     tuple[int, int] | None,
     options.option("--ranks", panel=options.HOW, metavar="FIRST LAST",
-                   help="Window of the power law; by default 11 to 500, or to half the rank."),
+                   help="Window of the power law. Default: 11 to 500, or to half the rank."),
 ]  # fmt: skip
 Dimension = Annotated[
     float | None,
@@ -54,12 +54,8 @@ def command(
     dimension: Dimension = None,
     groups: Groups = 16,
     seed: options.Seed = 0,
-    overwrite: finding.Overwrite = False,
+    overwrite: options.Overwrite = False,
     figures: options.Figures = True,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = 0,
-    log_format: options.Log = "text",
 ) -> None:
     """Measure the eigenspectra of the activations and codes of layers, and their power-law exponents.
 
@@ -68,7 +64,6 @@ def command(
     fewer than ten rows a column.
     """
     talk: Talk = ctx.obj
-    talk.settle(quiet=quiet, verbose=verbose, log=log_format)
     finding.require_free(out, overwrite=overwrite)
     first, last = ranks or (None, None)
     if ranks and not 1 <= ranks[0] < ranks[1]:

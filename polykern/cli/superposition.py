@@ -47,12 +47,8 @@ def command(
     steps: Steps = 3000,
     batch: Rows = 256,
     seed: options.Seed = 0,
-    overwrite: finding.Overwrite = False,
+    overwrite: options.Overwrite = False,
     figures: options.Figures = True,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = 0,
-    log_format: options.Log = "text",
 ) -> None:
     """Train the toy model of superposition from dense to sparse features.
 
@@ -60,7 +56,6 @@ def command(
     exact spectrum of the hidden code with its exponent.
     """
     talk: Talk = ctx.obj
-    talk.settle(quiet=quiet, verbose=verbose, log=log_format)
     finding.require_free(out, overwrite=overwrite)
 
     from polykern.coding import superposition

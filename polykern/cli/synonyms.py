@@ -17,11 +17,6 @@ EXAMPLES = (
     "polykern synonyms --model smollm2 --pairs-from pairs.txt --tokens 2 --out synonyms",
 )
 
-Model = Annotated[
-    str,
-    options.option("--model", panel=options.WHAT, env="MODEL", metavar="MODEL",
-                   help="minilm, smollm2, gpt2, a folder of transformers' files; or your own: file.py:function."),
-]  # fmt: skip
 WordNet = Annotated[
     Path | None,
     options.option("--wordnet", panel=options.WHAT, env="WORDNET", metavar="DIR",
@@ -45,19 +40,15 @@ Tokens = Annotated[
 def command(
     ctx: typer.Context,
     out: finding.Out,
-    model: Model = "minilm",
+    model: options.LanguageModel = "minilm",
     wordnet: WordNet = None,
     pairs_from: Words = None,
     text: Text = "The word is {}.",
     count: Count = 400,
     tokens: Tokens = 1,
     seed: options.Seed = 0,
-    overwrite: finding.Overwrite = False,
+    overwrite: options.Overwrite = False,
     figures: options.Figures = True,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = 0,
-    log_format: options.Log = "text",
 ) -> None:
     """Compare the density of boundaries between synonyms with that between other words, in every MLP.
 
@@ -65,7 +56,6 @@ def command(
     with depth is taken apart into that of the bits and that of the distance.
     """
     talk: Talk = ctx.obj
-    talk.settle(quiet=quiet, verbose=verbose, log=log_format)
     if (wordnet is None) == (pairs_from is None):
         raise UsageError("words come from one place", fix="give --wordnet DIR or --pairs-from FILE")
     finding.require_free(out, overwrite=overwrite)
@@ -74,8 +64,8 @@ def command(
     from polykern.wordnet import WordNet as Folder
     from polykern.words import read_pairs, synonyms
 
-    pairs = Folder(wordnet).synonyms(first=True) if wordnet is not None else []
-    pairs = read_pairs(pairs_from) if pairs_from is not None else pairs
+    pairs = [] if wordnet is None else Folder(wordnet).synonyms(first=True)
+    pairs += [] if pairs_from is None else read_pairs(pairs_from)
     network = language(model)
     talk.say(f"{network.name}: {network.note}")
     with talk.progress("words") as progress:
@@ -92,10 +82,9 @@ def _rows(found: "Synonyms") -> list[tuple[str, ...]]:
         rows.append((layer, f"synonyms {densities[0]}, others {densities[1]}, ratio {found.ratio(k)}"))
     if len(found.layers) > 1:
         for c, kind in enumerate(("synonyms", "others")):
-            parts = found.slopes(c)
-            rows.append((
-                f"{kind}, over depth",
-                f"ln density {parts['density']} = bits {parts['bits']} + distance {parts['distance']}; rank "
-                f"correlation {found.trend(c)}",
-            ))  # fmt: skip
+            if (parts := found.slopes(c)) is None:
+                told = "codes of nearly all pairs are equal in some layer"
+            else:
+                told = f"ln density {parts['density']} = bits {parts['bits']} + distance {parts['distance']}"
+            rows.append((f"{kind}, over depth", f"{told}; rank correlation {found.trend(c)}"))
     return rows

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from polykern.cli import options
 from polykern.cli.talk import Talk
 
 if TYPE_CHECKING:
@@ -32,10 +31,6 @@ def command(
     fast: Annotated[
         bool, typer.Option("--fast", metavar="", help="Records, sizes and headers only; do not read every byte.")
     ] = False,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = 0,
-    log_format: options.Log = "text",
 ) -> None:
     """Hold every file of a result against its hash and name those that are damaged, missing or foreign.
 
@@ -43,8 +38,6 @@ def command(
     holds so far is.
     """
     talk: Talk = ctx.obj
-    talk.settle(quiet=quiet, verbose=verbose, log=log_format)
-
     with talk.progress("files") as progress:
         found = _bench(Path(store)) if "://" not in store and Path(store).is_file() else None
         if found is None:

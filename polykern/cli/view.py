@@ -23,10 +23,6 @@ def command(
         Path, typer.Argument(metavar="DIR", help="Folder of a finished heat map, or of clusters with a report.")
     ],
     port: options.Port = 0,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = 0,
-    log_format: options.Log = "text",
 ) -> None:
     """Show a map or a report over http on 127.0.0.1 until Ctrl-C; nothing else can reach it.
 
@@ -34,7 +30,6 @@ def command(
     browser, through a tunnel: ssh -L 8080:127.0.0.1:8080 HOST.
     """
     talk: Talk = ctx.obj
-    talk.settle(quiet=quiet, verbose=verbose, log=log_format)
 
     from polykern.viewer import bound
 

@@ -17,13 +17,13 @@ from polykern.clustering.recipe import Recipe, prepare
 from polykern.clustering.result import Clusters, write
 from polykern.clustering.selection import Selection, select
 from polykern.clustering.space import Progress
-from polykern.clustering.work import Work
+from polykern.clustering.work import ONE_OF_SEVERAL, SWEEP, Work
 from polykern.ranks import Ranks, ranks
 from polykern.store import Store
 from polykern.store.disk import make_folder, put
 from polykern.store.sealed import sealed, unsealed
 
-SWEEP_SCHEMA, SWEEP = "polykern-sweep/1", "sweep.json"
+SWEEP_SCHEMA = "polykern-sweep/1"
 
 
 def cluster(
@@ -97,7 +97,7 @@ def compute(
 def _folders(root: Path, runs: Sequence[tuple[int, int]]) -> list[Path]:
     if len(runs) == 1:
         return [root]
-    return [root / f"size-{size}-samples-{samples}" for samples, size in runs]
+    return [root / ONE_OF_SEVERAL.format(size=size, samples=samples) for samples, size in runs]
 
 
 def _make(recipe: Recipe, work: Work | None, progress: Progress | None, at: Ranks) -> None:
@@ -129,10 +129,8 @@ def _write_all(
         found = _write(recipe, folder, (samples, size), reach, tree, chosen, members, spent)
         table.append({"folder": folder.name, **found.about["parameters"], **found.about["counts"]})
     if len(table) > 1:
-        config = work.config
-        put(
-            work.root / SWEEP, [sealed({"schema": SWEEP_SCHEMA, "complete": True, "config": config, "runs": table})]
-        )
+        whole = {"schema": SWEEP_SCHEMA, "complete": True, "config": work.config, "runs": table}
+        put(work.root / SWEEP, [sealed(whole)])
 
 
 def extracted(recipe: Recipe, reach: Reachability, min_cluster_size: int) -> tuple[Condensed, Selection]:

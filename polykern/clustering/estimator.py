@@ -149,7 +149,12 @@ class HDBSCAN(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         What is not given stays. min_samples stays the number that this one was fitted with.
         """
         check_is_fitted(self)
-        asked = {name: value for name, value in locals().items() if name != "self" and value is not None}
+        given = {
+            "min_cluster_size": min_cluster_size, "cluster_selection_method": cluster_selection_method,
+            "cluster_selection_epsilon": cluster_selection_epsilon, "allow_single_cluster": allow_single_cluster,
+            "max_cluster_size": max_cluster_size, "tie_order": tie_order,
+        }  # fmt: skip
+        asked = {name: value for name, value in given.items() if value is not None}
         other: Self = copy.copy(self).set_params(min_samples=self._min_samples, **asked)
         other._samples()
         other._require_below(len(self.labels_), self._min_samples)
@@ -199,8 +204,9 @@ class HDBSCAN(ClusterMixin, BaseEstimator):  # type: ignore[misc]
             return rows
         if isinstance(X, torch.Tensor):
             if X.device.type != "cpu":
-                self.n_features_in_ = X.shape[-1]
-                return inputs.rows_of_tensor(X, self.metric)
+                rows = inputs.rows_of_tensor(X, self.metric)
+                self.n_features_in_ = rows.shape[1]
+                return rows
             X = (X.float() if X.dtype in (torch.float16, torch.bfloat16) else X).detach().numpy()
         kind = [np.float64, np.float32] if self.metric in REAL else None
         try:

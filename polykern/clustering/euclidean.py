@@ -45,10 +45,11 @@ class Euclidean:
         if metric not in REAL:
             raise UsageError(f"float rows have no metric {metric!r}", fix=f"take one of {', '.join(REAL)}")
         x = _widened(x)
+        x = normalised(x) if metric == "cosine" else x
         self.metric, self.backend = metric, backend
         try:
             with ieee():
-                self.rows = euclid.prepare(normalised(x) if metric == "cosine" else x, filter)
+                self.rows = euclid.prepare(x, filter)
         except ValueError as error:
             raise UsageError(
                 "the rows cannot be compared", why=str(error), fix="scale the rows, or take float64"

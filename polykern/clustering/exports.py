@@ -108,9 +108,9 @@ class MinimumSpanningTree:
     def of(cls, tree: Edges, zero: float) -> "MinimumSpanningTree":
         """Of a tree's tensors; zero 0.0 is half of its least positive weight."""
         weight = tree.weight.double().numpy()
-        return cls(
-            tree.source.numpy(), tree.target.numpy(), weight, zero or weight[weight > 0].min(initial=2.0) / 2
-        )
+        least = float(weight[weight > 0].min(initial=np.inf))
+        half = least / 2 if np.isfinite(least) else 1.0  # where every weight is 0, any number will do
+        return cls(tree.source.numpy(), tree.target.numpy(), weight, zero or half)
 
     def to_numpy(self) -> NDArray[np.float64]:
         """float64 (n - 1, 3): source, target, weight."""

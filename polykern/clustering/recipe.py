@@ -3,13 +3,15 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from polykern.clustering.dendrogram import TIE_ORDERS, known
 from polykern.clustering.panels import Device, through
+from polykern.clustering.selection import METHODS
 from polykern.clustering.space import METRICS as OF_CODES
 from polykern.clustering.space import REAL as OF_ACTIVATIONS
 from polykern.clustering.space import SPARE
@@ -18,8 +20,6 @@ from polykern.layout import Layout
 from polykern.ranks import Ranks
 from polykern.selectors import Select, matches, require_used
 from polykern.store import Store
-
-METHODS, TIES = ("eom", "leaf"), ("multiway", "hdbscan")
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,11 +136,13 @@ def prepare(
             f"{store.path} is not complete", fix="finish it with the `polykern capture` command that began it"
         )
     metric = metric or (OF_ACTIVATIONS[0] if activations is not None else OF_CODES[0])
-    _require_word("metric", metric, OF_CODES + OF_ACTIVATIONS)
-    _require_word("method", method, METHODS)
-    _require_word("tie order", tie_order, TIES)
+    known("metric", metric, OF_CODES + OF_ACTIVATIONS)
+    known("method", method, METHODS)
+    known("tie order", tie_order, TIE_ORDERS)
     if not 0 <= epsilon < float("inf"):
         raise UsageError(f"epsilon must be a distance, 0 or more, got {epsilon}")
+    if max_cluster_size < 0:
+        raise UsageError(f"max_cluster_size must be 0 or more, got {max_cluster_size}", fix="0 is no limit")
     fields = () if activations is not None else _fields(store, select)
     return Recipe(
         store=store, metric=metric, fields=fields, activations=_activations(store, activations, metric),
@@ -149,12 +151,6 @@ def prepare(
         method=method, epsilon=float(epsilon), allow_single_cluster=allow_single_cluster,
         max_cluster_size=max_cluster_size, tie_order=tie_order, device=device, backend=backend,
     )  # fmt: skip
-
-
-def _require_word(what: str, word: str, words: tuple[str, ...]) -> None:
-    if word not in words:
-        near = get_close_matches(word, words, n=1)
-        raise UsageError(f"no {what} {word!r}", fix=f"take {near[0] if near else ' or '.join(words)}")
 
 
 def _fields(store: Store, select: Select) -> tuple[str, ...]:
@@ -184,7 +180,7 @@ def _activations(store: Store, name: str | None, metric: str) -> str | None:
 
 def _counts(what: str, given: int | Sequence[int], least: int, rows: int) -> tuple[int, ...]:
     """Ascending numbers without repeats, each of them possible."""
-    numbers = sorted({given} if isinstance(given, int) else set(given))
+    numbers = sorted({int(k) for k in ([given] if isinstance(given, int | np.integer) else given)})
     if not numbers:
         raise UsageError(f"no {what} is given")
     if numbers[0] < least:

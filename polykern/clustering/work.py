@@ -7,13 +7,14 @@ run's configuration, so a run that goes on ends with the same clusters.
 
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from polykern.clustering.result import ABOUT
+from polykern.clustering.result import ABOUT, FILES
 from polykern.errors import CorruptError, MismatchError, UsageError
 from polykern.store.disk import TEMPORARY, leftovers, make_folder, put, remove, told
 from polykern.store.lease import NAME as LEASE
@@ -21,6 +22,7 @@ from polykern.store.lease import Lease
 from polykern.store.sealed import digest, sealed, unsealed
 
 PROGRESS, WORK, SWEEP, REPORT = "progress.json", "work", "sweep.json", "report"
+ONE_OF_SEVERAL = "size-{size}-samples-{samples}"  # the folder of one of several clusterings
 
 
 class Work:
@@ -100,14 +102,10 @@ class Work:
         put(self.root / PROGRESS, [sealed({"config": self.config})])
         if held is not None:
             remove([self.root / ABOUT, self.root / SWEEP])
-            self._forget_report()
+            _forget_report(self.root)
+            for folder in self.root.glob(ONE_OF_SEVERAL.format(size="*", samples="*")):
+                _forget(folder)
         return False
-
-    def _forget_report(self) -> None:
-        """Remove the pages about clusters that are no more, if they are pages of ours."""
-        if (self.root / REPORT / "report.json").is_file():
-            remove([self.root / REPORT / "report.json", self.root / REPORT / "index.html"])
-            shutil.rmtree(self.root / REPORT, ignore_errors=True)
 
     def _require_same(self, held: Path) -> None:
         try:
@@ -125,3 +123,19 @@ class Work:
                 why="; ".join(f"{k}: {theirs.get(k)!r} there, {self.config.get(k)!r} here" for k in differs[:4]),
                 fix="name another --out folder, or --overwrite",
             )
+
+
+def _forget(folder: Path) -> None:
+    """Remove one of several clusterings that are no more; what is not ours stays where it is."""
+    if (folder / ABOUT).is_file():
+        remove([folder / ABOUT, *(folder / f"{name}.safetensors" for name in FILES)])
+        _forget_report(folder)
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def _forget_report(folder: Path) -> None:
+    """Remove the pages about clusters that are no more, if they are pages of ours."""
+    if (folder / REPORT / "report.json").is_file():
+        remove([folder / REPORT / "report.json", folder / REPORT / "index.html"])
+        shutil.rmtree(folder / REPORT, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -42,7 +43,7 @@ class Network:
         """With every neuron."""
         return float(self.curves[:, 0].mean())
 
-    @property
+    @cached_property
     def area(self) -> Estimate:
         """Under the knock-out curve, with its interval over the orders in which neurons fail."""
         areas = knockout.area(self.curves)
@@ -128,18 +129,16 @@ class Redundancy(Findings):
 
     def numbers(self) -> dict[str, Any]:
         """By measure: its mean at every dropout, its change from the least, whether it grows; every network."""
-        told: dict[str, Any] = {name: self._trend(name, values) for name, values in self.measures().items()}
+        told: dict[str, Any] = {name: self._trend(values) for name, values in self.measures().items()}
         told["networks"] = [self._network(n) for n in self.networks]
         return told
 
     def growth(self, measure: str) -> Growth:
         """Whether a measure grows with dropout, seed by seed."""
-        values = self.measures()[measure]
-        never = (np.diff(values, axis=0) >= 0).all(0)
-        return Growth(int((values[-1] > values[0]).sum()), int(never.sum()), values.shape[1])
+        return _growth(self.measures()[measure])
 
-    def _trend(self, name: str, values: Reals) -> dict[str, Any]:
-        growth = self.growth(name)
+    def _trend(self, values: Reals) -> dict[str, Any]:
+        growth = _growth(values)
         means = {f"{p:g}": over_seeds(row) for p, row in zip(self.dropouts, values, strict=True)}
         changes = {f"{p:g}": over_seeds(row - values[0]) for p, row in zip(self.dropouts, values, strict=True)}
         return {
@@ -207,6 +206,12 @@ class Redundancy(Findings):
         if len({place for n in self.networks for place in n.spectra}) > 1:
             found["layers"] = Picture(1400, 560, lambda sheet: figure.layers(sheet, self))
         return found
+
+
+def _growth(values: Reals) -> Growth:
+    """Of a measure, float64 (dropouts, seeds)."""
+    never = (np.diff(values, axis=0) >= 0).all(0)
+    return Growth(int((values[-1] > values[0]).sum()), int(never.sum()), values.shape[1])
 
 
 def over_seeds(values: Reals) -> Estimate:

@@ -1,6 +1,6 @@
 """`pk.pairs`: a network and labelled items to densities within and between classes, stage by stage."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +15,12 @@ from polykern.errors import UsageError
 from polykern.findings import provenance
 from polykern.models import Subject, stacked
 from polykern.models.untrained import untrained
+from polykern.progress import Progress
 from polykern.tail import Tail
 
 COUNT = 1000
 TRAINED, UNTRAINED, CALIBRATED = "trained", "untrained", "untrained, BatchNorm measured"
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
-Progress = Callable[[str, int, int], None]
 
 
 def pairs(

@@ -45,7 +45,7 @@ def directions(
     seed: int = 0,
     device: str = "cpu",
     backend: str | None = None,
-    progress: Progress = lambda stage, done, total: None,
+    progress: Progress | None = None,
 ) -> Directions:
     """Directions of a layer's activations beside the clusters of its codes.
 
@@ -67,26 +67,32 @@ def directions(
     progress          called with (stage, done, total)
 
     Factorised is ReLU(pre-activation); PCA takes it about its mean. Errors: UsageError for a layer that there is
-    not, more components than rows or units, codes without clusters, or an unknown family.
+    not, more components than rows or units, codes without clusters, an unknown family, or numbers out of range.
     """
     for name in families:
         if name not in FAMILIES:
             raise UsageError(f"no family of directions {name!r}", fix=f"choose some of {', '.join(FAMILIES)}")
     if not families:
         raise UsageError("no family of directions", fix=f"choose some of {', '.join(FAMILIES)}")
+    if not 0 < top <= 1 or min(rows, permutations) < 1:
+        raise UsageError(
+            f"the nearest {top:g} of {rows} rows beside {permutations} permutations",
+            fix="take a share in 0 .. 1, and one or more of each",
+        )
+    tell = progress or (lambda stage, done, total: None)
     found = rows_of(subject, layer, most=rows, seed=seed, progress=progress)
     units = found.z.shape[1]
     number = min(COMPONENTS, max(1, units // SHARE_OF_UNITS)) if components is None else components
     bases: dict[str, _Basis] = {}
     for name in families:
-        progress("directions", len(bases), len(families))
+        tell("directions", len(bases), len(families))
         bases[name] = _basis(name, found.values, number, seed=seed, device=device, backend=backend)
     labels = _clusters(found, min_cluster_size, selection)
     made: list[Family] = []
     for name, (vectors, mean, told) in bases.items():
-        progress("families", len(made), len(families))
+        tell("families", len(made), len(families))
         made.append(_family(name, vectors, mean, told, found, labels, top, permutations, seed))
-    learned = _dictionaries(found, number, seed, progress) if dictionaries else ()
+    learned = _dictionaries(found, number, seed, tell) if dictionaries else ()
     turned = [steered(subject, tau=tau, seed=seed, progress=progress) for tau in taus]
     about = provenance(
         subject, found.tail, seed=seed, layer=found.tail.layout.fields[0].name, components=number,
@@ -154,7 +160,7 @@ def _family(
     )  # fmt: skip
 
 
-def _dictionaries(found: Rows, number: int, seed: int, progress: Progress) -> tuple[tuple[str, books.Score], ...]:
+def _dictionaries(found: Rows, number: int, seed: int, tell: Progress) -> tuple[tuple[str, books.Score], ...]:
     """Every method with as many features, and k-means with an encoding as long as that of the unions."""
     bits = pack.unpack(found.codes.words, found.codes.layout.bits).numpy()
     held = found.item % HELD_OUT == HELD_OUT - 1
@@ -163,7 +169,7 @@ def _dictionaries(found: Rows, number: int, seed: int, progress: Progress) -> tu
     classes = None if found.classes is None else found.classes[held]
     scores: list[tuple[str, books.Score]] = []
     for method in books.METHODS:
-        progress("dictionaries", len(scores), len(books.METHODS) + 1)
+        tell("dictionaries", len(scores), len(books.METHODS) + 1)
         book = books.dictionary(bits[~held], number, method=method, seed=seed)
         scores.append((method, books.score(book, bits[~held], bits[held], classes)))
     length = scores[0][1].length or 0.0

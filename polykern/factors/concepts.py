@@ -54,13 +54,14 @@ class Steered:
 
 def steered(
     subject: Subject, *, tau: float = 0.5, layer: str = "*", seed: int = 0,
-    progress: Progress = lambda stage, done, total: None,
+    progress: Progress | None = None,
 ) -> Steered | None:  # fmt: skip
     """Steer a classifier's examples towards each of its classes.
 
     layer    nonlinearities whose bits are forced (`polykern.selectors`)
     tau      a bit is of a class where its frequency differs by more
     seed     of the halves and the random masks
+    progress called with (stage, done, total)
     returns  None where the subject has no targets, no classes, or no class whose mask holds a bit
 
     Frequencies are those of one half of the examples, effects of the other. A random mask forces as many bits of
@@ -79,7 +80,8 @@ def steered(
     rows: list[_Row] = []
     beyond = np.full((len(second), len(subject.classes)), np.nan)  # change of a logit less that of random masks
     for c, name in enumerate(subject.classes):
-        progress("masks", c, len(subject.classes))
+        if progress:
+            progress("masks", c, len(subject.classes))
         concept, others = target[first] == c, np.flatnonzero(target[second] != c)
         if not 0 < concept.sum() < len(first) or not len(others):
             continue

@@ -50,13 +50,14 @@ def rows_of(
     *,
     most: int = 20_000,
     seed: int = 0,
-    progress: Progress = lambda stage, done, total: None,
+    progress: Progress | None = None,
 ) -> Rows:
     """The rows of one nonlinearity over all examples of a subject.
 
     layer    its name or a glob that fits it alone; None: the last one that has places, else the last one
     most     rows; of more, as many are drawn without replacement
     seed     of the draw
+    progress called with (stage, done, total)
 
     Pre-activations (n, channels, height, width) give a row for each position, (n, tokens, units) one for each
     token, (n, units) one for each example. Errors: UsageError for a layer that there is not, or a glob that fits
@@ -71,7 +72,8 @@ def rows_of(
     for first in range(0, count, BATCH):
         inputs = stacked(subject.examples, range(first, min(count, first + BATCH)))
         parts.append(_flat(_met(tail, inputs)))
-        progress("activations", min(count, first + BATCH), count)
+        if progress:
+            progress("activations", min(count, first + BATCH), count)
     z = torch.cat(parts)
     places = z.shape[0] // count
     kept = np.arange(len(z))

@@ -3,10 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from polykern.counting import has_classes
 from polykern.errors import UsageError
 from polykern.lines.joints import Joints
-from polykern.lines.networks import float64_tail, require_points
+from polykern.lines.networks import float64_tail, follows_classes, require_points
 from polykern.lines.pieces import Cut, Progress
 from polykern.lines.result import Crossings
 from polykern.models import Subject
@@ -91,8 +90,6 @@ def crossings_of_lines(
     if bool((length == 0).any()):
         where = f" in segment {int((length == 0).int().argmax())}" if len(a) > 1 else ""
         raise UsageError(f"a and b are the same point{where}", why="a segment without length crosses nothing")
-    wanted = has_classes(tail) if classes is None else classes
-    if wanted and not has_classes(tail):
-        raise UsageError("the output is not a vector, so it has no class", fix="classes=False")
+    wanted = follows_classes(tail, classes)
     found = Cut(tail, a, b, classes=wanted, segments=segments).pieces(progress)
     return Joints(tail, a, b, found, classes=wanted).results(length)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from polykern.counting import placed
+from polykern.counting import has_classes, placed
 from polykern.errors import UsageError
 from polykern.models import Subject
 from polykern.selectors import Select
@@ -57,7 +57,21 @@ def require_points(tail: Tail, points: Tensor, what: str) -> Tensor:
             f"{list(tail.input_shape)}"
         )
     if not points.is_floating_point():
-        raise UsageError(f"{what} is {str(points.dtype)[6:]}, not floating point")
+        raise UsageError(
+            f"{what} is {str(points.dtype)[6:]}, not floating point",
+            why="there is no way between whole numbers",
+            fix="start at a later module, or give numbers with a fraction",
+        )
     if not bool(points.isfinite().all()):
         raise UsageError(f"{what} holds NaN or infinity")
     return points.detach().to(tail.device, torch.float64, copy=True)
+
+
+def follows_classes(tail: Tail, wanted: bool | None) -> bool:
+    """Whether the argmax of the output is followed: as wanted; None: where it is a vector.
+
+    Raises UsageError where it is wanted of an output that is none.
+    """
+    if wanted and not has_classes(tail):
+        raise UsageError("the output is not a vector, so it has no class", fix="classes=False")
+    return has_classes(tail) if wanted is None else wanted

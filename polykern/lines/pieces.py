@@ -12,13 +12,13 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from polykern.arithmetic import gamma
 from polykern.carrier import NotCarried
 from polykern.errors import UsageError
 from polykern.halves import halved
 from polykern.lines.sampled import LESS, on_line
 from polykern.tail import Tail
 from polykern.tiles import compress
-from polykern.tiles.bundle import gamma
 from polykern.tiles.engine import hands
 from polykern_kernels import breakpoints, digest
 from polykern_kernels.breakpoints import Breakpoints

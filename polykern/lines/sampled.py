@@ -6,10 +6,10 @@ from torch import Tensor, nn
 
 from polykern.arithmetic import ieee
 from polykern.codes import Codes, packed
-from polykern.counting import Footprint, has_classes, points_within
+from polykern.counting import Footprint, points_within
 from polykern.errors import UsageError
 from polykern.halves import halved
-from polykern.lines.networks import float64_tail, require_points
+from polykern.lines.networks import float64_tail, follows_classes, require_points
 from polykern.lines.result import Crossings
 from polykern.models import Subject
 from polykern.selectors import Select
@@ -45,8 +45,8 @@ def sampled_crossings(
     Never more than there are: of the n crossings of a neuron between two samples it sees n mod 2. So samples that
     hold all the earlier ones, 2^k + 1 of them, see no fewer, and the count of each neuron has the parity of its
     ends. What the last halving of the steps has gained (`gained`) says how much is missing. Evaluated in float64.
-    Errors: UsageError when a shape does not fit, a point is not finite, or a equals b; CorruptError naming a
-    nonlinearity whose pre-activations hold NaN.
+    Errors: UsageError when a shape does not fit, a point is not finite, a equals b, or classes are asked for where
+    there are none; CorruptError naming a nonlinearity whose pre-activations hold NaN.
     """
     if samples < 2:
         raise UsageError(f"a segment needs two samples at least, got {samples}")
@@ -55,7 +55,7 @@ def sampled_crossings(
     length = float((high - low).norm())
     if length == 0:
         raise UsageError("a and b are the same point", why="a segment without length crosses nothing")
-    wanted = has_classes(tail) if classes is None else classes
+    wanted = follows_classes(tail, classes)
     t = torch.linspace(0, 1, samples, dtype=torch.float64, device=tail.device)
     words, winners = evaluated(tail, on_line(low, high, t), classes=wanted)
     flips = words[1:] ^ words[:-1]

@@ -57,7 +57,7 @@ def choose(
         return Chosen(engine, "asked for by name", _settings(wanted, given, tile))
     reasons = []
     try:
-        engine = make(tail, {"name": "scanline", **given})
+        engine = ScanlineEngine(tail, classes=classes or None)
         return Chosen(engine, "every selected unit is affine on the plane", _settings("scanline", given, None))
     except UsageError as no:
         reasons.append(f"scanline: {no.what}")
@@ -89,9 +89,7 @@ def make(tail: Tail, settings: dict[str, Any]) -> Engine:
             tail, arithmetic=settings["arithmetic"], device=device, memory_budget=memory, classes=classes
         )
     if name == "scanline":
-        if classes:
-            raise UsageError("scanlines know signs, not outputs: there is no class map", fix="--no-classes")
-        return ScanlineEngine(tail)
+        return ScanlineEngine(tail, classes=classes)
     dtype = torch.float32 if name == "float32" else torch.float64
     return DenseEngine(tail, dtype, device=device, memory_budget=memory, classes=classes)
 

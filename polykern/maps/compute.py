@@ -1,8 +1,9 @@
 """Making a heat map: choose an engine, go through the bands, audit, write what was found."""
 
 import io
+import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,21 +15,21 @@ from numpy.typing import NDArray
 
 from polykern.arithmetic import ieee
 from polykern.block import Block, Engine
+from polykern.errors import UsageError
 from polykern.maps import audit as audits
 from polykern.maps import census, density
 from polykern.maps.choose import Chosen, choose, make
 from polykern.maps.folder import MapFolder, fingerprint, flush
 from polykern.maps.provenance import provenance
-from polykern.maps.result import HeatMap
+from polykern.maps.result import MAX_RESOLUTION, HeatMap
 from polykern.plane import Grid
+from polykern.progress import Progress, silent
 from polykern.ranks import Ranks, ranks
 from polykern.store.disk import put
 from polykern.tail import Tail
 from polykern.tiles import BANDS, TileEngine
 
 BAND = 128  # rows that are computed, written and recorded together
-
-Progress = Callable[[str, int, int], None]  # stage, done, total
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +47,8 @@ class Recipe:
     memory      bytes a batch may take
     classes     also map the argmax of the output
     about       of the model: name, weights, note, classes; of the anchors: labels, anchor_classes, pictures
+
+    Errors: UsageError for a sigma or a resolution that there cannot be.
     """
 
     tail: Tail
@@ -59,6 +62,12 @@ class Recipe:
     memory: int = 2 << 30
     classes: bool = False
     about: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.sigma < math.inf:
+            raise UsageError(f"sigma is a number of pixels from 0, got {self.sigma:g}")
+        if self.grid.resolution > MAX_RESOLUTION:
+            raise UsageError(f"resolution must be within 2 .. {MAX_RESOLUTION}, got {self.grid.resolution}")
 
     @property
     def config(self) -> dict[str, Any]:
@@ -108,7 +117,7 @@ def compute(
         group.meet()  # nobody writes before all have come in
         if chosen is not None:
             with _timed(timings, "map"):
-                _fill(chosen.engine, recipe.grid, folder, spots, group, progress or _silent)
+                _fill(chosen.engine, recipe.grid, folder, spots, group, progress or silent)
                 group.meet()
             if group.first:
                 _finish(recipe, folder, chosen, spots, timings)
@@ -229,7 +238,3 @@ def _timed(timings: dict[str, float], stage: str) -> Iterator[None]:
     start = time.perf_counter()
     yield
     timings[stage] = time.perf_counter() - start
-
-
-def _silent(stage: str, done: int, total: int) -> None:
-    """No progress wanted."""

@@ -4,16 +4,15 @@
 Black et al. 2022, figure "heat map of polytope density" (method after Novak et al. 2018).
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from polykern.maps.blocks import stripes
 from polykern.plane import Grid
 
 TRUNCATE = 4.0  # the Gaussian ends at four sigma
-STRIPE = 512  # rows at a time
 
 
 @dataclass(slots=True)
@@ -37,7 +36,7 @@ def smoothed(
 
     n = len(out)
     halo = int(TRUNCATE * sigma + 0.5)
-    for first, last in _stripes(n):
+    for first, last in stripes(n):
         top, bottom = max(0, first - halo), min(n, last + halo)
         raw = np.add(right[top:bottom], down[top:bottom, :-1], dtype=np.float32)
         raw /= 2 * step
@@ -50,7 +49,7 @@ def summary(grid: Grid, right: NDArray[np.uint16], down: NDArray[np.uint16]) -> 
     """Mean and maximum density, and the means inside and outside the anchors' triangle."""
     n = grid.resolution - 1
     totals, cells, largest = np.zeros(2), np.zeros(2), 0
-    for first, last in _stripes(n):
+    for first, last in stripes(n):
         counts = right[first:last].astype(np.int64) + down[first:last, :-1]
         inside = triangle(grid, first, last)
         for k, where in enumerate((inside, ~inside)):
@@ -73,8 +72,3 @@ def triangle(grid: Grid, first: int, last: int) -> NDArray[np.bool_]:
         sides.append((r1 - r0) * (columns - c0) - (c1 - c0) * (rows - r0) >= 0)
     inside: NDArray[np.bool_] = (sides[0] == sides[1]) & (sides[1] == sides[2])
     return inside
-
-
-def _stripes(n: int) -> Iterator[tuple[int, int]]:
-    for first in range(0, n, STRIPE):
-        yield first, min(n, first + STRIPE)

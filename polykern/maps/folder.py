@@ -8,7 +8,8 @@ and gives the same bytes. Several processes may write bands of one folder. A fol
 import hashlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +76,9 @@ class MapFolder:
         shapes[f"{PARTS}/audit"] = (np.int64, (audited, side, side, 2))
         self.state = {"config": self.config}
         self._record()  # whose the files are, before there are any
-        if not self.classes:
-            remove([self.root / "classes.npy"])  # of the run that is replaced
+        # of the run that is replaced
+        remove(self.root.glob("anchor-[012].png"))
+        remove([] if self.classes else [self.root / "classes.npy"])
         remove(sorted((self.root / PARTS).glob("*.npz")))
         make_folder(self.root / PARTS)
         for name, (dtype, shape) in shapes.items():
@@ -88,8 +90,9 @@ class MapFolder:
         self._record()
 
     def array(self, name: str) -> NDArray[Any]:
-        """One of the maps, writable."""
-        found: NDArray[Any] = np.load(self.root / f"{name}.npy", mmap_mode="r+", allow_pickle=False)
+        """One of the maps, writable; raises CorruptError where its file does not open any more."""
+        with _sound(self.root / f"{name}.npy") as path:
+            found: NDArray[Any] = np.load(path, mmap_mode="r+", allow_pickle=False)
         return found
 
     def write(
@@ -127,7 +130,7 @@ class MapFolder:
         """What `write` was given for every band, in order, and the sum of uncertain bits."""
         found, uncertain = [], 0
         for row in sorted(self.bands):
-            with np.load(self.root / PARTS / f"{row:06d}.npz", allow_pickle=False) as part:
+            with _sound(self.root / PARTS / f"{row:06d}.npz") as path, np.load(path, allow_pickle=False) as part:
                 digest, marks, counts = (torch.from_numpy(part[f"arr_{k}"]) for k in range(3))
                 found.append((digest, marks, counts))
                 uncertain += int(part["arr_3"])
@@ -211,6 +214,19 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(state.get("config"), dict) or state.get("schema", SCHEMA) != SCHEMA:
         raise CorruptError(f"{path} is not a heat map's", fix="name another --out folder")
     return state
+
+
+@contextmanager
+def _sound(path: Path) -> Iterator[Path]:
+    """A context in which whatever a damaged file can do to NumPy's parser names it."""
+    try:
+        yield path
+    except Exception as reason:
+        if isinstance(reason, OSError | MemoryError) and not isinstance(reason, FileNotFoundError):
+            raise  # not the file's fault
+        raise CorruptError(
+            f"{path} cannot be read", why=f"{type(reason).__name__}: {reason}", fix="--overwrite makes the map anew"
+        ) from reason
 
 
 def flush(array: NDArray[Any]) -> None:

@@ -24,8 +24,9 @@ from polykern.errors import ResourceError
 from polykern.launch import launch
 from polykern.maps import census
 from polykern.maps.audit import SIDE
+from polykern.maps.blocks import STRIPE
 from polykern.maps.compute import Recipe, band_rows, chosen_for, most_rows
-from polykern.maps.density import STRIPE, TRUNCATE
+from polykern.maps.density import TRUNCATE
 from polykern.tail import Meeting
 
 LIBRARIES = 160 << 20  # numba, scipy.ndimage and matplotlib, which are loaded on the way

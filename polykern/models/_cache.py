@@ -3,13 +3,12 @@
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
+from polykern.caches import folder
 from polykern.models.subject import digest
 
 FORMAT = "polykern-weights/1"
@@ -17,15 +16,6 @@ DOWNLOAD = "POLYKERN_DOWNLOAD"  # set to 1, trained weights that are missing are
 log = logging.getLogger("polykern.models")
 
 State = dict[str, Tensor]
-
-
-def folder() -> Path:
-    """Where weights are kept: $POLYKERN_CACHE, else $XDG_CACHE_HOME/polykern, else ~/.cache/polykern."""
-    if own := os.environ.get("POLYKERN_CACHE"):
-        return Path(own).expanduser()
-    if shared := os.environ.get("XDG_CACHE_HOME"):
-        return Path(shared).expanduser() / "polykern"
-    return Path("~/.cache").expanduser() / "polykern"
 
 
 def cached(name: str, make: Callable[[], State]) -> State:
@@ -48,19 +38,6 @@ def cached(name: str, make: Callable[[], State]) -> State:
     except OSError as error:
         log.warning("%s cannot be kept (%s): it will be made again next time", path, _first_line(error))
     return state
-
-
-@contextmanager
-def reproducible(seed: int) -> Iterator[None]:
-    """Random numbers from `seed` and one thread: the same machine gives the same bits. Both are put back."""
-    threads = torch.get_num_threads()
-    with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
-        torch.manual_seed(seed)
-        torch.set_num_threads(1)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)
 
 
 def _read(path: Path) -> State:

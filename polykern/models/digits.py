@@ -15,9 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from polykern.errors import UsageError
-from polykern.models._cache import State, cached, log, reproducible
+from polykern.models._cache import State, cached, log
 from polykern.models.photos import open_image
 from polykern.models.subject import Example, Subject, Thumbnail
+from polykern.seeds import reproducible
 
 TRAIN = 1500  # images; the remaining 297 are the test set
 SIDE = 8  # pixels

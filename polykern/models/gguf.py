@@ -46,10 +46,10 @@ class Gguf:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with path.open("rb") as file:
-            self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self._at = 0
         try:
+            with path.open("rb") as file:
+                self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             self.about, self._entries = self._table()
         except (struct.error, ValueError, IndexError) as error:
             raise CorruptError(f"{path} is no sound GGUF file", why=str(error)) from error
@@ -68,7 +68,10 @@ class Gguf:
         if entry.kind not in BLOCKS:
             raise CorruptError(f"{self.path}: {name} is of the unknown kind {entry.kind}")
         values, size = BLOCKS[entry.kind]
-        count = math.prod(entry.shape) // values * size
+        whole, rest = divmod(math.prod(entry.shape), values)
+        if rest:
+            raise CorruptError(f"{self.path}: {name} has {list(entry.shape)} values, not blocks of {values}")
+        count = whole * size
         if entry.offset + count > len(self._bytes):
             raise CorruptError(f"{self.path} ends before {name}")
         raw = np.frombuffer(self._bytes, np.uint8, count, entry.offset)
@@ -89,7 +92,9 @@ class Gguf:
                 raise ValueError(f"{name} has {axes} axes")
             shape = tuple(self._number("<Q") for _ in range(axes))[::-1]
             found.append((name, shape, self._number("<I"), self._number("<Q")))
-        step = int(about.get("general.alignment", 32))
+        step = about.get("general.alignment", 32)
+        if not isinstance(step, int) or step < 1:
+            raise ValueError(f"its data are aligned to {step!r}")
         base = -(-self._at // step) * step
         return about, {name: Entry(shape, kind, base + offset) for name, shape, kind, offset in found}
 

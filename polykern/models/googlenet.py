@@ -18,11 +18,12 @@ from torch import Tensor, nn
 
 from polykern.errors import CorruptError, MissingExtra
 from polykern.models import _torchvision, imagenet
-from polykern.models._cache import DOWNLOAD, State, cached, log, reproducible
+from polykern.models._cache import DOWNLOAD, State, cached, log
 from polykern.models.efficientnet_lite0 import recognised
 from polykern.models.photos import CROP, TORCHVISION, Photos, foolbox_photos, photograph
 from polykern.models.subject import Example, Examples, Subject
 from polykern.models.untrained import measuring
+from polykern.seeds import reproducible
 
 START = "inception5a"
 CHECKPOINT = "googlenet-1378be20.pth"  # torchvision's file; the digits begin its sha256

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from polykern.models import _transformers
-from polykern.models._cache import DOWNLOAD, reproducible
+from polykern.models._cache import DOWNLOAD
 from polykern.models.subject import Subject
 from polykern.models.text import LAST_OF_EACH, RandomTokens, Sentences, Texts, vectors
+from polykern.seeds import reproducible
 
 REPOSITORIES = ("openai-community/gpt2", "gpt2")
 FILES = ("config.json", "model.safetensors", "tokenizer.json")

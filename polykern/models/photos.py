@@ -103,12 +103,14 @@ def photograph(path: Path, scaling: Scaling) -> Example:
 
 
 def cropped(image: "Image") -> Thumbnail:
-    """uint8 (224, 224, 3): the short side made 256 pixels, then the centre."""
+    """uint8 (224, 224, 3): the short side made 256 pixels, then the centre; UsageError for what is a line."""
     from PIL import Image, ImageOps
 
     image = ImageOps.exif_transpose(image).convert("RGB")
     factor = RESIZED / min(image.size)
     wide, high = (max(RESIZED, round(side * factor)) for side in image.size)
+    if wide * high > LIMIT:
+        raise UsageError(f"an image of {image.width} x {image.height} pixels is too narrow to be cut to a square")
     image = image.resize((wide, high), Image.Resampling.BICUBIC)
     left, top = (wide - CROP) // 2, (high - CROP) // 2
     return np.array(image.crop((left, top, left + CROP, top + CROP)), dtype=np.uint8)

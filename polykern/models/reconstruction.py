@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from polykern.models._cache import State, reproducible
+from polykern.models._cache import State
 from polykern.models.digits import BATCH, EPOCHS, SIDE, TRAIN, distorted, keep, load, steps
+from polykern.seeds import reproducible
 
 WIDTH, CODE = 128, 48  # of the residual stream, of the code
 RATE = 4e-3

@@ -55,7 +55,7 @@ def network(file: Gguf | None = None) -> nn.Module:
             model: nn.Module = transformers.LlamaModel(config)
         heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}
         model.load_state_dict({_name(key): _weight(file, key, heads) for key in file.names}, assign=True)
-    except (KeyError, RuntimeError, ValueError) as error:
+    except (LookupError, TypeError, RuntimeError, ValueError) as error:
         raise CorruptError(
             f"{file.path} does not hold the weights of SmolLM2",
             why=(str(error) or type(error).__name__).splitlines()[0],

@@ -118,7 +118,7 @@ class Subject:
         return torch.stack([i.input for i in items]), [i.label for i in items], [i.thumbnail for i in items]
 
     def _item(self, word: str | int) -> Example:
-        if isinstance(word, int) or word.isdecimal():
+        if isinstance(word, int) or str(word).isdecimal():
             index, count = int(word), len(self.examples)
             if not 0 <= index < count:
                 raise UsageError(f"no {self.examples.noun} {index}", why=f"they are numbered 0 to {count - 1}")
@@ -141,7 +141,7 @@ def digest(state: Mapping[str, Tensor]) -> str:
     for name in sorted(state):
         value = state[name].detach().to("cpu").contiguous()
         total.update(f"{name}\0{value.dtype}\0{list(value.shape)}\0".encode())
-        total.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+        total.update(value.reshape(-1).view(torch.uint8).numpy().data)
     return total.hexdigest()
 
 

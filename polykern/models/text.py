@@ -1,5 +1,6 @@
 """Text as examples: windows of 16 tokens, and the vectors that single tokens have inside a network."""
 
+from codecs import getincrementaldecoder
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,8 @@ class Sentences:
         """The beginning of the text in a file, UTF-8."""
         try:
             with path.open("rb") as file:
-                text = file.read(LONGEST).decode()
+                data = file.read(LONGEST)
+            text = getincrementaldecoder("utf-8")().decode(data, len(data) < LONGEST)  # the last is cut
         except UnicodeDecodeError as error:
             raise UsageError(f"{path} is not a text in UTF-8", why=str(error)) from error
         return self._example(text, str(path))

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from polykern.errors import UsageError
-from polykern.models._cache import reproducible
 from polykern.models.subject import Subject, stacked
+from polykern.seeds import reproducible
 
 IMAGES, BATCH = 64, 16  # that BatchNorm is measured on, and of a pass
 

@@ -47,7 +47,7 @@ def called(word: str) -> Any:
     module = _file(Path(place)) if place.endswith(".py") else _module(place)
     function = getattr(module, attribute, None)
     if not callable(function):
-        close = get_close_matches(attribute, dir(module), 1)
+        close = get_close_matches(attribute, [name for name in dir(module) if name != attribute], 1)
         hint = f"did you mean {close[0]!r}?" if close else ""
         raise UsageError(f"{place} has no function {attribute!r}", fix=hint)
     try:

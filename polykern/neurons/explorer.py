@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from polykern.errors import UsageError
 from polykern.neurons.clusters import METRICS
 from polykern.neurons.examples import AHEAD, BACK
 from polykern.neurons.result import Embeddings, Layer
@@ -42,8 +41,7 @@ def write(found: Embeddings, folder: Path | str, *, progress: Progress | None = 
     `folder` holds something else.
     """
     target = Path(folder)
-    if target.exists() and not (target / ABOUT).is_file() and any(target.iterdir()):
-        raise UsageError(f"{target} holds something other than an explorer", fix="name another folder")
+    pages.require_place(target, "an explorer", ABOUT)
     tell = progress or (lambda stage, done, total: None)
     return pages.replace(target, ".explorer-", lambda made: _fill(found, made, tell))
 

@@ -26,19 +26,21 @@ def polysemanticity(sheet: Any, found: "Embeddings") -> None:
         f"{about['settings']['linkage']} linkage",
     )  # fmt: skip
     at = METRICS.index("mean_distance")
-    bins = np.linspace(0, 1.2, 61)
-    top = max(x.features.sweep[~x.dead].mean(0).max() for x in found.layers)
+    bins, most = np.linspace(0, 1.2, 61), 1.0
     names = wording.apart([visible(layer.name) for layer in found.layers])
     for name, layer, hue in zip(names, found.layers, colours.depths(len(found.layers)), strict=True):
         values = layer.features.metrics[~layer.dead, at]
         share, _ = np.histogram(values, bins)
         left.plot((bins[1:] + bins[:-1]) / 2, share / max(1, len(values)), color=tuple(hue), label=name)
-        right.plot(SWEEP, layer.features.sweep[~layer.dead].mean(0), "o-", ms=4, color=tuple(hue), label=name)
+        if len(values):
+            each = layer.features.sweep[~layer.dead].mean(0)
+            right.plot(SWEEP, each, "o-", ms=4, color=tuple(hue), label=name)
+            most = max(most, float(each.max()))
     right.set(xscale="log", yscale="log")
     right.minorticks_off()
     for axis, ticks in ((right.xaxis, SWEEP), (right.yaxis, (1, 2, 5, 10, 20, 50, 100))):
         axis.set_ticks(ticks, [f"{t:g}" for t in ticks])
-    right.set_ylim(0.9, 1.3 * top)
+    right.set_ylim(0.9, 1.3 * most)
     charts.named(left, "mean distance (1 - cosine)", "share of neurons that fire")
     charts.named(right, "cut (1 - cosine)", "clusters a neuron")
     charts.legend(left, fontsize=8)

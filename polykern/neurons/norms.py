@@ -63,7 +63,8 @@ def _guesses(name: str, module: Any) -> Iterator[Norm]:
     weight = module.weight.detach().float().cpu()
     bias = getattr(module, "bias", None)
     shift = torch.zeros_like(weight) if bias is None else bias.detach().float().cpu()
-    epsilon = next((float(e) for n in ("eps", "variance_epsilon") if (e := getattr(module, n, None))), 1e-6)
+    said = (getattr(module, name, None) for name in ("eps", "variance_epsilon"))
+    epsilon = next((float(e) for e in said if e is not None), 1e-6)
     for gain in (weight, 1 + weight):
         for centred in (True, False):
             yield Norm(name, centred, epsilon, gain, shift)

@@ -96,10 +96,10 @@ def read(
     running: list[TopExamples] = []
     token: list[NDArray[np.int32]] = []
     piece: list[str] = []
-    lengths: list[int] = []
+    start = [0]  # of each sequence among all tokens, and their end
     names = {name for g in groups for name in g.names}
     for units in _together(source):
-        begins = np.cumsum([sum(lengths), *(u.rows for u in units)])
+        begins = np.cumsum([start[-1], *(u.rows for u in units)])
         for numbers in source.passes(units):
             if next(count) % here.size != here.rank:
                 continue
@@ -117,13 +117,13 @@ def read(
         for u in units:
             token.append(u.columns["token"])
             piece += _pieces(u)
-        lengths += [u.rows for u in units]
+        start += begins[1:].tolist()
         if reached := source.progress():
             tell("tokens", *reached)
     if not token:
         raise UsageError("there are no tokens to read", why="the data are empty, or all is left out")
     found = [_found(g, r) for g, r in zip(groups, _shared(running, top, device, here), strict=True)]
-    return Read(found, np.concatenate(token), piece, np.cumsum([0, *lengths[:-1]]))
+    return Read(found, np.concatenate(token), piece, np.array(start[:-1]))
 
 
 def _shared(running: Sequence[TopExamples], top: int, device: torch.device, here: Ranks) -> Sequence[TopExamples]:

@@ -66,14 +66,11 @@ class Layer:
             "dead": int(self.dead.sum()),
             "capped": int(self.capped.sum()),
             "features": len(self.features.members),
-            "clusters_by_cut": dict(
-                zip(
-                    map(str, SWEEP),
-                    self.features.sweep[alive].mean(0).tolist() if alive.any() else (),
-                    strict=False,
-                )
-            ),
+            "clusters_by_cut": {},
         }
+        if alive.any():
+            cuts = self.features.sweep[alive].mean(0).tolist()
+            told["clusters_by_cut"] = dict(zip(map(str, SWEEP), cuts, strict=True))
         for name, values in (
             ("clusters", self.features.count),
             *zip(METRICS, self.features.metrics.T, strict=True),
@@ -171,7 +168,8 @@ class Embeddings(Findings):
                 layers.append(Layer(name, features=features, **more))
         except Exception as reason:
             raise CorruptError(
-                f"{root} holds no embeddings that can be read", why=str(reason).splitlines()[0]
+                f"{root} holds no embeddings that can be read",
+                why=f"{type(reason).__name__}: {reason}".splitlines()[0],
             ) from None
         kept = {k: v for k, v in about.items() if k not in ("schema", "numbers")}
         return cls(kept, layers, texts["token"], piece, texts["start"])

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from polykern.findings import Findings, Picture, Table
 from polykern.paths.along import Along
 from polykern.paths.interpolation import shown_classes
+from polykern.paths.means import interval
 from polykern.paths.relatedness import Relatedness
 from polykern.report import charts
 from polykern.report.charts import PALETTE
 from polykern.report.figures import INK
-from polykern.statistics import mean, spearman
+from polykern.statistics import spearman
 
 SMOOTHED = 0.05  # standard deviation of the Gaussian over s, where the peak is looked for
 INSIDE = (0.2, 0.9)  # between the origin and the activation
@@ -80,12 +81,12 @@ class Beam:
         found: dict[str, Any] = {
             "rays": len(self.rays),
             "crossings": [int(r.flips.sum()) for r in self.rays],
-            "space folding": _interval(np.array([r.folding for r in self.rays]), seed),
+            "space folding": interval(np.array([r.folding for r in self.rays]), seed),
             "exact": not missed,
             "missed": float(np.mean(missed)) if missed else None,
-            "peak": _interval(peaks, seed),
-            "peak between 0.2 and 0.9": _interval(inside, seed),
-            "trend beyond 1.5": _interval(trend, seed),
+            "peak": interval(peaks, seed),
+            "peak between 0.2 and 0.9": interval(inside, seed),
+            "trend beyond 1.5": interval(trend, seed),
         }
         if len(self.rays[0].classes):
             low = self.changes_far()
@@ -96,11 +97,6 @@ class Beam:
                 "of these at a density below the median": float(low.mean()) if len(low) else None,
             }
         return found
-
-
-def _interval(values: NDArray[Any], seed: int) -> dict[str, float] | None:
-    """Mean over rays with its 95% interval; None for fewer than two."""
-    return mean(values, level=0.95, seed=seed).as_dict() if len(values) > 1 else None
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,10 +9,11 @@ from torch import Tensor
 from polykern.errors import UsageError
 from polykern.findings import provenance
 from polykern.heat import activations
+from polykern.lines.networks import require_points
 from polykern.models import Subject
 from polykern.paths.along import Progress, along
 from polykern.paths.curves import curve
-from polykern.paths.evaluation import POINTS, balls, follows_classes, require_points, tail_at
+from polykern.paths.evaluation import POINTS, balls, follows_classes, tail_at
 from polykern.paths.interpolation import Path
 from polykern.paths.means import layers_of, means
 from polykern.selectors import Select
@@ -21,6 +22,7 @@ from polykern.tail import Tail
 POSITIONS = 100
 RADIUS = 0.02  # of the distance of the two ends: densities change little from a tenth of it to five times as much
 CHECKED = 20
+TENTHS = 11  # positions, from which on a step lies in every part of a path (`polykern.paths.means.PARTS`)
 
 
 def path(
@@ -73,7 +75,7 @@ def path(
     that do not fit, an unknown module, or pairs where the classes of images are not known. Black et al. 2022,
     "Interpreting Neural Networks through the Polytope Lens", appendix A.
     """
-    _require(positions, pairs, checked, radius)
+    _require(positions, ball, pairs, checked, radius)
     tail = tail_at(subject, start, stop, select, device)
     ends, labels = two_ends(subject, tail, inputs)
     way = curve(ends[0], ends[1], kind)
@@ -109,15 +111,23 @@ def two_ends(
         rows = activations(subject, tail.start, batch)
     if len(rows) != 2:
         raise UsageError(f"a path has two ends, got {len(rows)}")
-    return require_points(tail, rows), (labels[0], labels[1])
+    return require_points(tail, rows, "an activation"), (labels[0], labels[1])
 
 
-def _require(positions: int, pairs: int, checked: int, radius: float) -> None:
+def _require(positions: int, ball: int, pairs: int, checked: int, radius: float) -> None:
     if positions < 3:
         raise UsageError(f"a path has three positions at least, got {positions}")
+    if ball < 2:
+        raise UsageError(f"a ball needs two points at least, got {ball}")
     if not radius > 0 or not np.isfinite(radius):
         raise UsageError(f"the radius of the balls is a positive share of the path, got {radius}")
     if pairs == 1 or pairs < 0:
         raise UsageError(f"a mean over pairs has two at least, got {pairs}", fix="pairs=0 leaves them out")
+    if pairs and positions < TENTHS:
+        raise UsageError(
+            f"{positions} positions are too few for means over pairs",
+            why="they look at tenths of a path",
+            fix=f"take {TENTHS} positions or more, or pairs=0",
+        )
     if checked < 0:
         raise UsageError(f"the number of checked pairs is not negative, got {checked}")

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from polykern.errors import UsageError
+from polykern.lines.sampled import on_line
 
 KINDS = ("slerp", "lerp", "direction")
 STRAIGHT = 1e-3  # rad: an arc of a smaller angle is its chord
@@ -35,7 +36,7 @@ class Curve:
         share = t.reshape(-1, *(1,) * a.ndim)
         points: Tensor
         if self.kind == "lerp":
-            points = torch.where(share < 0.5, a + share * (b - a), b - (1 - share) * (b - a))
+            points = on_line(a[None], b[None], t)
         else:
             norms = (1.0, 1.0) if self.kind == "slerp" else (float(a.norm()), float(b.norm()))
             length = 1.0 if self.kind == "slerp" else (1 - share) * norms[0] + share * norms[1]

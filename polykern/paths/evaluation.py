@@ -66,21 +66,6 @@ def follows_classes(subject: Subject, classes: bool | None) -> bool:
     return known if classes is None else classes
 
 
-def require_points(tail: Tail, points: Tensor) -> Tensor:
-    """Points (n, *input_shape) as float64 on the tail's device; UsageError where they do not fit."""
-    if points.shape[1:] != tail.input_shape:
-        raise UsageError(
-            f"the activations have shape {list(points.shape[1:])}, the input of {tail.start or 'the model'} has "
-            f"{list(tail.input_shape)}"
-        )
-    if not points.is_floating_point():
-        raise UsageError(
-            f"{tail.start or 'the model'} reads {str(points.dtype)[6:]}, which has no space to move in",
-            fix="start at a later module",
-        )
-    return points.detach().to(tail.device, torch.float64)
-
-
 def evaluated(tail: Tail, points: Tensor, *, outputs: bool = True) -> tuple[Codes, Tensor | None]:
     """Codes of points and their outputs.
 

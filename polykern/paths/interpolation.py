@@ -90,8 +90,9 @@ class Path(Findings):
         }  # fmt: skip
 
     def _blocks(self) -> NDArray[np.int64]:
+        """int64 (n): the block of each position; two halves where there is no more than one of ten."""
         n = len(self.along.t)
-        return np.arange(n) // min(BLOCK, -(-n // 2))  # two blocks at least
+        return np.arange(n) // (BLOCK if n > BLOCK else -(-n // 2))
 
     def numbers(self) -> dict[str, Any]:
         along, total = self.along, int(self.along.flips.sum())
@@ -176,7 +177,7 @@ class Path(Findings):
             top, along.t, density, label="ball", colour=PALETTE[0], low=density - error, high=density + error
         )
         most = max(along.density.max(), (density + error).max())
-        top.set_ylim(0, 1.22 * most)
+        top.set_ylim(0, 1.22 * most or 1)
         charts.named(top, "t", "boundaries per L2")
         charts.legend(top, loc="upper right", ncols=2)
         for axes in drawn:
@@ -203,7 +204,7 @@ class Path(Findings):
                     low=each[k, c] - error[k, c], high=each[k, c] + error[k, c], ls="-:"[c],
                 )  # fmt: skip
             axes.set_xlim(0, 1)
-            axes.set_ylim(0, 1.2 * (each[k] + error[k]).max())
+            axes.set_ylim(0, 1.2 * (each[k] + error[k]).max() or 1)
             charts.named(axes, "t", "boundaries per L2")
         charts.legend(drawn[0], loc="lower center", ncols=2)
 
@@ -233,7 +234,8 @@ def _outputs(axes: Any, path: Path) -> None:
     charts.named(axes, "t", "output (logit)")
     charts.legend(axes, loc="upper left", ncols=min(8, len(shown)), frameon=True, edgecolor="none")
     low, high = outputs.min(), outputs.max()
-    axes.set_ylim(low - 0.05 * (high - low), high + 0.25 * (high - low))
+    wide = max(high - low, 1e-12)
+    axes.set_ylim(low - 0.05 * wide, high + 0.25 * wide)
 
 
 def shown_classes(outputs: NDArray[np.float64], classes: NDArray[np.int64], most: int = 8) -> dict[int, str]:

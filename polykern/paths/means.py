@@ -85,7 +85,10 @@ class Means:
         return np.asarray(each[:, within].mean(1) / each.mean(1))
 
     def numbers(self, seed: int) -> dict[str, Any]:
-        """Of each layer and condition: the parts of the path over the whole, and the correlation with changes."""
+        """Of each layer and condition: the parts of the path over the whole, and the correlation with changes.
+
+        None in place of what fewer than two pairs that cross anything do not tell.
+        """
         found: dict[str, Any] = {}
         for k, layer in enumerate(self.layers):
             found[layer or "input"] = {"missed": float(self.missed[k])} | {
@@ -94,7 +97,7 @@ class Means:
         each = self.agreements()
         if len(each):
             found["rank correlation of ball and path density"] = {
-                "mean": mean(each, seed=seed, level=0.95).as_dict() if len(each) > 1 else None,
+                "mean": interval(each, seed),
                 "least": float(each.min()), "pairs": len(each),
                 "of the means over pairs": self.agreement_of_means(seed).as_dict() if len(each) > 1 else None,
             }  # fmt: skip
@@ -103,25 +106,36 @@ class Means:
     def _of(self, layer: int, condition: int, seed: int) -> dict[str, Any]:
         of: dict[str, Any] = {"density": float(self.density[layer, condition].mean())}
         for name in PARTS:
-            of[name] = mean(self.part(layer, condition, name), level=0.95, seed=seed).as_dict()
+            of[name] = interval(self.part(layer, condition, name), seed)
         of["pairs that cross nothing"] = int((~self.crossed(layer, condition)).sum())
-        of["middle minus ends"] = self.rise(layer, condition, seed).as_dict()
+        rise, with_changes = self.rise(layer, condition, seed), self.correlation(layer, condition, seed)
+        of["middle minus ends"] = rise and rise.as_dict()
         of["class changes"] = int(self.changed[layer, condition].sum())
-        of["correlation with class changes"] = self.correlation(layer, condition, seed).as_dict()
+        of["correlation with class changes"] = with_changes and with_changes.as_dict()
         return of
 
-    def rise(self, layer: int, condition: int, seed: int = 0) -> Estimate:
-        """Mean over pairs of the part in the middle minus that at the ends."""
+    def rise(self, layer: int, condition: int, seed: int = 0) -> Estimate | None:
+        """Mean over pairs of the part in the middle minus that at the ends; None of fewer than two that cross."""
         rise = self.part(layer, condition, "middle") - self.part(layer, condition, "ends")
-        return mean(rise, level=0.95, seed=seed)
+        return mean(rise, level=0.95, seed=seed) if len(rise) > 1 else None
 
-    def correlation(self, layer: int, condition: int, seed: int = 0) -> Estimate:
-        """Point-biserial correlation of a step's density, relative to its path's mean, with a change in it."""
+    def correlation(self, layer: int, condition: int, seed: int = 0) -> Estimate | None:
+        """Point-biserial correlation of a step's density, relative to its path's mean, with a change in it.
+
+        None of fewer than two pairs that cross anything.
+        """
         crossed = self.crossed(layer, condition)
+        if crossed.sum() < 2:
+            return None
         each, changed = self.density[layer, condition, crossed], self.changed[layer, condition, crossed]
         relative = each / each.mean(1, keepdims=True)
         pair = np.repeat(np.arange(len(each)), each.shape[1])
         return pearson(relative.ravel(), changed.ravel(), groups=pair, level=0.95, resamples=500, seed=seed)
+
+
+def interval(values: NDArray[Any], seed: int) -> dict[str, float] | None:
+    """Mean of values (n) with its 95 % interval, for JSON; None of fewer than two."""
+    return mean(values, level=0.95, seed=seed).as_dict() if len(values) > 1 else None
 
 
 def layers_of(subject: Subject, stop: str = "", select: Select = "*", most: int = LAYERS) -> list[str]:

@@ -55,10 +55,14 @@ class Adversarial(Findings):
         return np.asarray(self.flips.sum(1) / self.length)
 
     def ratio(self, other: str, rows: NDArray[np.bool_] | None = None) -> Estimate:
-        """Mean density of the straight adversarial way over that of another, with its 95% interval over images."""
+        """Mean density of the straight adversarial way over that of another, with its 95% interval over images.
+
+        nan where neither crosses anything.
+        """
         kept = slice(None) if rows is None else rows
         a, b = self.density[0, kept], self.density[WAYS.index(other), kept]
-        return bootstrap(lambda x, y: x.mean(-1) / y.mean(-1), a, b, level=0.95, seed=self.seed)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return bootstrap(lambda x, y: x.mean(-1) / y.mean(-1), a, b, level=0.95, seed=self.seed)
 
     def numbers(self) -> dict[str, Any]:
         found: dict[str, Any] = {
@@ -115,7 +119,7 @@ class Adversarial(Findings):
         value, low, high = (np.array([[getattr(e, k)] for e in each]) for k in ("value", "low", "high"))
         charts.bars(left, WAYS, ["mean"], value, low, high)
         charts.named(left, "", "boundaries per L2")
-        most = 1.05 * float(self.density[:2].max())
+        most = 1.05 * float(self.density[:2].max()) or 1.0
         right.plot([0, most], [0, most], color=charts.class_colour(-1), lw=1)
         for kept, label, colour in ((self.left, "class left", 1), (~self.left, "class kept", 0)):
             right.plot(
@@ -158,7 +162,7 @@ def adversarial(
 
     The class that is left is the network's own. No sign is assumed: densities are paired by image, with Wilcoxon's
     test and the ratio of means. Errors: UsageError where the output is no vector of classes, the inputs are not
-    floating point, or a class has one image. Black et al. 2022 ask the question.
+    floating point, an image is not moved, or a class has one image. Black et al. 2022 ask the question.
     """
     if images < 2:
         raise UsageError(f"two images at least are compared, got {images}")
@@ -169,6 +173,12 @@ def adversarial(
     n = min(images, len(pool))
     way = _attacked(subject, pool[:n], classes[:n], radius, norm, steps).to(tail.device, torch.float64)
     clean, length = way[0], (way[-1] - way[0]).flatten(1).norm(dim=1)
+    if not bool((length > 0).all()):
+        raise UsageError(
+            f"the attack does not move {int((length == 0).sum())} of {n} images",
+            why="the gradient of their loss is zero, or the radius is below the rounding of float32",
+            fix="take a larger radius, or other images (seed)",
+        )
     drawn = torch.randn(clean.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     others = pool.to(tail.device, torch.float64), classes.to(tail.device)
     near = neighbours(clean, others[1][:n], *others)

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from polykern.errors import UsageError
 from polykern.findings import provenance
 from polykern.heat import activations
+from polykern.lines.networks import require_points
 from polykern.models import Subject
 from polykern.models.untrained import untrained
 from polykern.paths.along import Progress, rays
-from polykern.paths.beams import SHOWN, Beam, Ray
-from polykern.paths.evaluation import follows_classes, require_points, tail_at
+from polykern.paths.beams import SHOWN, SMOOTHED, Beam, Ray
+from polykern.paths.evaluation import follows_classes, tail_at
 from polykern.paths.relatedness import read_synsets, relatedness
 from polykern.selectors import Select
 from polykern.tail import Tail
@@ -127,7 +128,7 @@ def _through(
 ) -> tuple[Tensor, list[str]]:
     """float64 (n, *shape): activations that rays go through, and their labels."""
     if isinstance(inputs, Tensor):
-        return _nonzero(require_points(tail, inputs)), [str(k) for k in range(len(inputs))]
+        return _nonzero(require_points(tail, inputs, "an activation")), [str(k) for k in range(len(inputs))]
     chosen = list(subject.default_examples[:SHOWN]) if inputs is None else list(inputs)
     known = {str(c) for c in chosen}
     others = [
@@ -135,7 +136,8 @@ def _through(
     ]
     chosen = [*chosen, *others[: max(0, images - len(chosen))]]
     batch, labels, _ = subject.inputs(chosen)
-    return _nonzero(require_points(tail, activations(subject, tail.start, batch))), labels
+    x = require_points(tail, activations(subject, tail.start, batch), "an activation")
+    return _nonzero(x), labels
 
 
 def _nonzero(x: Tensor) -> Tensor:
@@ -158,7 +160,7 @@ def _directions(x: Tensor, labels: list[str], noise: int, seed: int) -> Iterator
 def _require(images: int, noise: int, reach: float, points: int) -> None:
     if images < 1 or noise < 0:
         raise UsageError(f"rays go through one image at least, and noise is not negative, got {images} and {noise}")
-    if not reach > 0 or not np.isfinite(reach):
-        raise UsageError(f"a ray reaches to a positive scale, got {reach}")
+    if not SMOOTHED <= reach < float("inf"):
+        raise UsageError(f"a ray reaches to {SMOOTHED} at least, over which densities are smoothed, got {reach}")
     if points < 3:
         raise UsageError(f"a ray has three points at least, got {points}")

@@ -97,14 +97,15 @@ def bars(
     """Groups of bars with intervals.
 
     names   one a group; series  one a bar inside a group
-    values  float64 (groups, series); low and high alike, the ends of the intervals
+    values  float64 (groups, series); low and high alike, the ends of the intervals. One that does not reach the
+            value, as a percentile interval may not, ends at it on that side
     """
     wide = 0.8 / len(series)
     at = np.arange(len(names))
     for k, name in enumerate(series):
         x = at + (k - (len(series) - 1) / 2) * wide
         axes.bar(x, values[:, k], 0.92 * wide, color=PALETTE[k % len(PALETTE)], label=visible(name), zorder=2)
-        error = np.stack([values[:, k] - low[:, k], high[:, k] - values[:, k]])
+        error = np.stack([values[:, k] - low[:, k], high[:, k] - values[:, k]]).clip(0)
         axes.errorbar(x, values[:, k], error, fmt="none", ecolor=INK, elinewidth=1.1, capsize=3, zorder=3)
     axes.set_xticks(at, [visible(n) for n in names], parse_math=False)
     axes.grid(visible=False, axis="x")

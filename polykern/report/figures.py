@@ -78,11 +78,12 @@ def _put(path: Path, figure: Any) -> Path:
     return path
 
 
-def _blank(width: int, height: int) -> Any:
+def _blank(width: int, height: int, dpi: int = 100) -> Any:
+    """An empty figure of width x height hundredths of an inch."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width / 100, height / 100), dpi=100)
+    figure = Figure(figsize=(width / 100, height / 100), dpi=dpi)
     FigureCanvasAgg(figure)
     return figure
 
@@ -337,16 +338,11 @@ def partition(
 
     Sides that are `heavy`, bool (m), are drawn over the others and twice as wide.
     """
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.collections import LineCollection, PolyCollection
-    from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        figure: Any = Figure(figsize=(11.6, 12.6), dpi=120)
-        FigureCanvasAgg(figure)
+    def drawn() -> Any:
+        figure = _blank(1160, 1260, dpi=120)
         axes = figure.add_axes((0.075, 0.1, 0.9, 0.9 * 11.6 / 12.6))
         fine = max(0.15, min(0.9, 60 / math.sqrt(len(polygons) + 1)))
         axes.add_collection(PolyCollection(polygons, facecolors=fills, edgecolors="none", antialiased=False))
@@ -363,4 +359,6 @@ def partition(
             figure.legend(
                 marks, names, loc="lower left", bbox_to_anchor=(0.07, 0.03), ncols=6, fontsize=9, frameon=False
             )
-        _put(path, figure)
+        return figure
+
+    _saved(path, drawn)

@@ -9,6 +9,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from polykern.errors import UsageError
+
 PAGE = "index.html"
 
 
@@ -39,6 +41,17 @@ def render(folder: Path, package: str, scripts: Sequence[str], style: str, data:
     """Write index.html and what it loads into a folder; arguments as for `files`, of one package with one style."""
     for name, content in files([package], scripts, [style], data, **values).items():
         (folder / name).write_bytes(content)
+
+
+def require_place(target: Path, what: str, mark: str = PAGE) -> None:
+    """Raise UsageError where a folder holds something else, so that no page can take its place.
+
+    target  folder of the page; none, or an empty one, will do
+    what    will be there, in words
+    mark    a file that tells a page of this kind
+    """
+    if target.exists() and not (target / mark).is_file() and (not target.is_dir() or any(target.iterdir())):
+        raise UsageError(f"{target} holds something other than {what}", fix="name another folder")
 
 
 def replace(target: Path, prefix: str, fill: Callable[[Path], None]) -> Path:

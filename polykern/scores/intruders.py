@@ -19,6 +19,7 @@ from scipy.stats import binom
 
 from polykern.errors import UsageError
 from polykern.scores.tables import Integers, labelling
+from polykern.store.disk import make_folder, put
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # a spreadsheet runs text that begins with one of these
 
@@ -126,7 +127,8 @@ def write(
     returns   the CSV of the questions, the CSV of the answers
 
     The questions name no cluster and no row. In the CSV, text that a spreadsheet would take for a formula begins
-    with an apostrophe; the JSON holds it as it is. Errors: UsageError for questions of different lengths.
+    with an apostrophe; the JSON holds it as it is. Errors: UsageError for questions of different lengths,
+    ResourceError where the folder cannot be written.
     """
     shown = {len(q.rows) for q in asked}
     if len(shown) != 1:
@@ -143,7 +145,7 @@ def write(
         }
         for i, q in enumerate(asked)
     ]
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     entries = [{"question": i + 1, "options": some} for i, some in enumerate(texts)]
     _json(folder / "questions.json", {"title": title, "questions": entries})
     _json(folder / "answers.json", {"answers": answers})
@@ -167,7 +169,10 @@ def grade(asked: Sequence[Question], given: Sequence[int | None]) -> Grade:
         raise UsageError(f"{len(given)} answers to {len(asked)} questions")
     for number, (question, answer) in enumerate(zip(asked, given, strict=True), 1):
         if answer is not None and not 0 <= answer < len(question.rows):
-            raise UsageError(f"the answer to question {number} is {answer} of {len(question.rows)} options")
+            raise UsageError(
+                f"the answer to question {number} is option {answer + 1} of {len(question.rows)}",
+                fix=f"write a number from 1 to {len(question.rows)}, or nothing",
+            )
     pairs = [(q.intruder, a) for q, a in zip(asked, given, strict=True) if a is not None]
     right = sum(place == a for place, a in pairs)
     chance = float(np.mean([1 / len(q.rows) for q in asked])) if asked else float("nan")
@@ -197,7 +202,7 @@ def read_answers(path: Path) -> list[int | None]:
     Errors: UsageError when it cannot be read, a number is not one, or the questions are not in their order.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets put a mark in front
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as reason:
         raise UsageError(f"{path} cannot be read", why=str(reason)) from reason
@@ -229,17 +234,10 @@ def _harmless(text: str) -> str:
 
 
 def _json(path: Path, value: Any) -> None:
-    _put(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
+    put(path, [(json.dumps(value, ensure_ascii=False, indent=1) + "\n").encode()])
 
 
 def _csv(path: Path, header: list[str], lines: list[list[str]]) -> None:
     text = io.StringIO(newline="")
     csv.writer(text).writerows([header, *lines])
-    _put(path, text.getvalue())
-
-
-def _put(path: Path, text: str) -> None:
-    """Whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8", newline="")
-    part.replace(path)
+    put(path, [text.getvalue().encode()])

@@ -85,17 +85,26 @@ def spectrum(
     exponent is biased, and the result says so. Stringer et al. 2019; Marshall and Kirchner 2024, "Understanding
     polysemanticity in neural networks through coding theory".
 
-    Errors: UsageError for a site that there is not, constant activations, or a rank below the window; CorruptError
-    for NaN.
+    Errors: UsageError for a site that there is not, constant activations, a rank below the window, or nothing to
+    measure; ResourceError for moments of more than 8 GiB a site; CorruptError for NaN.
     """
     if groups < 2:
         raise UsageError(f"{groups} group of documents gives no interval", fix="take two or more, better sixteen")
+    if not 0 < level < 1:
+        raise UsageError(f"the level of an interval is between 0 and 1, got {level:g}")
+    if dimension is not None:
+        powerlaw.critical(dimension)  # refuses what is none
     tell = progress or (lambda stage, done, total: None)
     at = ranks()
     if isinstance(source, Store):
         streams = _of_store(source, sites, codes)
     else:
         streams = of_subject(source, sites, codes, groups, at)
+    if not streams:
+        raise UsageError(
+            "there is nothing to measure", why="no activations are asked for, and codes are left out",
+            fix="take codes too, or capture with --activations",
+        )  # fmt: skip
     found: dict[str, Spectrum] = {}
     left_out: dict[str, str] = {}
     for k, site in enumerate(streams):

@@ -137,7 +137,7 @@ def probes(sheet: Any, found: "Projections") -> None:
             np.array([[getattr(e, end) for e in row] for row in means]) for end in ("value", "low", "high")
         )
         charts.bars(panel, wording.apart([visible(n) for n, _ in every]), FAMILIES, value, low, high)
-        top = float(np.nanmax(np.maximum(value, high)))
-        panel.set_ylim(min(0.0, float(np.nanmin(low))), 1.25 * top)  # room for the legend
+        ends = np.stack([value, low, high])  # one direction has no interval
+        panel.set_ylim(min(0.0, float(np.nanmin(ends))), 1.25 * max(0.01, float(np.nanmax(ends))))  # and the legend
         charts.named(panel, "", "purity above chance")
         charts.legend(panel, loc="upper left")

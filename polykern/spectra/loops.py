@@ -143,6 +143,7 @@ def projections(
     anchors = activations(subject, begin, subject.inputs(chosen)[0])
     at = circle(*anchors)
     tail = Tail(subject.model, subject.sample, begin, select=select).to(torch.float64)
+    polytopes = _polytopes(tail, at, seed)
     found: dict[str, Loop] = {}
     for k, field in enumerate(tail.layout.fields):
         tell("layers", k, len(tail.layout.fields))
@@ -151,7 +152,7 @@ def projections(
         v = variogram(code, LAGS, places=places, projections=p, seed=seed)
         curve = torch.cat([code(t) @ p[:, :3] for t in (torch.arange(DRAWN).double() / DRAWN).split(BATCH)])
         found[field.name] = Loop(
-            field.name, curve.float().numpy(), v, _polytope(tail, k, at, seed),
+            field.name, curve.float().numpy(), v, polytopes[k],
             _probes(subject, field.name, directions, seed),
         )  # fmt: skip
     tell("layers", len(found), len(found))
@@ -190,14 +191,15 @@ def _probes(subject: Subject, name: str, directions: int, seed: int) -> Probes |
     return probes(torch.cat([r for r, _ in parts]).double().numpy(), classes, items, most=directions, seed=seed)
 
 
-def _polytope(tail: Tail, index: int, at: Callable[[Tensor], Tensor], seed: int) -> Estimate:
-    """Mean length of a polytope of the nonlinearities in front of one, in turns."""
-    names = [f.name for f in tail.layout.fields[:index]]
-    if not names:
-        return Estimate(float("inf"), float("inf"), float("inf"), 0.95)
+def _polytopes(tail: Tail, at: Callable[[Tensor], Tensor], seed: int) -> list[Estimate]:
+    """Mean length of a polytope of the nonlinearities in front of each, in turns."""
     step = 1.0 / (1 << 16)
     t = torch.from_numpy(np.random.default_rng(seed).random(2048))
-    here, there = (codes_of(tail, at(x)).field(*names) for x in (t, (t + step) % 1))
-    crossed = mean(here.aligned(there).double().numpy() / step, level=0.95, seed=seed)
-    value, low, high = (1 / c if c > 0 else float("inf") for c in (crossed.value, crossed.high, crossed.low))
-    return Estimate(value, low, high, 0.95)
+    here, there = (codes_of(tail, at(x)) for x in (t, (t + step) % 1))
+    flips = here.aligned_by_field(there).double().numpy()  # (fields, places)
+    found = [Estimate(float("inf"), float("inf"), float("inf"), 0.95)]  # nothing lies in front of the first
+    for k in range(1, len(flips)):
+        crossed = mean(flips[:k].sum(0) / step, level=0.95, seed=seed)
+        value, low, high = (1 / c if c > 0 else float("inf") for c in (crossed.value, crossed.high, crossed.low))
+        found.append(Estimate(value, low, high, 0.95))
+    return found

@@ -35,7 +35,7 @@ def arrays(
         if name == "codes":
             found[name] = dtype, _words64(codes)
         elif name in columns:
-            found[name] = dtype, _int32(name, columns[name], shape)
+            found[name] = dtype, column(name, columns[name], shape)
         else:
             key = name.removeprefix(files_of.BEHIND)
             found[name] = dtype, _activation(key, kept[key], manifest.activations[key].dtype, shape)
@@ -50,11 +50,12 @@ def _words64(codes: Codes) -> NDArray[np.uint64]:
     return words.astype("<i4", copy=False).view("<u8")
 
 
-def _int32(name: str, values: Column, shape: tuple[int, ...]) -> NDArray[np.int32]:
+def column(name: str, values: Column, shape: tuple[int, ...]) -> NDArray[np.int32]:
+    """int32 of this shape: the values of a column; UsageError for what is no integers, or too large for it."""
     given = values.cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
     if given.shape != shape or given.dtype.kind not in "iu":
         raise UsageError(f"column {name} is {given.dtype} {list(given.shape)}, not integers {list(shape)}")
-    if given.min() < INT32.min or given.max() > INT32.max:
+    if given.size and (given.min() < INT32.min or given.max() > INT32.max):
         raise UsageError(f"column {name} holds {given.min()} .. {given.max()}, more than int32")
     return given.astype(np.int32)
 

@@ -1,7 +1,7 @@
 """Whether a store is what its manifest and its records say, file by file."""
 
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from polykern.errors import ResourceError, UsageError
+from polykern.progress import Progress
 from polykern.store.disk import digest_of
 from polykern.store.files import MANIFEST, Files, opened
 from polykern.store.items import require_consistent
@@ -18,7 +19,6 @@ from polykern.store.shard import check_head, mapped
 
 LEVELS = ("fast", "full")
 BARRED = {errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
-Progress = Callable[[str, int, int], None]  # stage, files done, files in all
 
 
 @dataclass(frozen=True, slots=True)

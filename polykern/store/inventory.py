@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from polykern.errors import CorruptError
+from polykern.progress import Progress
 from polykern.store.disk import digest_of
-from polykern.store.examination import Problem, Progress
+from polykern.store.examination import Problem
 from polykern.store.files import Folder
 from polykern.store.records import MAX_BYTES, Mark
 from polykern.store.sealed import CHECK, hexadecimal, number, parsed, sealed, the, unsealed

@@ -21,6 +21,7 @@ MAX_ROWS = 1 << 48
 MAX_SHARDS = 1_000_000  # six digits name a shard
 MAX_FIELDS = 1 << 16
 MAX_UNITS = 1 << 32
+MAX_AXES = 8
 KINDS = ("text", "image")
 DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32}
 RECORDED = ("polykern", "torch", "numpy")
@@ -99,7 +100,6 @@ class Manifest:
     def as_dict(self) -> dict[str, Any]:
         """The object in manifest.json, without its `check`."""
         names = {dtype: name for name, dtype in DTYPES.items()}
-        fields = [{**asdict(f), "bits": f.bits} for f in self.layout.fields]
         kept = {k: {"dtype": names[a.dtype], "shape": list(a.shape)} for k, a in self.activations.items()}
         return {
             "schema": SCHEMA,
@@ -108,7 +108,7 @@ class Manifest:
             "shards": self.shards,
             "config": dict(self.config),
             "config_hash": self.config_hash,
-            "layout": {"bits": self.layout.bits, "fields": fields},
+            "layout": _described(self.layout),
             "columns": list(self.columns),
             "activations": kept,
             "items": self.items,
@@ -175,6 +175,7 @@ def _require_possible(m: Manifest) -> None:
         raise ValueError(f"codes of {m.layout.bits} bits, not 1 .. {MAX_BITS}")
     if Layout.of(m.layout.fields) != m.layout:
         raise ValueError("the fields of the layout do not follow each other")
+    _layout(parsed(canonical(_described(m.layout))))  # as it will be read again
     for name in m.columns:
         if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", name) or name == "codes":
             raise ValueError(f"{name!r} is no name of a column")
@@ -187,8 +188,16 @@ def _require_possible(m: Manifest) -> None:
     for name, kept in m.activations.items():
         if not name or len(name) > 1024 or kept.dtype not in DTYPES.values():
             raise ValueError(f"activations of {name!r} in {kept.dtype}, not one of {', '.join(DTYPES)}")
-        if not 1 <= math.prod(kept.shape) <= MAX_UNITS or min(kept.shape, default=1) < 1:
+        if (
+            not 1 <= math.prod(kept.shape) <= MAX_UNITS
+            or min(kept.shape, default=1) < 1
+            or len(kept.shape) > MAX_AXES
+        ):
             raise ValueError(f"activations of {name!r} of shape {list(kept.shape)}")
+
+
+def _described(layout: Layout) -> dict[str, Any]:
+    return {"bits": layout.bits, "fields": [{**asdict(f), "bits": f.bits} for f in layout.fields]}
 
 
 def _layout(found: dict[str, Any]) -> Layout:
@@ -224,6 +233,6 @@ def _activation(found: Any) -> Activation:
 
 def _shape(found: dict[str, Any]) -> tuple[int, ...]:
     shape = the(found, "shape", list)
-    if len(shape) > 8 or not all(type(s) is int and 1 <= s <= MAX_BITS for s in shape):
+    if len(shape) > MAX_AXES or not all(type(s) is int and 1 <= s <= MAX_BITS for s in shape):
         raise ValueError("a shape is no list of positive sizes")
     return tuple(shape)

@@ -5,19 +5,18 @@ network. A shard is fetched when its rows are first asked for, and kept under th
 other shard is ever taken for it.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from polykern.caches import folder
 from polykern.errors import PolykernError, ResourceError, UsageError
 from polykern.store.disk import digest_of, make_folder, put, remove
 from polykern.store.files import MAX_JSON
 from polykern.store.records import NUMBERED, Mark
 
 BLOCK = 8 << 20  # bytes fetched at a time
-CACHE = "POLYKERN_CACHE"
 
 
 class Remote:
@@ -111,7 +110,5 @@ def _read(far: IO[bytes], size: int) -> Iterator[bytes]:
 
 
 def cache() -> Path:
-    """The folder of fetched shards: $POLYKERN_CACHE/shards, else polykern/shards in the user's cache folder."""
-    if own := os.environ.get(CACHE):
-        return Path(own).expanduser() / "shards"
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "polykern" / "shards"
+    """The folder of fetched shards, within the user's cache."""
+    return folder() / "shards"

@@ -68,13 +68,15 @@ def rescaled(
 
     A LayerNorm or RMSNorm in front takes every positive factor away, up to its eps: with an ideal one nothing
     changes in the block itself. Behind it the stream is s x + f(LN(x)), another direction. Evaluated in float64.
-    Errors: UsageError for a factor that is not positive, a module that there is not, or a kind of norm that is
-    not known; CorruptError where frozen norms let a gated network grow beyond float64.
+    Errors: UsageError for no factor, one that is not positive, a module that there is not, or a kind of norm that
+    is not known; CorruptError where frozen norms let a gated network grow beyond float64.
     """
     if norms not in NORMS:
         raise UsageError(f"no norms are {norms!r}", fix=f"choose one of {', '.join(NORMS)}")
-    if not all(0 < s < float("inf") for s in scales):
-        raise UsageError("the residual stream is scaled by positive factors", why="LayerNorm takes no other away")
+    if not len(scales) or not all(0 < s < float("inf") for s in scales):
+        raise UsageError(
+            "the residual stream is scaled by positive factors, one at least", why="LayerNorm takes no other away"
+        )
     clone = copy.deepcopy(model).double()
     known = dict(clone.named_modules())
     for name in (block, f"{block}.{attention}"):

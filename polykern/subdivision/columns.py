@@ -143,6 +143,8 @@ class Files:
 
 def require_free(folder: Path, *, overwrite: bool) -> None:
     """Raise UsageError where a folder holds something, unless it may go or is a partition that was not finished."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is not a folder", fix="name another one")
     held = {path.name for path in set(folder.iterdir()) - set(leftovers(folder))} if folder.exists() else set()
     if held - {ANCHORS, *(f"{name}.npy" for name in SHAPES)} and not overwrite:
         raise UsageError(f"{folder} is not empty", fix="name another folder, or --overwrite")

@@ -1,7 +1,7 @@
 """`pk.partition`: from a model and three inputs to the polygons of its polytopes."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from polykern.heat import prepare
 from polykern.maps.compute import Recipe
 from polykern.models import Subject
 from polykern.plane import Window
+from polykern.progress import Progress
 from polykern.selectors import Select
 from polykern.subdivision.columns import Columns, Files, Memory
 from polykern.subdivision.front import Front
@@ -22,8 +23,6 @@ from polykern.versions import recorded
 
 RECORDED = ("polykern", "torch", "numpy", "numba")
 REGIONS = 10_000_000
-
-Progress = Callable[[str, int, int], None]
 
 
 def partition(

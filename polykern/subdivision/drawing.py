@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from polykern.errors import UsageError
 from polykern.report import colours, figures
 from polykern.report.script import visible
+from polykern.store.disk import put
 from polykern.subdivision.result import Partition
 
 SIDE = 1080  # px of the window
@@ -31,7 +32,8 @@ def draw(found: Partition, path: Path) -> Path:
             f"a picture of {len(found.what):,} sides shows nothing", fix="zoom in, or look at the page"
         )
     if path.suffix == ".svg":
-        path.write_text(_svg(found), encoding="utf-8")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        put(path, [_svg(found).encode()])
     else:
         figures.partition(
             path, *texts(found), found.about["window"], _polygons(found), fills(found), np.asarray(found.ends),
@@ -102,7 +104,7 @@ def _svg(found: Partition) -> str:
     def at(points: NDArray[np.float64]) -> str:
         return " ".join(f"{x:.3f},{y:.3f}" for x, y in ((points - (u, v)) * scale).tolist())
 
-    shade, ink = ([_hex(c) for c in table.tolist()] for table in (fills(found), strokes(found)))
+    shade, ink = ([hexadecimal(c) for c in table.tolist()] for table in (fills(found), strokes(found)))
     faces = [f'<polygon points="{at(p)}" fill="{c}"/>' for p, c in zip(_polygons(found), shade, strict=True)]
     heavy = _heavy(found)
     order = np.lexsort((found.what, heavy)).tolist()
@@ -111,7 +113,7 @@ def _svg(found: Partition) -> str:
         f'<polyline points="{at(found.ends[k])}" stroke="{ink[k]}"{w}/>' for k, w in zip(order, wide, strict=True)
     ]
     key = [
-        f'<rect x="{12 + 180 * k}" y="{SIDE + 46}" width="14" height="14" fill="{_hex(c)}"/>'
+        f'<rect x="{12 + 180 * k}" y="{SIDE + 46}" width="14" height="14" fill="{hexadecimal(c)}"/>'
         f'<text x="{32 + 180 * k}" y="{SIDE + 58}">{html.escape(name)}</text>'
         for k, (name, c) in enumerate(legend(found)[:6])
     ]
@@ -128,5 +130,6 @@ def _svg(found: Partition) -> str:
     )  # fmt: skip
 
 
-def _hex(colour: Sequence[float]) -> str:
+def hexadecimal(colour: Sequence[float]) -> str:
+    """Three numbers in 0 .. 1 as `#rrggbb`."""
     return "#" + "".join(f"{round(255 * x):02x}" for x in colour)

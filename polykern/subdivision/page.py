@@ -19,6 +19,7 @@ from polykern.errors import UsageError
 from polykern.report import colours, pages
 from polykern.report.script import json_for_script, visible, visible_all
 from polykern.subdivision import drawing
+from polykern.subdivision.drawing import hexadecimal
 from polykern.subdivision.result import Partition
 from polykern.viewer.tiles import packed
 
@@ -43,8 +44,7 @@ def write(found: Partition, folder: Path | str) -> Path:
     target = Path(folder)
     if len(found) > MOST:
         raise UsageError(f"a page of {len(found):,} faces", fix=f"zoom in: {MOST:,} are the most")
-    if target.exists() and not (target / "index.html").is_file() and any(target.iterdir()):
-        raise UsageError(f"{target} holds something other than a page", fix="name another folder")
+    pages.require_place(target, "a page")
     return pages.replace(target, ".page-", lambda folder: _fill(found, folder))
 
 
@@ -70,19 +70,21 @@ def _fill(found: Partition, folder: Path) -> None:
 def _data(found: Partition, keys: list[str]) -> dict[str, Any]:
     about = found.about
     u, v, side = about["window"]
-    table = [_hex(c) for c in colours.depths(len(about["layers"])).tolist()]
+    table = [hexadecimal(c) for c in colours.depths(len(about["layers"])).tolist()]
     seen = set(np.unique(found.what).tolist())
     names = [(f["module"] or "the model") + (f" ({f['call']})" if f["call"] else "") for f in about["layers"]]
     kinds = [{"kind": k + 2, "name": names[k], "colour": table[k]} for k in sorted(seen) if k >= 0]
-    kinds += [{"kind": 0, "name": "class changes", "colour": _hex(drawing.INK)}] if -2 in seen else []
-    kinds += [{"kind": 1, "name": "pools, others", "colour": _hex(drawing.OTHER)}] if -1 in seen else []
+    kinds += [{"kind": 0, "name": "class changes", "colour": hexadecimal(drawing.INK)}] if -2 in seen else []
+    kinds += [{"kind": 1, "name": "pools, others", "colour": hexadecimal(drawing.OTHER)}] if -1 in seen else []
     classes = sorted(set(np.unique(found.winner).tolist()) - {-1})
     return {
         "window": {"u": u, "v": v, "side": side},
         "cells": keys,
         "detail": DETAIL,
         "kinds": kinds,
-        "classes": [{"class": k, "name": _class(about, k), "colour": _hex(drawing.tint(k))} for k in classes],
+        "classes": [
+            {"class": k, "name": _class(about, k), "colour": hexadecimal(drawing.tint(k))} for k in classes
+        ],
         "anchors": [
             {"label": a, "u": x, "v": y} for a, (x, y) in zip(about["labels"], about["anchors"], strict=True)
         ],
@@ -159,7 +161,3 @@ def _columns(found: Partition, key: tuple[int, int, int], faces: Cells, sides: C
 def _handed(values: NDArray[Any]) -> list[Any]:
     kind, content = packed(values)
     return [kind, len(values), base64.b64encode(content).decode("ascii")]
-
-
-def _hex(colour: Any) -> str:
-    return "#" + "".join(f"{round(255 * x):02x}" for x in colour)

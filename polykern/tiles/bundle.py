@@ -9,19 +9,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from polykern.arithmetic import gamma
 from polykern_kernels import digest
 from polykern_kernels.program import Programs
 
 ONE, U, V = 0, 1, 2  # the first symbols of every tile
-UNIT_ROUNDOFF = 2.0**-53
-
-
-def gamma(terms: int) -> float:
-    """Twice Higham's gamma_n: bounds the relative rounding error of a sum of n products in float64.
-
-    The factor two pays for the rounding of the bounds themselves.
-    """
-    return 2 * (terms + 2) * UNIT_ROUNDOFF
 
 
 @dataclass(slots=True)

@@ -5,10 +5,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from polykern.arithmetic import gamma
 from polykern.carrier import NotCarried
 from polykern.tail import Meeting, Tail
 from polykern.tiles import kinks, pools
-from polykern.tiles.bundle import Bundle, bundle_of, gamma
+from polykern.tiles.bundle import Bundle, bundle_of
 from polykern.tiles.forms import SYMBOLS, Forms
 
 POINT = 64  # symbols of a point: boundaries that it is too near to for a certain sign

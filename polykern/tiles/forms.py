@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from polykern.activations import ADAPTIVE_POOLS, POOLS
+from polykern.arithmetic import gamma
 from polykern.carrier import Carrier, Linear, NotCarried
-from polykern.tiles.bundle import ONE, Bundle, gamma
+from polykern.tiles.bundle import ONE, Bundle
 from polykern_kernels import forms as kernels
 
 SYMBOLS = 1 << 32  # more than any tile can have: (tile, symbol) as one sortable key
@@ -52,6 +53,10 @@ class Forms(Carrier):
     @property
     def shape(self) -> torch.Size:
         return torch.Size((self.bundle.tiles, *self.rows.shape[1:]))
+
+    @property
+    def device(self) -> torch.device:
+        return self.rows.device
 
     @cached_property
     def ptr(self) -> Tensor:

@@ -84,7 +84,8 @@ def _note_constant_bits(x: Forms, kinks: list[Kink], field: Field) -> None:
         offset = field.offset + k * field.units
         keys = bundle.keys[offset : offset + field.units]
         bundle.digest += kernels.key_sums(kink.sure_on, keys)
-        bundle.margin = torch.minimum(bundle.margin, kink.distance.amin(1) / longest)
+        if field.units:
+            bundle.margin = torch.minimum(bundle.margin, kink.distance.amin(1) / longest)
 
 
 def note_constants(bundle: Bundle, z: Tensor, field: Field) -> None:

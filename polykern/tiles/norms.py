@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from polykern.arithmetic import gamma
 from polykern.carrier import NotCarried
-from polykern.tiles.bundle import ONE, Instructions, U, V, gamma
+from polykern.tiles.bundle import ONE, Instructions, U, V
 from polykern.tiles.forms import SYMBOLS, Forms
 from polykern_kernels.program import NORM
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from polykern.errors import UsageError
 from polykern.maps import blocks
 from polykern.maps.result import Anchor, HeatMap
 from polykern.report import colours, pages, pictures, wording
@@ -36,8 +35,7 @@ def write(result: HeatMap, folder: Path | str) -> Path:
     something else.
     """
     target = Path(folder)
-    if target.exists() and not (target / "index.html").is_file() and any(target.iterdir()):
-        raise UsageError(f"{target} holds something other than a viewer", fix="name another folder")
+    pages.require_place(target, "a viewer")
     beside = target.parent.resolve() == result.folder.resolve()
     return pages.replace(target, ".viewer-", lambda folder: _fill(result, folder, beside=beside))
 

@@ -66,10 +66,11 @@ class Synonyms(Findings):
 
     def ratio(self, layer: int) -> Estimate:
         """Mean density between synonyms over that between others; the interval draws words with both partners."""
-        return bootstrap(
-            lambda a, b: a.mean(-1) / b.mean(-1), *self.density[:, layer], level=LEVEL, resamples=RESAMPLES,
-            seed=self.seed,
-        )  # fmt: skip
+        with np.errstate(divide="ignore", invalid="ignore"):  # where nothing lies between the others
+            return bootstrap(
+                lambda a, b: a.mean(-1) / b.mean(-1), *self.density[:, layer], level=LEVEL, resamples=RESAMPLES,
+                seed=self.seed,
+            )  # fmt: skip
 
     def trend(self, kind: int) -> Estimate:
         """Rank correlation of depth and mean density; the interval draws pairs, the same at every layer."""
@@ -84,13 +85,15 @@ class Synonyms(Findings):
             rho = ranks @ depth / np.sqrt((ranks**2).sum(1) * (depth**2).sum())
         return Estimate.of(float(rho[0]), rho[1:], LEVEL)
 
-    def slopes(self, kind: int) -> dict[str, Estimate]:
+    def slopes(self, kind: int) -> dict[str, Estimate] | None:
         """The change of the mean logarithm from the first to the last layer, by least squares, and its two parts.
 
         "density" is the sum of "bits", that of the Hamming distance, and "distance", minus that of the L2 distance.
-        Pairs whose codes are equal in some layer have no logarithm and are left out.
+        Pairs whose codes are equal in some layer have no logarithm and are left out; None of fewer than two others.
         """
         held = (self.hamming[kind] > 0).all(0)
+        if held.sum() < 2:
+            return None
         depth = np.linspace(-0.5, 0.5, len(self.layers))
         fit = depth / (depth**2).sum()
         bits = fit @ np.log(self.hamming[kind][:, held])
@@ -117,9 +120,10 @@ class Synonyms(Findings):
             found["layers"][layer] = of
         if len(self.layers) > 1:
             for c, kind in enumerate(KINDS):
+                slopes = self.slopes(c)
                 found[kind] = {
                     "rank correlation of depth and density": self.trend(c).as_dict(),
-                    "change of the mean logarithm": {k: e.as_dict() for k, e in self.slopes(c).items()},
+                    "change of the mean logarithm": slopes and {k: e.as_dict() for k, e in slopes.items()},
                     "pairs with equal codes": self.equal(c),
                 }
         return found

@@ -45,6 +45,7 @@ def test_the_map_is_the_network_at_its_point(seed: int) -> None:
     for x, found in zip(points, affine_maps(model, points), strict=True):
         with torch.no_grad():
             assert close(found(x[None]), model(x[None].clone())) < 1e-12
+        assert found(points[:0]).shape == (0, *found.output_shape)
         assert found.matrix.shape == (found.offset.numel(), x.numel())
 
 

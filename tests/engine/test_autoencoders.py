@@ -64,6 +64,14 @@ def test_a_pre_activation_on_its_threshold_is_off() -> None:
     assert sae.codes(x).bits().tolist() == [[False, False, True], [True, False, True], [False, False, False]]
 
 
+@pytest.mark.parametrize("how", [{}, {"k": 5}, {"threshold": torch.ones(UNITS, dtype=torch.float64)}])
+def test_activations_of_nan_are_nan(how: dict[str, Any]) -> None:
+    x = activations(3)
+    x[1, 4] = torch.nan
+    found = SparseAutoencoder.of_state(state() | {k: v for k, v in how.items() if k != "k"}, k=how.get("k"))
+    assert found.activations(x).isnan().all(1).tolist() == [False, True, False]
+
+
 def test_topk_is_the_first_of_a_sorted_row() -> None:
     x, s = activations(), state()
     z = loop(x, s["W_enc"], s["b_enc"], s["b_dec"])

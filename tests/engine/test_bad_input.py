@@ -4,6 +4,7 @@ import hashlib
 import importlib.util
 import json
 import re
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,8 @@ import pytest
 from PIL import Image
 
 from polykern.cli.app import run
+from polykern.cli.failures import Interrupted, exit_code
+from polykern.cli.talk import Talk
 from tests.engine.cli_nets import NETS
 
 SMALL = ("--resolution", "24", "--engine", "float32", "--no-figures", "--no-viewer", "--device", "cpu")
@@ -289,6 +292,17 @@ def test_what_the_system_refuses(
 
     monkeypatch.setattr("polykern.models.load", fail)
     refused(capsys, code, message, "layers", "digits")
+
+
+@pytest.mark.parametrize(
+    "words", [("cluster", "a.codes", "--out", "b"), ("heatmap", "--overwrite", "--out", "a b")]
+)
+def test_the_command_that_goes_on_does_not_begin_again(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exit_code(Interrupted(15), Talk(started=True, command=("polykern", *words))) == 143
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert shlex.split(told.partition("fix: ")[2]) == ["polykern", *(w for w in words if w != "--overwrite")]
 
 
 def test_hostile_names_reach_the_terminal_as_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -327,3 +327,56 @@ def test_batches_of_any_model(tmp_path: Path) -> None:
         capture(model, [], tmp_path / "t")
     with pytest.raises(UsageError, match="batch 1 has no column kind"):
         capture(model, [one, {"input_ids": ids}], tmp_path / "u", rows="tokens")
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ([0, 1 << 33, 2], r"batch 0: column kind holds 0 \.\. 8589934592, more than int32"),
+        (torch.tensor([0.5, 1.0, 2.0]), r"batch 0: column kind is float32 \[3\], not integers \[3\]"),
+        ([1, 2], r"batch 0: column kind is int64 \[2\], not integers \[3\]"),
+    ],
+)
+def test_columns_that_no_store_holds(kind: Any, said: str, tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(4, 5), nn.ReLU()).eval()
+    with pytest.raises(UsageError, match=said):
+        capture(model, [Batch(torch.randn(3, 4), {"kind": kind})], tmp_path / "s")
+
+
+def test_a_batch_without_rows(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(4, 5), nn.ReLU()).eval()
+    x = torch.randn(3, 4)
+    batches = [x, x[:0], Batch(x, keep=torch.zeros(0, dtype=torch.int64)), x, x[:0]]
+    for shard_bytes in (1, 1 << 20):
+        made = capture(model, batches, tmp_path / f"{shard_bytes}", shard_bytes=shard_bytes)
+        assert torch.equal(made.store().rows().codes.bits(), model[0](torch.cat([x, x])) > 0)
+        assert made.store().column("doc").tolist() == [0, 1, 2, 6, 7, 8]
+    with pytest.raises(UsageError, match="the first batch has no rows"):
+        capture(model, [x[:0], x], tmp_path / "s")
+
+
+class Gated(nn.Module):
+    """Calls one of its modules by keyword, and another one never."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.spare = nn.Linear(4, 5), nn.Linear(4, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.up(input=2 * x))
+
+
+def test_what_a_module_is_given_by_keyword_is_kept(tmp_path: Path) -> None:
+    x, kept = torch.randn(3, 4), ["input:up:fp32"]
+    made = capture(Gated().eval(), [x], tmp_path / "s", activations=kept)
+    assert torch.equal(made.store().activations("input:up"), 2 * x)
+
+
+def test_a_module_that_no_pass_reaches_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="does not reach the module of 'output:spare'"):
+        capture(Gated().eval(), [torch.randn(3, 4)], tmp_path / "s", activations=["output:spare"])
+
+
+def test_a_dtype_that_there_is_not(corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="there is no dtype 'float8'"):
+        capture("minilm", corpus, tmp_path / "s", dtype="float8")

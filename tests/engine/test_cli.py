@@ -253,6 +253,7 @@ def test_doctor_knows_every_package_that_polykern_asks_for() -> None:
     assert {extra: set(listed) for extra, (listed, _) in doctor.PACKAGES.items()} == names
 
 
+@pytest.mark.usefixtures("unnamed_backend")
 def test_doctor_says_what_runs_and_why_not_the_rest(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -274,6 +275,7 @@ def fails(name: str) -> str:
     raise metadata.PackageNotFoundError(name)
 
 
+@pytest.mark.usefixtures("unnamed_backend")
 def test_doctor_finds_a_kernel_that_computes_nonsense(monkeypatch: pytest.MonkeyPatch) -> None:
     from polykern_kernels import hamming
 
@@ -286,6 +288,9 @@ def test_doctor_finds_a_kernel_that_computes_nonsense(monkeypatch: pytest.Monkey
     found = {k["backend"]: k for k in doctor.kernels("cpu")}
     assert found["cpu"]["objection"] == "gives wrong results"
     assert found["reference"]["used"]
+    for word, used in [("reference", ["reference"]), ("cpu", [])]:  # the one that is named, or none
+        monkeypatch.setenv("POLYKERN_BACKEND", word)
+        assert [k["backend"] for k in doctor.kernels("cpu") if k["used"]] == used
 
 
 def test_view_serves_a_map_until_interrupted(nets: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -197,6 +197,23 @@ def test_a_report_of_other_clusters_goes_with_them(store: Store, tmp_path: Path)
     assert not (tmp_path / "report").exists()
 
 
+def test_several_clusterings_go_when_others_take_their_place(store: Store, tmp_path: Path) -> None:
+    cluster(store, tmp_path, min_cluster_size=[12, 20], min_samples=5)
+    write_report(tmp_path / "size-20-samples-5", store, tmp_path / "size-20-samples-5" / "report")
+    (tmp_path / "size-12-samples-5" / "mine.txt").write_text("mine")
+    cluster(store, tmp_path, min_cluster_size=[12, 13], min_samples=4, overwrite=True)
+    here = {p.name: {q.name for q in p.iterdir()} for p in tmp_path.iterdir() if p.is_dir()}
+    assert set(here) == {"size-12-samples-4", "size-13-samples-4", "size-12-samples-5"}
+    assert here["size-12-samples-5"] == {"mine.txt"}
+    one(store, tmp_path, min_cluster_size=12, overwrite=True)
+    assert {p.name for p in tmp_path.iterdir() if p.is_dir()} == {"size-12-samples-5"}
+
+
+def test_numbers_may_be_those_of_numpy(store: Store, tmp_path: Path) -> None:
+    found = one(store, tmp_path, min_cluster_size=np.int64(12), min_samples=np.arange(4, 5))
+    assert (found.about["config"]["min_cluster_size"], found.about["config"]["min_samples"]) == ([12], [4])
+
+
 def test_a_folder_of_something_else_is_refused(store: Store, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(MismatchError, match="holds no clustering"):
@@ -220,10 +237,11 @@ def test_all_codes_identical(tmp_path: Path) -> None:
         ({"min_samples": 0}, "min_samples must be at least 1"),
         ({"min_samples": [3, ROWS]}, f"min_samples {ROWS} of {ROWS} rows"),
         ({"min_cluster_size": []}, "no min_cluster_size"),
-        ({"metric": "haming"}, "take hamming"),
-        ({"method": "leafs"}, "take leaf"),
+        ({"metric": "haming"}, "did you mean 'hamming'?"),
+        ({"method": "leafs"}, "did you mean 'leaf'?"),
         ({"tie_order": "random"}, "no tie order"),
         ({"epsilon": -1.0}, "epsilon"),
+        ({"max_cluster_size": -1}, "max_cluster_size must be 0 or more"),
         ({"select": "body.7"}, "no nonlinearity is called"),
         ({"metric": "euclidean"}, "of activations, not of codes"),
         ({"activations": "body.1"}, "keeps no activations of 'body.1'"),

@@ -5,11 +5,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from polykern.clustering.compute import cluster
 from polykern.report import clusters as report
 from polykern.report.clusters import bits, examples, near, parts, tokens
 from polykern.report.clusters.source import Source
-from tests.engine import clustered
+from tests.engine import clustered, stores
 from tests.engine.reported import contents, embedded, made, part, planted, records
 
 
@@ -169,9 +171,24 @@ def test_the_nearest_by_activations(monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = [[k for _, k in sorted((wide[i, k], k) for k in range(30) if k != i)[:4]] for i in range(30)]
     for block in (1 << 24, 1, 70):
         monkeypatch.setattr(near, "BLOCK", block)
-        distances, indices = near._euclidean(points, 4)
+        distances, indices = near._euclidean(torch.from_numpy(points), 4)
         assert indices.tolist() == wanted
         assert np.allclose(distances, np.take_along_axis(wide, indices, 1), rtol=1e-12)
+
+
+@pytest.mark.parametrize(("metric", "norm"), [("euclidean", 1.0), ("cosine", 5.0)])
+def test_medoids_of_activations_are_compared_as_they_were_clustered(
+    tmp_path: Path, metric: str, norm: float
+) -> None:
+    bits, _ = stores.planted(300)
+    of = stores.written(tmp_path / "a.codes", bits, activations=("body.0",))  # rows of norm 5
+    (result,) = cluster(
+        of, tmp_path / "out", activations="body.0", metric=metric, min_cluster_size=12, min_samples=4
+    )
+    distances, indices = near.nearest(Source(result, of, 5, 5, 0))
+    medoids = bits[result.members["medoid"], :100].astype(float)
+    apart = np.linalg.norm(medoids[:, None] - medoids, axis=-1) / norm
+    assert distances == pytest.approx(np.take_along_axis(apart, indices, 1), rel=1e-6)
 
 
 def test_codes_of_some_layers_alone(tmp_path: Path) -> None:

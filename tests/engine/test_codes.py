@@ -100,6 +100,7 @@ def test_rows() -> None:
     codes, bits = _random(7, layout)
     assert len(codes) == 7
     assert codes[2] == _codes(bits[2:3], layout)
+    assert codes[np.argmax([0, 0, 1])] == codes[2]
     assert codes[-1] == codes[6:]
     assert codes[torch.tensor([3, 1])] == _codes(bits[[3, 1]], layout)
     assert codes[torch.from_numpy(bits[:, 0])] == _codes(bits[bits[:, 0]], layout)

@@ -146,7 +146,7 @@ def test_bad_points_are_refused() -> None:
     tail = Tail(mlp([7, 5, 2]), torch.zeros(1, 7, dtype=torch.float64))
     with pytest.raises(UsageError, match=r"float \(n, \[7\]\), got float32 \[2, 8\]"):
         local_complexity(tail, torch.zeros(2, 8), [1.0], directions=2)
-    with pytest.raises(UsageError, match="without a radius"):
+    with pytest.raises(UsageError, match="no radius is given"):
         local_complexity(tail, torch.zeros(2, 7), [], directions=2)
     with pytest.raises(CorruptError, match="NaN"):
         local_complexity(tail, torch.full((1, 7), torch.nan), [1.0], directions=2)
@@ -220,6 +220,7 @@ def test_a_loop_is_a_closed_polygon() -> None:
 def test_jacobian_norms_are_those_of_autograd(probabilities: bool) -> None:
     model, x = mlp([6, 30, 20, 4]), torch.randn(5, 6, dtype=torch.float64)
     found = jacobian_norms(model, x, probabilities=probabilities)
+    assert jacobian_norms(model, x[:0], probabilities=probabilities).shape == (0,)
     for point, norm in zip(x, found, strict=True):
         whole = torch.autograd.functional.jacobian(
             lambda v: model(v[None])[0].softmax(0) if probabilities else model(v[None])[0], point

@@ -14,6 +14,7 @@ from polykern.dense import DenseEngine, codes, margins, read
 from polykern.errors import CorruptError, ResourceError, UsageError
 from polykern.plane import Grid, Plane, Window
 from polykern.tail import Meeting, Tail
+from polykern.tiles import TileEngine
 from polykern_kernels import digest, pack
 from tests.worlds import random_network
 
@@ -127,6 +128,20 @@ def test_codes_and_margins_of_points(seed: int) -> None:
     words, _ = read(tail, points, memory_budget=1 << 17)
     assert torch.equal(words, codes(tail, points))
     assert torch.equal(points, before)  # also when the first nonlinearity works in place
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+def test_a_layer_without_units_counts_nothing() -> None:
+    into, out = nn.Linear(2, 0), nn.Linear(0, 3)
+    out.bias.data.copy_(torch.tensor([1.0, -2.0, 3.0]))
+    tail = Tail(nn.Sequential(into, nn.ReLU(), out, nn.ReLU(), nn.Linear(3, 2)).eval(), torch.zeros(1, 2))
+    words, margin = read(tail, torch.randn(4, 2))
+    assert (words.tolist(), margin.tolist()) == ([[0b101]] * 4, [1.0] * 4)
+    plane = Plane.through(torch.randn(3, 2))
+    for engine in (DenseEngine(tail), TileEngine(tail)):
+        (maps,) = engine.blocks(Grid(plane, plane.window(), 9), [Block(0, 0, 8, 8)])
+        assert not maps.right.any()
+        assert (maps.margin == 1.0).all()
 
 
 def broken() -> Tail:

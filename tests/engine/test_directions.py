@@ -240,6 +240,11 @@ def test_bad_calls_are_refused(digits: pk.Subject) -> None:
         pk.directions(digits, families=[])
     with pytest.raises(UsageError, match="no backend"):
         pk.directions(digits, "relu4", components=3, backend="cuml")
+    broken: list[dict[str, Any]] = [{"top": 0.0}, {"top": 1.5}, {"permutations": 0}, {"rows": 0}]
+    for how in broken:
+        with pytest.raises(UsageError, match="take a share in 0"):
+            pk.directions(digits, "relu4", **how)
+    assert len(rows_of(digits, "relu4", most=5, progress=None).z) == 5
 
 
 def test_torch_factorises_by_name(digits: pk.Subject) -> None:

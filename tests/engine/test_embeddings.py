@@ -1,5 +1,6 @@
 """Neuron embeddings: top examples of a full sort, sums that are pre-activations, clusters that others find too."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -247,6 +248,15 @@ def test_a_folder_opens_to_what_was_saved(found: pk.Embeddings, tmp_path: Path) 
     (tmp_path / "out" / "layer-00.safetensors").write_bytes(b"no")
     with pytest.raises(CorruptError, match="no embeddings that can be read"):
         pk.Embeddings.open(tmp_path / "out")
+
+
+def test_a_layer_in_which_nothing_fires_is_drawn_and_told(found: pk.Embeddings, tmp_path: Path) -> None:
+    f = found.layers[0].features
+    silent = replace(found.layers[0], features=replace(f, size=np.zeros_like(f.size)))
+    for layers in ([silent, *found.layers[1:]], [silent]):
+        assert replace(found, layers=layers).plot(tmp_path / "a.png") == tmp_path / "a.png"
+    assert silent.as_dict(0)["clusters_by_cut"] == {}
+    assert silent.as_dict(0)["clusters"] is None
 
 
 def test_conv1d_of_transformers_is_a_linear_module() -> None:

@@ -4,6 +4,7 @@ import json
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from PIL import Image
 
 from polykern.errors import UsageError
 from polykern.maps.result import HeatMap
-from polykern.report import colours, figures, pictures, wording
+from polykern.report import charts, colours, figures, pictures, wording
 
 Build = Callable[..., Path]
 ALL = ["density.png", "boundaries.png", "classes.png", "margin.png"]
@@ -170,3 +171,17 @@ def test_names_without_what_all_of_them_have() -> None:
     assert wording.apart(["a.b", "a.b.c"]) == ["a.b", "a.b.c"]
     assert wording.apart(["one.name"]) == ["one.name"]
     assert wording.apart([]) == []
+
+
+def test_an_interval_beside_its_value_is_drawn_up_to_it(tmp_path: Path) -> None:
+    """Percentiles of resamples need not hold the value; matplotlib refuses lengths below 0."""
+    value, low, high = (np.array([[x], [1.0]]) for x in (1.0, 1.2, 1.5))
+    ends: list[np.ndarray] = []
+
+    def draw(figure: Any) -> None:
+        (axes,) = charts.panels(figure, ["one"], columns=1, heading="Bars")
+        charts.bars(axes, ["a", "b"], [""], value, low, high)
+        ends.extend(line.get_ydata() for line in axes.lines)
+
+    figures.plot(tmp_path / "bars.png", 400, 300, draw)
+    assert [e.tolist() for e in ends] == [[1.0, 1.0], [1.5, 1.0]]

@@ -16,6 +16,7 @@ from sklearn.metrics import adjusted_rand_score
 from polykern.clustering import exports
 from polykern.clustering.dendrogram import ROW, condense, dendrogram, spanning_edges
 from polykern.clustering.estimator import HDBSCAN
+from polykern.clustering.exports import MinimumSpanningTree
 from polykern.clustering.selection import select
 from polykern.errors import MissingExtra, UsageError
 from tests.trees import euclidean, hamming, planted_codes, prim, spread_points
@@ -251,6 +252,13 @@ def test_a_split_in_three_above_a_split_in_two() -> None:
     assert narrow[narrow["child"] >= 10].tolist() == halves
     points = np.sort(narrow[narrow["child"] < 10], order="child")
     assert points["parent"].tolist() == [13] * 3 + [15] * 3 + [16] * 2 + [12] * 2
+
+
+def test_a_weight_of_0_is_drawn_as_half_of_the_least_other() -> None:
+    edges = spanning_edges([0, 1, 2], [1, 2, 3], [0.0, 50.0, 80.0])
+    assert MinimumSpanningTree.of(edges, 0.0).zero == 25.0
+    assert MinimumSpanningTree.of(edges, 0.5).zero == 0.5
+    assert MinimumSpanningTree.of(spanning_edges([0], [1], [0.0]), 0.0).zero > 0
 
 
 def test_tables(tied: tuple[HDBSCAN, np.ndarray]) -> None:

@@ -275,6 +275,10 @@ def test_rows_that_do_not_fit(bits: np.ndarray, metric: str) -> None:
         refused(message, x, metric=metric)
 
 
+def test_a_tensor_elsewhere_that_does_not_fit() -> None:
+    refused("X on meta must be torch.int32|X on meta must be int32", torch.zeros((), device="meta"))
+
+
 def test_numbers_that_are_no_bits(bits: np.ndarray) -> None:
     for kind in (np.int64, np.float32, np.int16):
         refused("between bits, got .* other than 0 and 1\ntake bits", (bits * 3).astype(kind))

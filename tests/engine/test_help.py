@@ -86,6 +86,8 @@ def completed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
         ("polykern heat", ["heatmap"]),
         ("polykern heatmap --model goo", ["googlenet", "googlenet-random", "googlenet-initial"]),
         ("polykern layers digi", ["digits"]),
+        ("polykern embeddings --model goo", []),
+        ("polykern synonyms --model min", ["minilm"]),
         ("polykern heatmap --engine t", ["tiles"]),
         ("polykern heatmap --device c", ["cpu", "cuda:0"]),
         ("polykern cluster --overw", ["--overwrite"]),

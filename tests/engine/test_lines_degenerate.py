@@ -138,6 +138,10 @@ def test_refusals() -> None:
         sampled_crossings(plain, a, a)
     with pytest.raises(UsageError, match="no input to reach '1' with"):
         crossings(plain, a, b, start="1")
+    picture = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU()).eval()
+    for listed in (crossings, sampled_crossings):
+        with pytest.raises(UsageError, match="the output is not a vector, so it has no class"):
+            listed(picture, torch.zeros(1, 5, 5), torch.ones(1, 5, 5), classes=True)
     with pytest.raises(UsageError, match="its own start"):
         crossings(Tail(plain, a[None]), a, b, select="1")
     with pytest.raises(UsageError, match="the output is not a vector"):

@@ -12,10 +12,12 @@ from torch import nn
 
 from polykern.block import Block
 from polykern.dense import DenseEngine
-from polykern.errors import MismatchError, UsageError
-from polykern.maps import audit, census, density
+from polykern.errors import CorruptError, MismatchError, UsageError
+from polykern.heat import activations, heatmap
+from polykern.maps import audit, blocks, census, density
 from polykern.maps.compute import Recipe, compute
 from polykern.maps.result import HeatMap
+from polykern.models.yours import from_function
 from polykern.plane import Grid, Plane, Window
 from polykern.tail import Tail
 from tests.engine.dense_truth import truth
@@ -86,6 +88,79 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(tmp_path: Path, finished: 
     assert not (tmp_path / "map" / "parts").exists()
 
 
+@pytest.mark.parametrize("name", ["right.npy", "parts/audit.npy", "parts/000000.npz"])
+def test_damage_in_an_unfinished_map_is_named(tmp_path: Path, name: str) -> None:
+    def interrupt(stage: str, done: int, total: int) -> None:
+        if done > 0:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compute(recipe(), tmp_path, progress=interrupt)
+    (tmp_path / name).write_bytes(b"\x93NUMPY cut off")
+    with pytest.raises(CorruptError, match=f"{name} cannot be read"):
+        compute(recipe(), tmp_path)
+
+
+def test_nothing_of_the_map_that_is_replaced_stays(tmp_path: Path) -> None:
+    small = replace(recipe(9), classes=True, about={"pictures": [np.zeros((2, 2, 3), np.uint8)] * 3})
+    compute(small, tmp_path)
+    compute(replace(small, classes=False, about={}), tmp_path, overwrite=True)
+    assert not [p for p in tmp_path.iterdir() if p.suffix == ".png" or p.stem == "classes"]
+
+
+def test_scanlines_are_taken_where_no_classes_are_wanted(tmp_path: Path) -> None:
+    given = recipe(40, "scanline")
+    first = replace(given, tail=Tail(given.tail.model, given.tail.sample, select="1"), classes=False)
+    found, true = (compute(replace(first, engine=e), tmp_path / e) for e in ("scanline", "float64"))
+    assert found.provenance["arithmetic"]["engine"] == "scanline"
+    assert np.array_equal(found.right, true.right)
+    with pytest.raises(UsageError, match=r"no classes(.|\n)*--no-classes"):
+        compute(replace(first, classes=True), tmp_path / "classes")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sigma": -1.0}, "sigma is a number of pixels from 0, got -1"),
+        ({"sigma": math.nan}, "sigma is a number"),
+        ({"sigma": math.inf}, "sigma is a number"),
+        ({"grid": replace(recipe().grid, resolution=70_000)}, r"within 2 \.\. 65536, got 70000"),
+    ],
+)
+def test_maps_that_cannot_be(change: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        replace(recipe(), **change)  # type: ignore[arg-type]
+
+
+def test_more_classes_than_a_map_tells_apart_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n"
+        "def net():\n    return nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 32769, bias=False))\n"
+    )
+    subject = from_function(f"{tmp_path / 'net.py'}:net")
+    with pytest.raises(UsageError, match="32,769 classes are more than a map tells apart"):
+        heatmap(subject, torch.randn(3, 2), out=tmp_path / "out", classes=True)
+    assert heatmap(subject, torch.randn(3, 2), out=tmp_path / "out", resolution=4).classes is None
+
+
+def test_a_start_that_is_called_by_keyword(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(
+        "import torch\n"
+        "class Net(torch.nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.up, self.down = torch.nn.Linear(2, 3), torch.nn.Linear(3, 4)\n"
+        "    def forward(self, x):\n"
+        "        return self.down(input=self.up(x)).relu()\n"
+        "def net():\n    return Net(), torch.zeros(1, 2)\n"
+    )
+    subject = from_function(f"{tmp_path / 'net.py'}:net")
+    x = torch.randn(70, 2)
+    up = subject.model.get_submodule("up")
+    assert torch.equal(activations(subject, "down", x), torch.cat([up(part) for part in x.split(64)]))
+    assert heatmap(subject, out=tmp_path / "out", start="down", resolution=4).resolution == 4
+
+
 def test_a_finished_map_is_opened_not_made_again(finished: HeatMap) -> None:
     def never(stage: str, done: int, total: int) -> None:
         raise AssertionError("made again")
@@ -114,7 +189,7 @@ def test_smoothing_in_stripes_is_smoothing_at_once(monkeypatch: pytest.MonkeyPat
     rng = np.random.default_rng(0)
     right = rng.integers(0, 9, (90, 89)).astype(np.uint16)
     down = rng.integers(0, 9, (89, 90)).astype(np.uint16)
-    monkeypatch.setattr(density, "STRIPE", 7)
+    monkeypatch.setattr(blocks, "STRIPE", 7)
     out = np.empty((89, 89), np.float32)
     density.smoothed(right, down, 0.5, 3.0, out)
     raw = (right[:89].astype(np.float32) + down[:, :89]) / np.float32(1.0)

@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from polykern import models
+from polykern import caches, models
 from polykern.errors import CorruptError, UsageError
 from polykern.models import _cache, digits
 
@@ -132,12 +132,12 @@ def test_weights_that_cannot_be_kept_are_still_given(
 def test_where_weights_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POLYKERN_CACHE", "/own")
     monkeypatch.setenv("XDG_CACHE_HOME", "/shared")
-    assert _cache.folder() == Path("/own")
+    assert caches.folder() == Path("/own")
     monkeypatch.delenv("POLYKERN_CACHE")
-    assert _cache.folder() == Path("/shared/polykern")
+    assert caches.folder() == Path("/shared/polykern")
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", "/me")
-    assert _cache.folder() == Path("/me/.cache/polykern")
+    assert caches.folder() == Path("/me/.cache/polykern")
 
 
 def test_the_digest_sees_names_dtypes_shapes_and_bytes() -> None:
@@ -180,6 +180,7 @@ def test_inputs_mixes_numbers_and_files(subject: models.Subject, tmp_path: Path)
     ink = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
     Image.fromarray(ink).save(tmp_path / "mine.png")
     batch, labels, thumbnails = subject.inputs(["4", str(tmp_path / "mine.png"), 4])
+    assert torch.equal(subject.inputs([np.int64(4), tmp_path / "mine.png"])[0], batch[:2])  # type: ignore[list-item]
     assert torch.equal(batch[0], batch[2])
     assert torch.equal(batch[1, 0], torch.from_numpy(ink / np.float32(255)))
     assert labels == [labels[2], "mine", labels[0]]

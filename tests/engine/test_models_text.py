@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -165,6 +166,23 @@ def test_gpt2s_mlp_loads_as_a_subject_of_vectors(random: models.Subject, tmp_pat
     np.save(tmp_path / "w.npy", np.zeros(5))
     with pytest.raises(UsageError, match=r"wants \[768\]"):
         subject.inputs([str(tmp_path / "w.npy")])
+
+
+class Bytes:
+    """A tokenizer whose tokens are the bytes of a text."""
+
+    def encode(self, words: str) -> Any:
+        return SimpleNamespace(ids=list(words.encode()))
+
+
+def test_a_long_text_may_be_cut_within_a_character(tmp_path: Path) -> None:
+    path = tmp_path / "long.txt"
+    path.write_text("a" + "ü" * text.LONGEST, encoding="utf-8")
+    assert text.Sentences(Bytes()).read(path).input.tolist() == list(b"a" + "ü".encode() * 8)[:16]
+    for broken in (b"a" * 40 + "ü".encode()[:1], b"\xff" + b"a" * text.LONGEST):
+        path.write_bytes(broken)
+        with pytest.raises(UsageError, match="not a text in UTF-8"):
+            text.Sentences(Bytes()).read(path)
 
 
 @pytest.mark.parametrize("value", [-1, 50257, 0.5])

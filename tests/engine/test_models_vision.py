@@ -229,6 +229,12 @@ def test_an_absurd_image_is_refused_before_it_is_decoded(tmp_path: Path) -> None
         photos.photograph(tmp_path / "bomb.png", photos.LITE)
 
 
+@pytest.mark.parametrize("size", [(1, 2000), (60_000, 30)])
+def test_a_line_is_no_photograph(size: tuple[int, int]) -> None:
+    with pytest.raises(UsageError, match="too narrow to be cut to a square"):
+        photos.cropped(Image.new("1", size))
+
+
 def _python(script: str) -> str:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

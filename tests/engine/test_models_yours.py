@@ -113,7 +113,7 @@ def test_a_function_of_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ("broken", "not the inputs of one item"),
         ("number", "gave int(.|\n)*return an nn.Module"),
         ("crash", "crash failed\nKeyError: 'weights.bin'"),
-        ("CONSTANT", "has no function 'CONSTANT'"),
+        ("CONSTANT", r"has no function 'CONSTANT'\Z"),
         ("mpl", "has no function 'mpl'\ndid you mean 'mlp'"),
         ("", "has no function ''"),
     ],

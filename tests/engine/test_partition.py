@@ -267,7 +267,7 @@ def _length(ends: NDArray[np.float64]) -> float:
 def test_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = cut(he([2, 12, 3], 1), classes=True)
     found.about["model"]["name"] = "<script>alert(1)</script>"
-    text = found.plot(tmp_path / "a.svg").read_text()
+    text = found.plot(tmp_path / "new" / "a.svg").read_text()
     assert "<script" not in text
     assert text.count("<polygon") == len(found)
     assert text.count("<polyline") == len(found.what)

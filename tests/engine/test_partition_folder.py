@@ -196,6 +196,16 @@ def test_damage_is_named(tmp_path: Path) -> None:
             Partition.open(tmp_path / "a")
 
 
+def test_a_file_is_no_place_for_a_partition(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("thesis")
+    found = cut(he([2, 6, 1]))
+    with pytest.raises(UsageError, match="mine is not a folder"):
+        found.save(tmp_path / "mine", overwrite=True)
+    with pytest.raises(UsageError, match="something other than a page"):
+        found.view(tmp_path / "mine")
+    assert (tmp_path / "mine").read_text() == "thesis"
+
+
 # --- the document ---------------------------------------------------------------------------------
 
 

@@ -351,8 +351,11 @@ def test_the_path_command_writes_what_it_found(tmp_path: Path, capsys: pytest.Ca
         (["path", "--pairs", "1"], "two at least"),
         (["path", "--radius", "-1"], "radius"),
         (["path", "--positions", "2"], "three positions"),
+        (["path", "--positions", "10", "--pairs", "2"], "too few for means over pairs"),
+        (["path", "--ball", "1"], "two points"),
         (["path", "--indices", "0", "1", "--images", "a", "b"], "two ways"),
         (["ray", "--reach", "0"], "reach"),
+        (["ray", "--reach", "1e-9"], "reaches to 0.05 at least"),
         (["ray", "--points", "1"], "three points"),
         (["ray", "--index", "4000"], "4000"),
         (["ray", "--start", "conv9"], "conv9"),
@@ -381,8 +384,12 @@ def test_pairs_need_classes_of_images() -> None:
     assert told.along.outputs is not None
     assert np.array_equal(told.along.flips, found.along.flips)
     with pytest.raises(UsageError, match="classes of its images"):
-        pk.path(subject, ends, positions=5, ball=4, pairs=3)
+        pk.path(subject, ends, positions=11, ball=4, pairs=3)
     with pytest.raises(UsageError, match="two ends"):
         pk.path(subject, ends[:1])
     with pytest.raises(UsageError, match="shape"):
         pk.path(subject, ends[:, :2])
+    for broken in (torch.nan, torch.inf):
+        for call in (pk.path, pk.ray):
+            with pytest.raises(UsageError, match="an activation holds NaN or infinity"):
+                call(subject, ends * broken)

@@ -67,6 +67,14 @@ def test_bad_attacks_are_refused(radius: float, norm: str, steps: int) -> None:
         attack(nn.Linear(2, 2), torch.zeros(1, 2), torch.tensor([0]), radius=radius, norm=norm, steps=steps)
 
 
+def test_an_attack_that_crosses_nothing_is_written(tmp_path: Path) -> None:
+    found = pk.adversarial(pk.load("digits"), images=2, steps=1, radius=1e-12)
+    assert not found.flips.any()
+    found.save(tmp_path)
+    told = json.loads((tmp_path / "adversarial.json").read_text())["numbers"]["adversarial over"]["all"]["random"]
+    assert (told["ratio"]["value"], told["wilcoxon"]["p"]) == (None, 1.0)
+
+
 def test_ways_are_counted_between_their_points() -> None:
     found = pk.adversarial(pk.load("digits"), images=3, steps=4, radius=0.2)
     assert found.length.shape == (len(WAYS), 3)

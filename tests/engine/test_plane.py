@@ -77,3 +77,9 @@ def test_three_points_that_span_no_plane(anchors: torch.Tensor, message: str) ->
 def test_grids_that_cannot_be(window: Window, resolution: int, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         Grid(Plane.through(ANCHORS), window, resolution)
+
+
+@pytest.mark.parametrize("factor", [0.0, -2.0, math.nan, math.inf])
+def test_magnifications_that_cannot_be(factor: float) -> None:
+    with pytest.raises(UsageError, match="magnified by a positive number"):
+        Window(0, 0, 1).zoomed(factor)

@@ -11,9 +11,11 @@ import polykern as pk
 from polykern.cli.app import run
 from polykern.errors import UsageError
 from polykern.models import Example
+from polykern.points import codes_of
 from polykern.spectra import projections
 from polykern.spectra.probes import probes
 from polykern.spectra.variogram import circle, gaussian, power_law_code, variogram
+from polykern.tail import Tail
 from tests.engine.folders import told
 from tests.worlds import random_network
 
@@ -112,6 +114,32 @@ def test_directions_without_meaning_are_no_purer_than_chance() -> None:
     for family in ("neurons", "random"):
         for measure in ("strongest", "line"):
             assert abs(found.mean(family, measure).value) < 0.05
+
+
+def test_one_direction_is_drawn_without_an_interval(tmp_path: Path) -> None:
+    subject = pk.load("digits")
+    found = projections(subject, select="relu4", directions=1, repeats=1, places=2)
+    assert (tmp_path / "a.png") == found.plot(tmp_path / "a.png", "probes")
+    (one,) = found.loops.values()
+    assert np.isnan(one.probes.mean("neurons", "line").low)  # type: ignore[union-attr]
+
+
+def test_polytopes_in_front_of_a_layer_are_those_of_its_codes() -> None:
+    network = random_network(0)
+    points = torch.randn(3, *network.sample.shape[1:], generator=torch.Generator().manual_seed(0))
+    subject = pk.Subject(network.model, "net", "of a test", network.sample, Points(points))  # type: ignore[arg-type]
+    tail = Tail(network.model, network.sample, "").to(torch.float64)
+    at = circle(*points)
+    t = torch.from_numpy(np.random.default_rng(4).random(2048))
+    codes = [codes_of(tail, at(x)) for x in (t, (t + 2.0**-16) % 1)]
+    found = projections(subject, places=2, repeats=1, seed=4).loops
+    names = [f.name for f in tail.layout.fields]
+    assert list(found) == names
+    assert found[names[0]].polytope.value == float("inf")
+    for k, name in enumerate(names[1:], 1):
+        here, there = (c.field(*names[:k]) for c in codes)
+        crossed = float(here.aligned(there).double().mean()) * 2**16
+        assert found[name].polytope.value == pytest.approx(1 / crossed if crossed else float("inf"))
 
 
 def test_the_command_follows_the_digits_along_a_loop(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -94,7 +94,9 @@ def test_tensors_of_every_kind(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "data",
     [b"GGML" + bytes(60), b"GGUF" + struct.pack("<IQQ", 9, 0, 0), b"GGUF" + struct.pack("<IQQ", 3, 1 << 60, 0),
-     gguf({})[:40], b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + struct.pack("<Q", 1 << 40)],
+     gguf({})[:40], b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + struct.pack("<Q", 1 << 40), b"",
+     b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, 17) + b"general.alignment" + struct.pack("<II", 4, 0),
+     b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, 17) + b"general.alignment" + struct.pack("<IIQ", 9, 4, 0)],
 )  # fmt: skip
 def test_what_is_no_gguf_file(data: bytes, tmp_path: Path) -> None:
     path = tmp_path / "a.gguf"
@@ -110,6 +112,9 @@ def test_a_file_that_is_cut_off(tmp_path: Path) -> None:
         Gguf(path).tensor("plain")
     with pytest.raises(CorruptError, match="unknown kind 77"):
         Gguf(path).tensor("other")
+    path.write_bytes(gguf({"odd": (Q8_0, (1, 33), bytes(68))}))
+    with pytest.raises(CorruptError, match=r"odd has \[1, 33\] values, not blocks of 32"):
+        Gguf(path).tensor("odd")
     with pytest.raises(CorruptError, match="does not hold the weights of SmolLM2"):
         smollm2.network(Gguf(path))
 

@@ -17,6 +17,7 @@ from polykern.spectra import ActivationMoments, CodeMoments, capacity, channels,
 from polykern.spectra.compute import eigenvalues, held_out, measured, spectrum
 from polykern_kernels import pack
 from tests.engine.folders import told
+from tests.engine.stores import planted, written
 
 
 def gaussian_code(n: int, d: int = 1600, alpha: float = 1.0, seed: int = 0) -> NDArray[np.float64]:
@@ -270,6 +271,16 @@ def test_what_does_not_fit_is_one_line(
     assert run(["spectrum", "--out", str(tmp_path / "out"), *words]) == 2
     assert what in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_calls_that_do_not_fit_are_refused_before_anything_is_run(tmp_path: Path) -> None:
+    subject = pk.load("digits")
+    for how, said in (({"level": 95.0}, "between 0 and 1, got 95"), ({"dimension": 0.0}, "positive dimension")):
+        with pytest.raises(UsageError, match=said):
+            spectrum(subject, **how)  # type: ignore[arg-type]
+    store = written(tmp_path / "a.codes", planted(50)[0])
+    with pytest.raises(UsageError, match="there is nothing to measure"):
+        spectrum(store, codes=False)
 
 
 def test_constant_activations_have_no_spectrum() -> None:

@@ -143,6 +143,12 @@ def test_a_usual_eps_is_left_alone() -> None:
 # --- ways and the command ---------------------------------------------------------------------------
 
 
+def test_scaling_needs_a_factor() -> None:
+    language = _small()
+    with pytest.raises(UsageError, match="one at least"):
+        residual(language, TEXTS, count=4, tokens=4, scales=[])
+
+
 def test_the_steepest_tenth_of_equal_steps_is_a_tenth() -> None:
     assert steepest(np.ones(50)) == pytest.approx(0.1)
     assert steepest(np.eye(50)[7]) == 1

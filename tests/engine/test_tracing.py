@@ -299,6 +299,24 @@ def test_no_points() -> None:
     model = _dense(nn.ReLU())
     codes = codes_of(model, torch.zeros(0, 4))
     assert (len(codes), codes.layout.bits) == (0, 4)
+    with trace(model) as t:
+        for n in (2, 0, 1):
+            model(torch.zeros(n, 4))
+    assert (len(t.codes), t.layout) == (3, codes.layout)
+
+
+@pytest.mark.parametrize("act", [torch.relu, F.gelu, torch.abs, torch.clamp_min])
+def test_a_nonlinearity_that_is_called_by_keyword_is_met(act: Any) -> None:
+    class Named(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            more = {"min": 0} if act is torch.clamp_min else {}
+            found: Tensor = act(input=x, **more)
+            return found
+
+    x = torch.randn(5, 4)
+    with trace(Named().eval()) as t:
+        t.model(x)
+    assert torch.equal(t.codes.bits(), x > 0)
 
 
 # --- tokens -------------------------------------------------------------------------------------------

@@ -175,6 +175,8 @@ def test_a_viewer_is_replaced_and_a_stranger_refused(heat_map_folder: Build, tmp
     (tmp_path / "mine" / "thesis.tex").write_text("x")
     with pytest.raises(UsageError, match="something other"):
         viewer.write(result, tmp_path / "mine")
+    with pytest.raises(UsageError, match="something other"):
+        viewer.write(result, tmp_path / "mine" / "thesis.tex")
     assert (tmp_path / "mine" / "thesis.tex").exists()
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +108,15 @@ def test_other_words_are_the_same_ones_exchanged() -> None:
     assert drawn(pairs, sizes, ranks, 40, 2, seed=3) == found
 
 
+def test_words_with_equal_codes_are_told_and_drawn(found: Synonyms, tmp_path: Path) -> None:
+    same = replace(found, hamming=np.zeros_like(found.hamming))
+    same.save(tmp_path)
+    told = json.loads((tmp_path / "synonyms.json").read_text())["numbers"]
+    assert told["others"]["change of the mean logarithm"] is None
+    assert told["others"]["pairs with equal codes"] == told["pairs"]
+    assert [layer["ratio"]["value"] for layer in told["layers"].values()] == [None] * len(found.layers)
+
+
 def test_too_few_words_are_refused(language: Language) -> None:
     with pytest.raises(UsageError, match="pairs of words are left of 6"):
         synonyms(language, PAIRS)  # of one token there are none
@@ -138,13 +148,15 @@ def test_a_planted_trend_is_found_and_taken_apart() -> None:
         {}, tuple("wxyz"), (4096,) * layers, words, np.stack([hamming, other]), np.stack([distance, distance]),
         np.zeros((2, n, 2), np.int64), 0,
     )  # fmt: skip
-    parts = found.slopes(0)
+    parts, others = found.slopes(0), found.slopes(1)
+    assert parts
+    assert others
     assert parts["bits"].value == pytest.approx(-3 * np.log(4))
     assert parts["distance"].low < -3 * np.log(2) < parts["distance"].high
     assert parts["density"].value == pytest.approx(parts["bits"].value + parts["distance"].value)
     assert found.trend(0).as_dict() == {"value": -1, "low": -1, "high": -1, "level": 0.95}
     assert (found.equal(0), found.equal(1)) == (0, 1)
-    assert found.slopes(1)["bits"].value == pytest.approx(-3 * np.log(4))
+    assert others["bits"].value == pytest.approx(-3 * np.log(4))
     assert found.ratio(2).value == pytest.approx(found.density[0, 2].mean() / found.density[1, 2].mean())
 
 

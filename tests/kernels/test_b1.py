@@ -185,6 +185,7 @@ def test_needs_tensor_cores_of_one_bit(
     assert got is None if reason is None else got is not None and got.endswith(reason)
 
 
+@pytest.mark.usefixtures("unnamed_backend")
 def test_the_first_choice_steps_back_and_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     a = torch.zeros((2, 3), dtype=torch.int32)
     ways = [impl.name for impl in hamming.IMPLS["pairwise"]]

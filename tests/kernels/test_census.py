@@ -49,7 +49,7 @@ def test_messages() -> None:
     prints, marks, counts = torch.zeros(2, 2).long(), torch.zeros(2, dtype=torch.int32), torch.ones(2).long()
     with pytest.raises(ValueError, match=r"fingerprints must be int64 \(n, 2\), got int64\[2\]@cpu"):
         census.united(prints[:, 0], marks, counts)
-    with pytest.raises(ValueError, match=r"marks must be int32 \(n\), got int64\[2\]@cpu"):
+    with pytest.raises(ValueError, match=r"marks must be int32\[2\], got int64\[2\]@cpu"):
         census.united(prints, counts, counts)
     with pytest.raises(BackendError, match="no backend 'triton'; it has cpu, reference"):
         census.united(prints, marks, counts, backend="triton")

@@ -102,6 +102,8 @@ def test_blocks_and_chunks_change_no_more_than_rounding(
 def test_takes_views_and_parameters(way: Way, rng: torch.Generator) -> None:
     x = activations(90, 50, torch.bfloat16, rng).requires_grad_()[::3, 1::2]
     inside(moments(x, way.backend, device=way.device), x.detach(), BOUND[way.backend])
+    columns = activations(40, 128, torch.bfloat16, rng).T.contiguous().T  # as wide as a block, one with a shift
+    inside(moments(columns, way.backend, device=way.device), columns, BOUND[way.backend])
 
 
 @given(st.lists(st.integers(0, 40), min_size=3, max_size=3), st.integers(1, 6), st.integers(0, 2**31))
@@ -119,6 +121,13 @@ def test_merges_in_any_order(sizes: list[int], d: int, seed: int) -> None:
         assert int(state.n) == len(whole)
         if len(whole):
             inside(state, whole, 0.0)
+
+
+def test_rows_without_columns_are_counted() -> None:
+    state = covariance.start(0)
+    covariance.add(state, torch.zeros(5, 0))
+    assert int(state.n) == 5
+    assert covariance.read(state)[1].shape == (0, 0)
 
 
 def test_goes_on_where_it_was(rng: torch.Generator) -> None:

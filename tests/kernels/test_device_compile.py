@@ -51,6 +51,13 @@ def test_convolves_on_the_tensor_cores(machines: dict[str, Any], architecture: i
     assert machines[f"forms_convolve_kernel-any/sm_{architecture}"]["opcodes"].get("DMMA", 0) > 0
 
 
+@pytest.mark.parametrize("name", [n for n in NAMES if n.startswith("narrow_pool")])
+def test_a_maximum_of_nan_is_nan(machines: dict[str, Any], name: str) -> None:
+    maxima = {op for op in machines[name]["modified"] if op.startswith("FMNMX")}
+    assert maxima
+    assert all(".NAN" in op for op in maxima)
+
+
 @pytest.mark.parametrize("name", [n for n in NAMES if n.startswith("b1_")])
 def test_multiplies_bits_on_tensor_cores(machines: dict[str, Any], name: str) -> None:
     machine = machines[name]

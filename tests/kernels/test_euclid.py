@@ -168,6 +168,15 @@ def test_a_filter_that_sees_nothing_is_taken_in_float64(rng: torch.Generator) ->
     assert euclid.prepare(torch.randn((300, 8), generator=rng).double()).short.dtype == torch.float32
 
 
+@pytest.mark.parametrize("n", [0, 6])
+def test_nobody_asks(n: int, where: tuple[str, str]) -> None:
+    rows = euclid.prepare(torch.ones(n, 3, device=where[1]))
+    none, cores = torch.zeros(0, dtype=torch.int64), torch.zeros(n, dtype=torch.float64)
+    given = (x.to(where[1]) for x in (none, cores, torch.arange(n)))
+    weights, points = euclid.foreign(rows, *given, backend=where[0])
+    assert (weights.shape, points.shape, points.dtype) == ((0,), (0,), torch.int64)
+
+
 def test_progress_reaches_its_end(rng: torch.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(euclid, "_TILE", 4)
     said: list[tuple[int, int]] = []

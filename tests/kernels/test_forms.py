@@ -58,6 +58,31 @@ def test_ranges_agree_bit_for_bit(way: Way, size: tuple[int, int, int], dyadic: 
         way.equals_reference(forms.ranges, w.rows, w.ptr, w.low, w.high)
 
 
+def strided(x: Tensor) -> Tensor:
+    """The same numbers, every second of memory."""
+    return torch.stack([x, torch.zeros_like(x)], -1)[..., 0]
+
+
+def test_takes_views(way: Way) -> None:
+    w = world(3, 4, 12, 5)
+    members, rng = windows(3, 12, 6, 4), np.random.default_rng(3)
+    ends = strided(w.low), strided(w.high)
+    way.equals_reference(forms.ranges, strided(w.rows), strided(w.ptr), *ends)
+    floor, ceiling, _ = forms.ranges(w.rows, w.ptr, w.low, w.high)
+    given_ = (strided(x) for x in (w.rows, w.ptr, *ends, members, floor, ceiling))
+    there = forms.pool_rivals(*(way.place(x) for x in given_), backend=way.backend)
+    assert torch.equal(there[0].cpu(), forms.pool_rivals(w.rows, w.ptr, w.low, w.high, members, floor, ceiling)[0])
+    symbol, tile, unit, minus = (torch.from_numpy(rng.integers(0, 4, 9)) for _ in range(4))
+    symbol = torch.arange(len(w.rows), dtype=torch.int32)
+    way.equals_reference(forms.columns, *(strided(x) for x in (w.rows, w.ptr, symbol, tile, unit, minus)))
+    source, slope = torch.tensor([0, -1, 1, -1]), torch.from_numpy(rng.normal(size=(4, 12)))
+    fresh, jump = torch.tensor([3, 5]), torch.tensor([0.5, 2.0], dtype=torch.float64)
+    given_ = (strided(x) for x in (w.rows, source, torch.tensor([0, 1, 2, 3]), slope, fresh, jump))
+    way.equals_reference(forms.rescale, *given_)
+    owner = torch.repeat_interleave(torch.arange(4), w.ptr.diff())
+    way.equals_reference(forms.surviving, strided(w.rows), strided(owner), strided(slope))
+
+
 @given(SEEDS)
 @settings(deadline=None, max_examples=50)
 def test_ranges_hold_every_value(seed: int) -> None:
@@ -196,7 +221,7 @@ def test_the_refusals_name_the_tensor() -> None:
     w = world(0, 2, 3, 4)
     with pytest.raises(ValueError, match=r"forms\.ranges: rows must be float64 \(rows, units\), got float32"):
         forms.ranges(w.rows.float(), w.ptr, w.low, w.high)
-    with pytest.raises(ValueError, match=r"forms\.ranges: low must be float64 \(rows\)"):
+    with pytest.raises(ValueError, match=r"forms\.ranges: low must be float64\[\d+\], got float64\[\d+\]@cpu"):
         forms.ranges(w.rows, w.ptr, w.low[1:], w.high)
 
 

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from polykern_kernels import BackendError, neighbours
-from polykern_kernels.neighbours import METRICS
+from polykern_kernels._metric import METRICS as KINDS
 from tests.kernels.conftest import Way
 
+METRICS = tuple(KINDS)
 BITS = (0, 1, 31, 32, 33, 63, 64, 65)
 
 
@@ -132,6 +133,13 @@ def test_codes_without_a_one(way: Way, metric: str) -> None:
     assert indices.tolist() == [[1, 3], [0, 3], [0, 1], [0, 1]]
     apart = 2 if metric == "hamming" else 1
     assert distances.tolist() == [[0, 0], [0, 0], [apart, apart], [0, 0]]
+
+
+def test_nothing_is_found_among_nothing(way: Way) -> None:
+    a, b = torch.zeros((3, 2), dtype=torch.int32), torch.zeros((0, 2), dtype=torch.int32)
+    way.equals_reference(neighbours.nearest, a, b, 0, skip=torch.full((3,), -1))
+    way.equals_reference(neighbours.within, a, b, [1.0])
+    way.equals_reference(neighbours.mutual, a, b, 0)
 
 
 def test_takes_views(way: Way, rng: torch.Generator) -> None:

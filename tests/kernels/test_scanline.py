@@ -139,6 +139,8 @@ def test_the_refusals_name_the_tensor() -> None:
         crossings(dataclasses.replace(c, bend=c.bend.float()), at, FIELDS)
     with pytest.raises(ValueError, match=r"scanline\.margins: radius must be float64\[3, 4\]"):
         margins(c, dataclasses.replace(at, radius=at.radius[1:]))
+    with pytest.raises(ValueError, match=r"crossings: field must be numbers of 2 fields, got int32\[8\]@cpu"):
+        crossings(dataclasses.replace(c, field=c.field.clone().fill_(2)), at, 2)
     with pytest.raises(ValueError, match="at least two rows and columns of points"):
         crossings(c, dataclasses.replace(at, u=at.u[:1]), FIELDS)
     with pytest.raises(BackendError, match="no backend 'triton'; it has cpu, reference"):

@@ -37,11 +37,16 @@ def trained() -> Tensor:
     return hidden(digits.subject().model)
 
 
+@pytest.fixture(scope="module")
+def of_codes(trained: Tensor) -> NDArray[np.int64]:
+    """Labels of the codes."""
+    return clusters((trained > 0).numpy(), "hamming")
+
+
 @pytest.mark.slow
-def test_clusters_of_the_trained_layer_are_digits(trained: Tensor) -> None:
-    activations, codes = clusters(trained.numpy(), "euclidean"), clusters((trained > 0).numpy(), "hamming")
-    for labels in (activations, codes):
-        found = score(labels)
+def test_clusters_of_the_trained_layer_are_digits(trained: Tensor, of_codes: NDArray[np.int64]) -> None:
+    activations = score(clusters(trained.numpy(), "euclidean"))
+    for found in (activations, score(of_codes)):
         purity = found.measures["mean_purity"]
         assert 9 <= found.clusters <= 16
         assert found.noise < 0.3
@@ -50,19 +55,19 @@ def test_clusters_of_the_trained_layer_are_digits(trained: Tensor) -> None:
         assert all(b.high < 0.3 for b in purity.baselines.values())
     torch.manual_seed(0)
     untrained = score(clusters(hidden(digits.network()).numpy(), "euclidean"))
-    assert untrained.measures["weighted_purity"].value < score(activations).measures["weighted_purity"].value
-    assert untrained.noise > score(activations).noise
+    assert untrained.measures["weighted_purity"].value < activations.measures["weighted_purity"].value
+    assert untrained.noise > activations.noise
 
 
 @pytest.mark.slow
-def test_clusters_of_codes_come_again(trained: Tensor) -> None:
+def test_clusters_of_codes_come_again(trained: Tensor, of_codes: NDArray[np.int64]) -> None:
     """In halves of the images: most clusters, which are digits, have their like."""
     codes = (trained > 0).numpy()
-    labels = clusters(codes, "hamming")
     rng = np.random.default_rng(0)
     halves = [np.sort(rng.permutation(len(codes))[:900]) for _ in range(3)]
-    found = stability(labels, [(rows, clusters(codes[rows], "hamming")) for rows in halves])
+    again = [(rows, clusters(codes[rows], "hamming")) for rows in halves]
+    found = stability(of_codes, again)
     assert found.ari.min() > 0.5
     assert np.median(found.mean) > 0.75
-    shuffled = stability(rng.permutation(labels), [(rows, clusters(codes[rows], "hamming")) for rows in halves])
+    shuffled = stability(rng.permutation(of_codes), again)
     assert shuffled.mean.max() < 0.3

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from polykern.errors import UsageError
+from polykern.errors import ResourceError, UsageError
 from polykern.scores import intruders
 
 LABELS = np.repeat([0, 1, 2, -1], [12, 6, 3, 20])
@@ -86,7 +86,10 @@ def test_answers_are_read_and_graded(tmp_path: Path) -> None:
         line[-1] = "" if place is None else f" {place + 1} "
     with questions.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(lines)
-    grade = intruders.grade(asked, intruders.read_answers(questions))
+    given = intruders.read_answers(questions)
+    questions.write_bytes(b"\xef\xbb\xbf" + questions.read_bytes())  # as a spreadsheet saves it
+    assert intruders.read_answers(questions) == given
+    grade = intruders.grade(asked, given)
     assert (grade.asked, grade.answered, grade.right, grade.share, grade.chance) == (4, 2, 1, 0.5, 0.2)
     assert grade.p == pytest.approx(1 - 0.8**2)  # one right or two
     assert intruders.grade(intruders.read_questions(tmp_path / "answers.json"), [None] * 4).p == 1
@@ -123,9 +126,12 @@ def test_messages(tmp_path: Path) -> None:
     asked = intruders.questions(LABELS, 4)
     with pytest.raises(UsageError, match="1 answers to 2 questions"):
         intruders.grade(asked, [0])
-    with pytest.raises(UsageError, match="the answer to question 2 is 5 of 5 options"):
+    with pytest.raises(UsageError, match="the answer to question 2 is option 6 of 5"):
         intruders.grade(asked, [0, 5])
     with pytest.raises(UsageError, match="there are no questions"):
         intruders.write(tmp_path, [], str)
     with pytest.raises(UsageError, match="different numbers of rows"):
         intruders.write(tmp_path, asked + intruders.questions(LABELS, 3), str)
+    (tmp_path / "file").touch()
+    with pytest.raises(ResourceError, match="file cannot be written"):
+        intruders.write(tmp_path / "file", asked, str)

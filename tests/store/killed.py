@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -91,6 +92,7 @@ def carried_out(plan: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    made_up.shard(0)  # whatever is loaded late is loaded once
+    with tempfile.TemporaryDirectory() as folder:  # whatever is loaded late is loaded once
+        made_up.write(Path(folder) / "a.codes")
     for line in sys.stdin:
         print(json.dumps(carried_out(json.loads(line))), flush=True)

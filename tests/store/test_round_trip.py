@@ -284,6 +284,10 @@ def test_what_does_not_fit_is_refused_and_harmless(tmp_path: Path, name: str) ->
         {"config": {"a": b"bytes"}},
         {"about": {"a": {1}}},
         {"layout": Layout(())},
+        {"layout": Layout.of([Field("a", 0, "relu", (0,), (0.0,), 0), Field("b", 0, "relu", (3,), (0.0,), 0)])},
+        {"layout": Layout.of([Field("a", 0, "relu", (3,), (float("inf"),), 0)])},
+        {"layout": Layout.of([Field("a", -1, "relu", (3,), (0.0,), 0)])},
+        {"activations": {"a": Activation(torch.float32, (1,) * 9)}},
     ],
     ids=repr,
 )

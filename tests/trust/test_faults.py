@@ -20,7 +20,8 @@ from tests.trust.writers import EVERY, Made
 
 Kill = Callable[..., int]
 KILLED, FAILED = "R1 killed: nothing torn is seen", "R8 disk: an error harms nothing"
-RESUMED = "R2 resumed: same bytes"
+RESUMED, INTERRUPTED = "R2 resumed: same bytes", "R13 interrupted: resumable"
+RANDOM = ", at random"
 MAKING = ("progress.json", "parts/", "work/")  # what a reader passes over, and names that begin with a dot
 
 
@@ -165,7 +166,7 @@ def test_an_interrupt(folder: Path, wholes: Any, name: str) -> None:
     made = EVERY[name]
     for at in chosen(calls_of(made, folder), 6, name):
         path = folder / str(at)
-        with trial("R13 interrupted: resumable"):
+        with trial(INTERRUPTED):
             failed(made, path, Fault(at, "interrupt"), overwrite=False)
             require_sound(made, path, [wholes[name, 0]], wholes[name, 0])
 
@@ -183,12 +184,13 @@ def test_one_misfortune_after_the_other(kill: Kill, folder: Path, wholes: Any, n
     """Deaths, errors and interrupts at random, again and again in one folder, while it resumes."""
     made, rng, whole = EVERY[name], random.Random(name), wholes[name, 0]
     calls = calls_of(made, folder)
-    for number in range(scaled(2)):
+    for number in range(scaled(4)):
         path, again = folder / str(number), False
         for _ in range(rng.randint(2, 5)):
             at, kind = rng.randint(1, calls), rng.choice(["kill", "torn", "timer", "interrupt", *ERRNO])
             overwrite = again and not made.resumes
-            with trial(KILLED if kind in ("kill", "torn", "timer") else FAILED):
+            deadly = kind in ("kill", "torn", "timer")
+            with trial((KILLED if deadly else INTERRUPTED if kind == "interrupt" else FAILED) + RANDOM):
                 if kind == "timer":
                     how = {"microseconds": int(rng.uniform(200, 12_000))}
                     assert kill(made, path, overwrite=overwrite, **how) in (0, -signal.SIGALRM)

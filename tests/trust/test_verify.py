@@ -42,7 +42,7 @@ def test_a_good_result(folder: Path, capsys: pytest.CaptureFixture[str], name: s
 def test_any_change_of_any_file(folder: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
     made, rng = EVERY[name], random.Random(name)
     made.write(folder / "good")
-    for number in range(scaled(2)):
+    for number in range(scaled(2, 60)):
         for file in sorted(made.contents(folder / "good")):
             path = shutil.copytree(folder / "good", folder / str(number)) / file
             data = bytearray(path.read_bytes())

@@ -144,14 +144,3 @@ def against(words, sizes, cores, components, names, weights, points, first, last
         i1 = min(last, i0 + step)
         rows = laid(words, i0, i1)
         meet(rows, i0, i1, words, asking, len(words), sizes, cores, components, names, weights, points, False)
-
-
-@njit(cache=True, nogil=True, parallel=True, error_model="numpy")
-def ones(words, out):
-    """out[i] = set bits of row i."""
-    for i in prange(len(words)):
-        row = words[i]
-        total = np.uint32(0)
-        for w in range(len(row)):
-            total = np.uint32(total + tiles.popcount(row[w]))
-        out[i] = total

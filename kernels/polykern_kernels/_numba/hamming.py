@@ -54,6 +54,17 @@ def aligned(a, b, out):
 
 
 @njit(cache=True, nogil=True, parallel=True, error_model="numpy")
+def ones(words, out):
+    """out[i] = set bits of row i."""
+    for i in prange(len(words)):
+        row = words[i]
+        total = np.uint32(0)
+        for w in range(len(row)):
+            total = np.uint32(total + popcount(row[w]))
+        out[i] = total
+
+
+@njit(cache=True, nogil=True, parallel=True, error_model="numpy")
 def neighbours(words, right, down):
     height, width = words.shape[:2]
     for y in prange(height):

@@ -3,13 +3,7 @@
 import numpy as np
 from numba import njit
 
-
-@njit(cache=True, nogil=True)
-def _root(up, i):
-    while up[i] != i:
-        up[i] = up[up[i]]
-        i = up[i]
-    return i
+from polykern_kernels._numba.forest import root
 
 
 @njit(cache=True, nogil=True)
@@ -19,7 +13,7 @@ def merge(source, target, order, pairs, sizes):
     up, count, node = np.arange(n), np.ones(n, np.int64), np.arange(n)
     for k in range(n - 1):
         e = order[k]
-        a, b = _root(up, source[e]), _root(up, target[e])
+        a, b = root(up, source[e]), root(up, target[e])
         if a == b:
             return e
         pairs[2 * k], pairs[2 * k + 1] = node[a], node[b]

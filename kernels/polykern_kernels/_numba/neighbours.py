@@ -204,14 +204,3 @@ def within(a, b, sizes, others, radii, out, step):
                         for c in range(width):
                             total += inside(radii, q, found[c], sizes[first + r], ones[c])
                         out[first + r, q] += total
-
-
-@njit(cache=True, nogil=True, parallel=True, error_model="numpy")
-def ones(words, out):
-    """out[i] = set bits of row i."""
-    for i in prange(len(words)):
-        row = words[i]
-        total = np.uint32(0)
-        for w in range(len(row)):
-            total = np.uint32(total + tiles.popcount(row[w]))
-        out[i] = total

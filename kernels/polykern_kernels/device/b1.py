@@ -26,9 +26,7 @@ COLUMNS = gl.constexpr(256)
 STEP = gl.constexpr(16)  # words of a code that are multiplied at once: two fragments of 256 bits
 STAGES = gl.constexpr(4)  # of the ring
 WARPS = 8  # 2 x 4 of them, 64 x 64 counts each
-GROUP = gl.constexpr(
-    16
-)  # lines of tiles that go through the columns together, so that these are read once from afar
+GROUP = gl.constexpr(16)  # lines of tiles that go through the columns together, which are then read once from afar
 LONGEST = gl.constexpr(1 << 28)  # no distance is longer; and the ones that a pair which is none lacks to be counted
 NONE = gl.constexpr(1 << 29)  # ones of a code that is none: it is farther than LONGEST from every other
 

@@ -18,9 +18,7 @@ from polykern_kernels.device.b1 import COLUMNS, LONGEST, NONE, ROWS, TILE, place
 from polykern_kernels.device.foreign import Columns, Side
 
 UNNAMED = gl.constexpr(2**31 - 1)  # above every name
-BY_THREAD = gl.constexpr(
-    gl.BlockedLayout([1], [32], [8], [0])
-)  # [ROWS]: no register of it is needed while counting
+BY_THREAD = gl.constexpr(gl.BlockedLayout([1], [32], [8], [0]))  # [ROWS]: holds no register while counting
 
 
 @gluon.jit

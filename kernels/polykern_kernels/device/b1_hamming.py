@@ -7,6 +7,7 @@ from torch import Tensor
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
 
+from polykern_kernels._dispatch import on
 from polykern_kernels.device import b1, hamming
 from polykern_kernels.device.b1 import COLUMNS, ROWS, TILE, place, shared_ones
 
@@ -52,12 +53,11 @@ def failure(device: torch.device) -> str | None:
     """What is wrong with the tile on a device, or None: its distances are compared with those of popcounts."""
     rng = torch.Generator().manual_seed(0)
     try:
-        for n, m, words in TESTED:
-            a, b = (
-                torch.randint(-(2**31), 2**31, (rows, words), generator=rng).int().to(device) for rows in (n, m)
-            )
-            if not torch.equal(pairwise(a, b), hamming.pairwise(a, b)):
-                return f"its self-test failed on {device}: wrong distances of {n} x {m} codes of {words} words"
+        with on(device):
+            for n, m, words in TESTED:
+                a, b = (torch.randint(-(2**31), 2**31, (k, words), generator=rng).int().to(device) for k in (n, m))
+                if not torch.equal(pairwise(a, b), hamming.pairwise(a, b)):
+                    return f"its self-test failed on {device}: wrong distances of {n} x {m} codes of {words} words"
     except Exception as error:  # a compiler that cannot build the tile is a reason like any other
         return f"its self-test failed on {device}: {type(error).__name__}: {str(error).strip()}"
     return None

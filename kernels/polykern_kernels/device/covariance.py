@@ -63,7 +63,7 @@ def covariance_products_kernel(
 
 def add(state: State, rows: Tensor) -> None:
     tilted = state.shift.nonzero().flatten()
-    x = rows.index_fill(1, tilted, 0) if len(tilted) else rows.contiguous()
+    x = (rows.index_fill(1, tilted, 0) if len(tilted) else rows).contiguous()
     sums = x.sum(0, dtype=torch.float64)
     for part in rows.split(WIDE) if len(tilted) else ():
         y = part.double() - state.shift
@@ -80,9 +80,8 @@ def add(state: State, rows: Tensor) -> None:
 
 def _products(x: Tensor, products: Tensor) -> None:
     d = x.shape[1]
-    shape = (
-        LARGE if x.is_cuda and torch.cuda.get_device_capability(x.device)[0] in (9, 10) and d % 16 == 0 else SMALL
-    )
+    large = x.is_cuda and torch.cuda.get_device_capability(x.device)[0] in (9, 10) and d % 16 == 0
+    shape = LARGE if large else SMALL
     x = functional.pad(x if x.is_cuda else x.float(), (0, -d % shape["BLOCK_J"]))  # the interpreter has no bfloat16
     columns = x.shape[1]
     programs = columns // shape["BLOCK_I"] * (columns // shape["BLOCK_J"])

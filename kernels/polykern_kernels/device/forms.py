@@ -283,11 +283,12 @@ def forms_convolve_kernel(
 
 def ranges(rows: Tensor, ptr: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """As `forms.ranges`."""
-    rows, units, tiles = rows.contiguous(), rows.shape[1], len(ptr) - 1
+    units, tiles = rows.shape[1], len(ptr) - 1
     out = tuple(torch.empty((tiles, units), dtype=torch.float64, device=rows.device) for _ in range(3))
     if tiles and units:
         grid = (tiles * triton.cdiv(units, BLOCK_U),)
-        forms_ranges_kernel[grid](rows, ptr, low, high, *out, units, BLOCK_U=BLOCK_U, **OPTIONS)
+        given = [x.contiguous() for x in (rows, ptr, low, high)]
+        forms_ranges_kernel[grid](*given, *out, units, BLOCK_U=BLOCK_U, **OPTIONS)
     return out  # type: ignore[return-value]
 
 
@@ -297,10 +298,9 @@ def rescale(rows: Tensor, source: Tensor, tile: Tensor, slope: Tensor, fresh: Te
     out = torch.empty((len(source), units), dtype=torch.float64, device=rows.device)
     rank = (source < 0).cumsum(0) - 1
     if out.numel():
-        forms_rescale_kernel[(len(source) * triton.cdiv(units, BLOCK_U),)](
-            rows.contiguous(), source, tile, slope.contiguous(), rank, fresh, jump, out, units,
-            BLOCK_U=BLOCK_U, **OPTIONS,
-        )  # fmt: skip
+        given = [x.contiguous() for x in (rows, source, tile, slope, rank, fresh, jump)]
+        grid = (len(source) * triton.cdiv(units, BLOCK_U),)
+        forms_rescale_kernel[grid](*given, out, units, BLOCK_U=BLOCK_U, **OPTIONS)
     return out
 
 
@@ -308,8 +308,9 @@ def surviving(rows: Tensor, tile: Tensor, slope: Tensor) -> Tensor:
     """As `forms.surviving`."""
     out = torch.empty(len(rows), dtype=torch.bool, device=rows.device)
     if len(rows):
-        given = (rows.contiguous(), tile, slope.contiguous(), out.view(torch.uint8), rows.shape[1])
-        forms_surviving_kernel[(len(rows),)](*given, WIDE_U=WIDE_U, **OPTIONS)
+        given = [x.contiguous() for x in (rows, tile, slope)]
+        more = out.view(torch.uint8), rows.shape[1]
+        forms_surviving_kernel[(len(rows),)](*given, *more, WIDE_U=WIDE_U, **OPTIONS)
     return out
 
 
@@ -331,7 +332,8 @@ def pool_rivals(
     rise = torch.empty((tiles, windows, k), dtype=torch.float64, device=rows.device)
     if not rise.numel():
         return winner.zero_(), rise
-    rows, members, floor, ceiling = (x.contiguous() for x in (rows, members, floor, ceiling))
+    given = [x.contiguous() for x in (rows, ptr, low, high, members, floor, ceiling)]
+    rows, ptr, low, high, members, floor, ceiling = given
     forms_winner_kernel[(tiles * triton.cdiv(windows, BLOCK_N),)](
         rows, ptr, members, ceiling, winner, units, windows, k, BLOCK_N=BLOCK_N, **OPTIONS
     )
@@ -350,7 +352,7 @@ def columns(
     if not len(tile):
         return first, term, coefficient
     grid, size = (triton.cdiv(len(tile), BLOCK_N),), (len(tile), rows.shape[1])
-    given = [x.contiguous() for x in (rows, ptr, tile, unit, minus)]
+    given, symbol = [x.contiguous() for x in (rows, ptr, tile, unit, minus)], symbol.contiguous()
     forms_terms_kernel[grid](
         *given, first, symbol, term, coefficient, *size, FILL=False, BLOCK_N=BLOCK_N, **OPTIONS
     )

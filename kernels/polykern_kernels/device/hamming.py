@@ -50,13 +50,14 @@ def differing(a_ptr, b_ptr, n, m, N, M, WORDS, BLOCK_N: tl.constexpr, BLOCK_M: t
     odd = tl.zeros((BLOCK_N, BLOCK_M), tl.int32)
     twice = tl.zeros((BLOCK_N, BLOCK_M), tl.int32)
     a_at, b_at = a_ptr + n, b_ptr + m
+    a_step, b_step = 2 * tl.cast(N, tl.int64), 2 * tl.cast(M, tl.int64)
     a = tl.load(a_at, mask=(n < N) & (WORDS > 0), other=0)
     b = tl.load(b_at, mask=(m < M) & (WORDS > 0), other=0)
     a1 = tl.load(a_at + N, mask=(n < N) & (WORDS > 1), other=0)
     b1 = tl.load(b_at + M, mask=(m < M) & (WORDS > 1), other=0)
     for w in range(2, WORDS + 2, 2):  # the next words are on their way while these are counted
-        a_at += 2 * N
-        b_at += 2 * M
+        a_at += a_step
+        b_at += b_step
         next_a = tl.load(a_at, mask=(n < N) & (w < WORDS), other=0)
         next_b = tl.load(b_at, mask=(m < M) & (w < WORDS), other=0)
         next_a1 = tl.load(a_at + N, mask=(n < N) & (w + 1 < WORDS), other=0)

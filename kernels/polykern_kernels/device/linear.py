@@ -107,7 +107,7 @@ def linear_behind(
     u = block * BLOCK_U + tl.arange(0, BLOCK_U)
     inside = held[:, None] & (u < UNITS)[None, :]
     d *= tl.load(constants_ptr)
-    a = tl.load(anchor_ptr + u, mask=u < UNITS, other=-3e38)  # no bit, and the least of all margins
+    a = tl.load(anchor_ptr + u, mask=u < UNITS, other=-3e38)  # no bit, and a margin above all others
     high = a.to(tl.float32)
     low = (a - high.to(tl.float64)).to(tl.float32)[None, :]
     high = high[None, :]

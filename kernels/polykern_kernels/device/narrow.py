@@ -24,10 +24,7 @@ BLOCK_P, BLOCK_U = 4, 256  # a point a warp: 16 bytes a thread, and reductions s
 CHUNK_P = 32  # points a program, all about one anchor
 BLOCK_W = 128  # words a program counts, in one warp
 POOL_WARPS = 8
-BLOCK_S, BLOCK_C = (
-    64,
-    16,
-)  # windows and channels of a program: whole sectors, and windows that overlap share a cache
+BLOCK_S, BLOCK_C = 64, 16  # windows and channels of a program: whole sectors; windows that overlap share a cache
 OPTIONS = {"num_warps": WARPS, "enable_fp_fusion": False}  # roundings are prescribed
 
 
@@ -60,7 +57,7 @@ def narrow_step_kernel(
     g = (tl.program_id(0) // chunks).to(tl.int64)
     start = tl.program_id(0) % chunks * CHUNK_P
     u = tl.program_id(1) * BLOCK_U + tl.arange(0, BLOCK_U)
-    a = tl.load(anchor_ptr + g * UNITS + u, mask=u < UNITS, other=-3e38)  # no bit, and the least of all margins
+    a = tl.load(anchor_ptr + g * UNITS + u, mask=u < UNITS, other=-3e38)  # no bit, and a margin above all others
     high = a.to(tl.float32)
     low = (a - high.to(tl.float64)).to(tl.float32)[None, :]
     high = high[None, :]
@@ -82,7 +79,7 @@ def narrow_step_kernel(
         s = high + d
         v = s - high
         rest = ((high - (s - v)) + (d - v)) + low
-        bad += ((tl.abs(s) < float("inf")) == 0).to(tl.int32)
+        bad += (((tl.abs(s) < float("inf")) == 0) & inside).to(tl.int32)
         change = d if RELU else tl.load(constants_ptr + 2) * d
         gap = tl.full((BLOCK_P, BLOCK_U), float("inf"), tl.float32)
         for k in tl.static_range(KINKS):
@@ -216,7 +213,9 @@ def narrow_pool_kernel(
         for j in tl.static_range(SIZE):
             near = own_ptr + places[j][:, None] * CHANNELS + c[None, :]
             there = inside & (places[j] >= 0)[:, None]
-            most = tl.maximum(most, gaps[j] + tl.load(near, mask=there, other=0).to(tl.float32))
+            risen = gaps[j] + tl.load(near, mask=there, other=0).to(tl.float32)
+            # NaN stays NaN, so that the next activation counts it
+            most = tl.maximum(most, risen, propagate_nan=tl.PropagateNan.ALL)
         row = g * POINTS + start + step
         tl.store(out_ptr + row * WINDOWS * CHANNELS + here, most.to(tl.float16), mask=inside)
 

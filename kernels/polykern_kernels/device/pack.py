@@ -150,8 +150,9 @@ def pack_transpose_kernel(
     BLOCK_R: tl.constexpr,  # words of a row of `out`: 32 bytes of memory together
     BLOCK_W: tl.constexpr,
 ):
-    r = tl.program_id(0).to(tl.int64) * BLOCK_R + tl.arange(0, BLOCK_R)
-    w = tl.program_id(1).to(tl.int64) * BLOCK_W + tl.arange(0, BLOCK_W)
+    tall = tl.cdiv(SIZE, BLOCK_R)
+    r = (tl.program_id(0) % tall).to(tl.int64) * BLOCK_R + tl.arange(0, BLOCK_R)
+    w = (tl.program_id(0) // tall).to(tl.int64) * BLOCK_W + tl.arange(0, BLOCK_W)
     k = tl.arange(0, 32)
     row = k[:, None] + 32 * r[None, :]
     inside = (row < ROWS)[:, :, None] & (w < WORDS)[None, None, :]
@@ -220,7 +221,7 @@ def transpose(words: Tensor, bits: int, *, block_r: int = 8, block_w: int = 16) 
     size = words_for(rows)
     out = torch.empty((bits, size), dtype=torch.int32, device=words.device)
     if out.numel():
-        grid = (triton.cdiv(size, block_r), triton.cdiv(count, block_w))
+        grid = (triton.cdiv(size, block_r) * triton.cdiv(count, block_w),)
         pack_transpose_kernel[grid](
             words.contiguous(), out, rows, count, bits, size, BLOCK_R=block_r, BLOCK_W=block_w, num_warps=WARPS
         )

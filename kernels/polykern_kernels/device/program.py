@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from polykern_kernels.program import CLASS, FOLD, NORM, RIVAL, Outcome, Programs
+from polykern_kernels.program import CLASS, FOLD, NORM, RIVAL, Outcome, Programs, blank
 
 # Triton cannot index registers or shared memory by a run-time symbol number, so the symbols live in global memory
 # that stays in L1: (symbol, pixel) with the pixel innermost is four coalesced lines a warp, and a slice that is
@@ -200,15 +200,18 @@ def program_count_kernel(
         _flush(right_ptr + whole, down_ptr + whole, r, d, mask)
 
 
-def launch(p: Programs, out: Outcome, height: int, width: int, keep: bool) -> Outcome:
-    """Fill `out`, whose counts, `uncertain` and signs are zero; `keep` says whether it keeps the signs."""
-    if p.tiles == 0 or out.signs is None:
-        return out
+def run(p: Programs, height: int, width: int, fields: int, keep: bool) -> Outcome:
+    out = blank(p, height, width, fields, True)  # counts are read off the signs
+    if p.tiles and out.signs is not None:
+        _fill(p, out, out.signs.view(torch.uint8), height, width)
+    return out if keep else dataclasses.replace(out, signs=None)
+
+
+def _fill(p: Programs, out: Outcome, signs: Tensor, height: int, width: int) -> None:
     most = int(p.symbols.max())
     chunks = triton.cdiv((height + 1) * (width + 1), PIXELS)
     instances = min(p.tiles * chunks, _resident(most, p.coefficient))
     scratch = torch.empty((instances, most, PIXELS), dtype=torch.float64, device=p.coefficient.device)
-    signs = out.signs.view(torch.uint8)
     program_run_kernel[(instances,)](
         p.first, p.kind, p.target, p.field, p.key, p.tolerance, p.start, p.term, p.coefficient, p.symbols,
         p.scale, p.digest, p.margin, p.winner, scratch, out.classes, out.margin, out.digest, out.uncertain, signs,
@@ -218,7 +221,6 @@ def launch(p: Programs, out: Outcome, height: int, width: int, keep: bool) -> Ou
         p.first, p.kind, p.field, signs, out.right, out.down, out.right.shape[1], height, width,
         PIX=COUNTED, num_warps=4,
     )  # fmt: skip
-    return out if keep else dataclasses.replace(out, signs=None)
 
 
 def _resident(symbols: int, like: Tensor) -> int:

@@ -6,7 +6,7 @@ Linear Regions in Deep Networks" (arXiv:1901.09021): a mean number of crossings 
 the number of neurons, whatever the depth, and a mean distance to the nearest boundary of the order of 1 / neurons.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,13 +21,13 @@ from polykern.boundaries.setting import LEVEL, RESAMPLES, Setting
 from polykern.errors import UsageError
 from polykern.findings import Picture, Table
 from polykern.lines import crossings_of_lines
+from polykern.progress import Progress
 from polykern.report import charts
 from polykern.statistics import bootstrap
 
 WIDTHS, DEPTHS = (16, 32, 64, 128), (1, 2, 3, 4)
 INPUTS, BIAS = 16, 0.1
 NETWORKS, LINES = 12, 2  # of each size; lines and points of each network
-Progress = Callable[[str, int, int], None]
 Reals = NDArray[np.float64]
 
 

@@ -1,6 +1,5 @@
 """Local complexity around points of the training data, of the test data and random ones, by layer and radius."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,12 +9,12 @@ from polykern.boundaries.local import local_complexity
 from polykern.boundaries.records import Record, averaged, columns, told, values, where
 from polykern.boundaries.setting import Setting
 from polykern.findings import Picture, Table
+from polykern.progress import Progress
 from polykern.report import charts
 
 SHARES = (0.003, 0.02, 0.1, 0.5)  # radii as shares of the median distance of points
 ALL = "all layers"
 PANELS = 6
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ Beside the three scores of `polykern.boundaries.outliers` stand two that need no
 the nearest training point, and one minus the largest probability (Hendrycks, Gimpel 2017).
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,13 +18,13 @@ from polykern.boundaries.records import Record, averaged, columns, record, told,
 from polykern.boundaries.setting import LEVEL, RESAMPLES, Setting, Space, drawn, reaching
 from polykern.codes import Codes
 from polykern.findings import Picture, Table
+from polykern.progress import Progress
 from polykern.report import charts
 from polykern.statistics import auroc
 
 SCALES, NOISES = (0.2, 0.5, 2.0, 5.0), (0.1, 0.3, 1.0)  # factors; lengths of noise as shares of the point's
 REFERENCE, POINTS = 2000, 200  # at most: training points, and points that are scored
 DIRECTIONS, RADIUS = 10, 0.02  # of the density; as a share of the median distance of points
-Progress = Callable[[str, int, int], None]
 Reals = NDArray[np.float64]
 
 

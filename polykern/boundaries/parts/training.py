@@ -1,6 +1,6 @@
 """Local complexity over a training: at its checkpoints, around training points, test points and random ones."""
 
-from collections.abc import Callable, Sized
+from collections.abc import Sized
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -14,13 +14,13 @@ from polykern.boundaries.records import Record, averaged, columns, record, told,
 from polykern.boundaries.setting import LEVEL, RESAMPLES, Setting
 from polykern.errors import UsageError
 from polykern.findings import Picture, Table
+from polykern.progress import Progress
 from polykern.report import charts
 from polykern.statistics import bootstrap
 from polykern.tail import Tail
 
 SHARE = 0.1  # radius as a share of the median distance of points
 LAYERS = 6  # drawn
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

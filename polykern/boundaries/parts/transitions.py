@@ -5,7 +5,6 @@ slice is the plane through three points; the density at a place of it is the mea
 along its axes of the bits that differ, over h.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +20,7 @@ from polykern.boundaries.setting import Setting, Space
 from polykern.boundaries.trajectories import circle, loop, transitions
 from polykern.findings import Picture, Table
 from polykern.plane import Plane
+from polykern.progress import Progress
 from polykern.report import charts
 from polykern_kernels import hamming
 
@@ -28,7 +28,6 @@ PLANES, PLACES, STEP = 24, 64, 0.02  # slices; places in each; h as a share of t
 CIRCLES, STEPS = 12, 256  # of each kind; points of each
 SIDES = 32  # at most, of a loop of translations
 PASSES = 8192  # copies of points for one set's Jacobians
-Progress = Callable[[str, int, int], None]
 Reals = NDArray[np.float64]
 
 

@@ -10,7 +10,6 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from polykern.report.clusters import parts
 from polykern.report.clusters.records import Record
 
 LINES, COLUMNS = "clusters.jsonl.gz", "columns.safetensors"
@@ -60,8 +59,3 @@ def telling(record: Record, most: int) -> tuple[list[int], list[float], list[flo
     bits = [b for b, _, _ in rows] + [-1] * missing
     inside, outside = ([row[k] for row in rows] + [np.nan] * missing for k in (1, 2))
     return bits, inside, outside
-
-
-def compact(record: Record) -> str:
-    """A record as a line."""
-    return parts.compact(record)

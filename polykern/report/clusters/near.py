@@ -3,7 +3,9 @@
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from polykern.clustering.euclidean import normalised
 from polykern.report.clusters.source import Source
 from polykern_kernels import neighbours
 
@@ -19,21 +21,22 @@ def nearest(source: Source, backend: str | None = None) -> tuple[NDArray[np.floa
     returns  float64 (c, k) distances, int64 (c, k) clusters, nearest first, the smaller number first among equals;
              k = min(8, c - 1)
 
-    Exact for codes; activations are compared in float64.
+    Exact for codes; activations are compared in float64, for "cosine" divided by their norms first.
     """
     medoids = np.asarray(source.clusters.members["medoid"])
     k = min(SHOWN, len(medoids) - 1)
     if k < 1:
         return np.zeros((len(medoids), 0)), np.zeros((len(medoids), 0), np.int64)
     if source.activations is not None:
-        return _euclidean(source.store.activations(source.activations, medoids), k)
+        points = source.store.activations(source.activations, medoids).flatten(1).float()
+        return _euclidean(normalised(points) if source.metric == "cosine" else points, k)
     words = source.words(medoids)
     found = neighbours.self_nearest(words, k, metric=source.metric, backend=backend)
     return found[0].double().numpy(), found[1].numpy()
 
 
-def _euclidean(values: NDArray[np.generic] | torch.Tensor, k: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    points = torch.as_tensor(values).double().flatten(1)
+def _euclidean(points: Tensor, k: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    points = points.double()
     every, step = torch.arange(len(points)), max(1, BLOCK // len(points))
     distances, indices = [], []
     for at in range(0, len(points), step):

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from polykern.clustering.result import Clusters
-from polykern.errors import UsageError
 from polykern.report import pages
 from polykern.report.clusters import bits, export, near, parts, photos, scores, tokens, tree, wording
 from polykern.report.clusters.records import Records
@@ -71,8 +70,7 @@ def write(
     opened = store if isinstance(store, Store) else Store.open(store or result.store_path)
     source = Source(result, opened, examples, context, seed)
     target = Path(folder)
-    if target.exists() and not (target / ABOUT).is_file() and any(target.iterdir()):
-        raise UsageError(f"{target} holds something other than a report", fix="name another folder")
+    pages.require_place(target, "a report", ABOUT)
     say = progress or _silent
     return pages.replace(target, ".report-", lambda folder: _fill(source, folder, found, memory, backend, say))
 

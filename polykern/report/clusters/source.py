@@ -78,7 +78,7 @@ class Source:
 
     @property
     def metric(self) -> str:
-        """What distances are measured in: hamming, jaccard, euclidean."""
+        """What distances are measured in: hamming, jaccard, euclidean, cosine."""
         return str(self.clusters.about["parameters"].get("metric", "hamming"))
 
     @property
