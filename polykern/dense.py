@@ -15,11 +15,15 @@ from polykern.block import Block, BlockMaps, blank, paste
 from polykern.codes import packed
 from polykern.counting import Counts, Footprint, gaps, has_classes, pixels, placed, points_within
 from polykern.errors import UsageError
+from polykern.halves import halved
 from polykern.plane import Grid
 from polykern.tail import Meeting, Tail
 from polykern_kernels import pack
 
 MEMORY = 2 << 30
+LESS = "start at a later layer, or more memory"
+
+Job = tuple[int, Block]  # number of the block it belongs to, piece
 
 
 class DenseEngine:
@@ -61,17 +65,24 @@ class DenseEngine:
             self._each = seen.bytes(4)
         fit = points_within(self._budget, self._each, 4, "a pixel with its neighbours", self._device)
         side = int(fit**0.5) - 1
-        alike: dict[tuple[int, int], list[tuple[int, Block]]] = defaultdict(list)
+        alike: dict[tuple[int, int], list[Job]] = defaultdict(list)
         for k, block in enumerate(blocks):
             for piece in _cut(block, side):
                 alike[piece.height, piece.width].append((k, piece))
         for (height, width), jobs in alike.items():
             size = max(1, fit // ((height + 1) * (width + 1)))
             for first in range(0, len(jobs), size):
-                batch = jobs[first : first + size]
-                for (k, piece), done in zip(batch, self._run(grid, [b for _, b in batch]), strict=True):
-                    paste(done, piece, blocks[k], maps[k])
+                for batch, found in self._done(grid, jobs[first : first + size]):
+                    for (k, piece), done in zip(batch, found, strict=True):
+                        paste(done, piece, blocks[k], maps[k])
         return maps
+
+    def _done(self, grid: Grid, jobs: list[Job]) -> list[tuple[list[Job], list[BlockMaps]]]:
+        """Pieces of one shape with their maps, in halves when memory does not hold them; a single one is cut."""
+        return halved(
+            lambda some: (some, self._run(grid, [piece for _, piece in some])), jobs, what="a pixel", fix=LESS,
+            halves=_halves,
+        )  # fmt: skip
 
     def _run(self, grid: Grid, pieces: Sequence[Block], seen: Footprint | None = None) -> list[BlockMaps]:
         """The maps of pieces of one shape, in one batch."""
@@ -121,7 +132,11 @@ def read(tail: Tail, points: Tensor, *, memory_budget: int = MEMORY) -> tuple[Te
     if len(points) <= 2:
         return few
     fit = points_within(memory_budget, seen.bytes(2), 1, "a point", points.device)
-    parts = [_read(tail, part) for part in points[2:].split(fit)]
+    parts = [
+        done
+        for part in points[2:].split(fit)
+        for done in halved(lambda some: _read(tail, some), part, what="a point", fix=LESS)
+    ]
     return torch.cat([few[0], *(c for c, _ in parts)]), torch.cat([few[1], *(m for _, m in parts)])
 
 
@@ -142,6 +157,20 @@ def _read(tail: Tail, points: Tensor, seen: Footprint | None = None) -> tuple[Te
         tail.run(points.clone(), reach, output=False)  # the first module may overwrite its input
     every = [w.expand(len(points), -1).contiguous() for w in words]
     return pack.join(every, [f.bits for f in tail.layout.fields]), margin
+
+
+def _halves(jobs: list[Job]) -> list[list[Job]]:
+    """Half of the pieces each, or both halves of a single one; nothing of a single pixel."""
+    if len(jobs) > 1:
+        return [jobs[: len(jobs) // 2], jobs[len(jobs) // 2 :]]
+    (k, b), *_ = jobs
+    height, width = -(-b.height // 2), -(-b.width // 2)
+    if b.height > 1:
+        return [[(k, Block(b.row, b.column, height, b.width))],
+                [(k, Block(b.row + height, b.column, b.height - height, b.width))]]  # fmt: skip
+    if b.width > 1:
+        return [[(k, Block(b.row, b.column, 1, width))], [(k, Block(b.row, b.column + width, 1, b.width - width))]]
+    return []
 
 
 def _cut(block: Block, side: int) -> Iterator[Block]:

@@ -1,5 +1,13 @@
 """What can go wrong, each with its exit code: 2 usage, 3 corrupt, 4 resources, 5 missing, 6 mismatch."""
 
+import errno
+
+# in what torch, cuBLAS, oneDNN, Triton, the loader and Python say when memory does not suffice
+SCARCE = (
+    "out of memory", "defaultcpuallocator", "bad_alloc", "alloc_failed", "could not create a primitive",
+    "cannot allocate memory", "can't start new thread",
+)  # fmt: skip
+
 
 class PolykernError(Exception):
     """An error a person can act on: what happened, why, and the fix, one line each."""
@@ -46,3 +54,17 @@ class MismatchError(PolykernError):
     """What lies on disk belongs to another run."""
 
     exit_code = 6
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory did not suffice, of the host or of a device, whoever raised it."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return True
+    return isinstance(error, RuntimeError | ImportError) and any(word in str(error).lower() for word in SCARCE)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says; its name where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

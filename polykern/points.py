@@ -12,11 +12,13 @@ from torch import Tensor, nn
 from polykern import products
 from polykern.codes import Codes, joined, packed
 from polykern.errors import UsageError
+from polykern.halves import halved
 from polykern.pools import INDEXED, note_choices
 from polykern.selectors import Select
 from polykern.tail import Meeting, Tail, tail_of
 
 LEAST, MOST = 1 << 8, 1 << 16  # points of a forward pass
+LESS = "a later start, or more memory"
 ROOM = 1 << 28  # bytes of the pre-activations of a pass on a device
 
 
@@ -50,7 +52,11 @@ def codes_of(
     if not len(points):
         empty = torch.empty(0, tail.layout.words, dtype=torch.int32, device=tail.device)
         return Codes(empty, tail.layout)
-    return Codes.cat(_codes(tail, part, pools) for part in points.split(batch or _at_once(tail)))
+    return Codes.cat(
+        done
+        for part in points.split(batch or _at_once(tail))
+        for done in halved(lambda some: _codes(tail, some, pools), part, what="a point", fix=LESS)
+    )
 
 
 def _at_once(tail: Tail) -> int:

@@ -13,11 +13,14 @@ from polykern.arithmetic import Arithmetic, ieee
 from polykern.block import Block, BlockMaps, blank, paste
 from polykern.carrier import NotCarried
 from polykern.counting import Counts, Footprint, has_classes, memory_for, placed, points_within
-from polykern.errors import CorruptError, UsageError
+from polykern.errors import CorruptError, UsageError, out_of_memory
+from polykern.halves import halved
 from polykern.plane import Grid, Plane
 from polykern.tail import Meeting, Tail
 
 MEMORY = 2 << 30
+TILE = 16
+LESS = "start at a later layer, or more memory"
 WIDER = 8  # parts of a batch that is done again: differences in float32 and their copies take more room
 
 Job = tuple[int, Block]  # number of the block it belongs to, tile
@@ -53,7 +56,7 @@ class AnchoredEngine:
         tail: Tail,
         *,
         arithmetic: str | None = None,
-        tile: int = 16,
+        tile: int = TILE,
         device: torch.device | str = "cpu",
         memory_budget: int = MEMORY,
         classes: bool | None = None,
@@ -102,22 +105,32 @@ class AnchoredEngine:
     def _begin(
         self, grid: Grid, tiles: Sequence[Block], side: int, seen: Footprint | None = None
     ) -> Callable[[], list[BlockMaps]]:
-        """Begin the maps of tiles and give what collects them; narrow differences that overflow are done again."""
+        """Begin the maps of tiles and give what collects them.
 
-        def collect() -> list[BlockMaps]:
+        Narrow differences that overflow are done again, and what memory does not hold is done in halves, both when
+        they are collected: the batch before has gone by then.
+        """
+        begun: list[Callable[[], list[BlockMaps]]] = []
+        if self._device.type == "cuda":  # elsewhere everything is done when it is asked for
             try:
-                return self._pass(self.arithmetic, grid, tiles, side, seen)() if begun is None else begun()
+                begun.append(self._pass(self.arithmetic, grid, tiles, side, seen))
+            except Exception as error:
+                if not out_of_memory(error):
+                    raise
+
+        def done(some: Sequence[Block]) -> list[BlockMaps]:
+            try:
+                return begun.pop()() if begun else self._pass(self.arithmetic, grid, some, side, seen)()
             except CorruptError:
                 if self.arithmetic.units is None:
                     raise
             steady = Arithmetic(self.arithmetic.name, self.tail.model)
-            few = -(-len(tiles) // WIDER)
-            parts = [tiles[k : k + few] for k in range(0, len(tiles), few)]
-            return [done for part in parts for done in self._pass(steady, grid, part, side, seen)()]
+            few = -(-len(some) // WIDER)
+            parts = [some[k : k + few] for k in range(0, len(some), few)]
+            return [found for part in parts for found in self._pass(steady, grid, part, side, seen)()]
 
-        waits = self._device.type == "cuda"  # elsewhere everything is done when it is asked for
-        begun = self._pass(self.arithmetic, grid, tiles, side, seen) if waits else None
-        return collect
+        what = f"a tile of {side} pixels"
+        return lambda: [found for part in halved(done, tiles, what=what, fix=LESS) for found in part]
 
     def _pass(
         self, arithmetic: Arithmetic, grid: Grid, tiles: Sequence[Block], side: int, seen: Footprint | None

@@ -11,7 +11,7 @@ from polykern.capturing.ahead import ahead
 from polykern.capturing.unit import Source, Unit
 from polykern.capturing.watch import Kept
 from polykern.codes import Codes
-from polykern.errors import CorruptError, ResourceError, UsageError
+from polykern.errors import CorruptError, ResourceError, UsageError, first_line, out_of_memory
 from polykern.progress import Progress, silent
 from polykern.store import Record, Writer
 
@@ -142,12 +142,12 @@ def row_bytes(source: Source) -> int:
 def _run(source: Source, units: list[Unit]) -> Kept:
     try:
         return source.run(units)
-    except (MemoryError, RuntimeError) as error:
-        if not (isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)):
+    except Exception as error:
+        if not out_of_memory(error):
             raise
         raise ResourceError(
             f"out of memory in a pass of {source.batch} {source.noun}",
-            why=(str(error) or "MemoryError").splitlines()[0],
+            why=first_line(error),
             fix="a smaller --batch (a store that was begun with another has to be made anew), or more memory",
         ) from error
 

@@ -13,14 +13,20 @@ import typer
 
 from polykern.cli import settings
 from polykern.cli.talk import TRACEBACK, Talk
-from polykern.errors import PolykernError, ResourceError, UsageError
+from polykern.errors import PolykernError, ResourceError, UsageError, first_line, out_of_memory
 
 SCHEMA = "polykern-error/1"
 BUG, PIPE = 1, 141
+UNCACHED = "no locator available"  # what numba says where it may write nowhere
 FULL = {
-    errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EIO, errno.EFBIG, errno.EINTR,
+    errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EIO, errno.EFBIG, errno.EINTR,
 }  # fmt: skip
 BARRED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
+# options of which a smaller number takes less memory, the more telling ones first
+SMALLER = (
+    "batch", "resolution", "limit_tokens", "shard_size", "length", "points", "rows", "directions", "count", "steps",
+    "pairs", "groups",
+)  # fmt: skip
 # typer carries click inside itself from some version on; both name the base of their errors so
 _Misused = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
@@ -59,7 +65,7 @@ def exit_code(error: BaseException, talk: Talk) -> int:
         return PIPE
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else int(error.code is not None)
-    told = _told(error)
+    told = _told(error, talk)
     if talk.verbosity >= TRACEBACK or os.environ.get("POLYKERN_TRACEBACK") == "1":
         traceback.print_exception(error)
     talk.say(told.what, "error", why=told.why, fix=told.fix)
@@ -68,14 +74,20 @@ def exit_code(error: BaseException, talk: Talk) -> int:
     return code
 
 
-def _told(error: BaseException) -> PolykernError:
+def _told(error: BaseException, talk: Talk) -> PolykernError:
     """The error in the words of `polykern.errors`; what is none of them is a bug."""
+    if isinstance(error, ResourceError):
+        return error
+    if (scarce := _scarce(error)) is not None:  # also where somebody took it for a file that cannot be read
+        why = first_line(scarce) if scarce is error else f"{first_line(error)}: {first_line(scarce)}"
+        return ResourceError("out of memory", why=why, fix=_less(talk))
     if isinstance(error, PolykernError):
         return error
     if isinstance(error, _Misused):
         return UsageError(error.format_message(), why=_set_by(error), fix=_help(error))  # type: ignore[attr-defined]
-    if isinstance(error, MemoryError) or _out_of_memory(error):
-        return ResourceError("out of memory", why=_first_line(error), fix="ask for less, or take more memory")
+    if isinstance(error, RuntimeError) and UNCACHED in str(error):
+        fix = "set NUMBA_CACHE_DIR to a folder that can be written"
+        return ResourceError("compiled loops cannot be kept", why=first_line(error), fix=fix)
     if isinstance(error, OSError) and error.errno in FULL:
         return ResourceError(f"{error.filename or 'a file'} cannot be written", why=error.strerror or str(error))
     if isinstance(error, OSError) and error.errno in BARRED:
@@ -84,7 +96,7 @@ def _told(error: BaseException) -> PolykernError:
         what, *objections = str(error).splitlines()
         return UsageError(what, why="; ".join(o.strip() for o in objections))
     return PolykernError(
-        f"{type(error).__name__}: {_first_line(error)}",
+        f"{type(error).__name__}: {first_line(error)}",
         why="this is a bug in polykern",
         fix="report it, with what POLYKERN_TRACEBACK=1 in the environment prints",
     )
@@ -97,6 +109,10 @@ def _interrupted(error: BaseException, talk: Talk) -> int:
     if talk.started:
         why = "finished rows are kept; the same command goes on with the next one"
         fix = shlex.join(word for word in talk.command if word != "--overwrite")  # which would begin again
+    elif talk.touched:
+        why = f"{talk.out} holds a part of the result, which no command takes for the whole"
+        again = () if "--overwrite" in talk.command else ("--overwrite",)
+        fix = shlex.join((*talk.command, *again))
     talk.say(what, "error", why=why, fix=fix)
     _object(talk, 128 + number, "Interrupted", PolykernError(what, why=why, fix=fix))
     return 128 + number
@@ -112,11 +128,17 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise Interrupted(number)
 
 
-def _out_of_memory(error: BaseException) -> bool:
-    """Whether torch ran out of memory, on a device or, where it says so in words only, on the CPU."""
-    return type(error).__name__ == "OutOfMemoryError" or (
-        isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
-    )
+def _scarce(error: BaseException | None) -> BaseException | None:
+    """What said that memory does not suffice: an error, or what it was made of; None where nothing did."""
+    while error is not None and not out_of_memory(error):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def _less(talk: Talk) -> str:
+    """How a command gets by with less memory: the options that it has."""
+    own = [f"--{name.replace('_', '-')}" for name in SMALLER if name in talk.settings]
+    return f"a smaller {' or '.join(own[:2])}, or more memory" if own else "a smaller model, or more memory"
 
 
 def _help(error: BaseException) -> str:
@@ -131,7 +153,3 @@ def _set_by(error: BaseException) -> str:
         return ""
     told = settings.source(context, param)
     return "" if told in (settings.DEFAULT, settings.LINE) else f"set by {told}"
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

@@ -70,6 +70,8 @@ class Command(TyperCommand):
         talk: Talk = ctx.obj
         talk.settings = {s.name: {"value": s.value, "from": s.source} for s in effective(ctx)}
         _require_possible(ctx)
+        if isinstance(out := ctx.params.get("out"), Path):
+            talk.writes(out)
         try:
             given = super().invoke(ctx)
         except typer.Exit:  # the result is there; the code says something about it

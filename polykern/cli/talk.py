@@ -4,7 +4,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ class Talk:
     verbosity  -1 errors only, 0, 1 every step, 2 tracebacks as well
     log        "text", or "json": a JSON object a line on stderr
     started    whether an interruption leaves something that the same command finishes
+    out        where the result goes, once that is known; what it held then is kept, to tell later what has changed
     file       of settings, that is read
     settings   option -> its value, and where it is from; they go with the result
     folders    of results, beside those that options name; the settings are left in them as well
@@ -47,10 +48,12 @@ class Talk:
     verbosity: int = PLAIN
     log: str = "text"
     started: bool = False
+    out: Path | None = None
     file: Path | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     folders: list[Path] = field(default_factory=list)
     first: bool = True
+    _held: dict[str, tuple[int, int]] = field(default_factory=dict, repr=False)
     _handler: logging.Handler | None = field(default=None, repr=False)
     _level: int = field(default=logging.NOTSET, repr=False)  # of the loggers before
 
@@ -68,6 +71,15 @@ class Talk:
         self._level = logger.level
         logger.addHandler(self._handler)
         logger.setLevel(LEVELS.get(self.verbosity, logging.DEBUG))
+
+    def writes(self, out: Path) -> None:
+        """Where the result will go."""
+        self.out, self._held = out, _held(out)
+
+    @property
+    def touched(self) -> bool:
+        """Whether the place of the result is not as it was before."""
+        return self.out is not None and _held(self.out) != self._held
 
     def close(self) -> None:
         """Leave the loggers as they were."""
@@ -130,6 +142,13 @@ class Talk:
                 yield bar
         else:
             yield Lines(self.say, unit, every=0.0 if self.verbosity > PLAIN else 30.0)
+
+
+def _held(folder: Path) -> dict[str, tuple[int, int]]:
+    """The files of a folder with the size and the time of each; none where there is none."""
+    with suppress(OSError):
+        return {p.name: (s.st_size, s.st_mtime_ns) for p in folder.iterdir() for s in [p.stat()]}
+    return {}
 
 
 class _Handler(logging.Handler):

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from polykern.arithmetic import ieee
-from polykern.clustering.space import REAL, Progress
+from polykern.clustering.space import REAL, Progress, by_rows
 from polykern.errors import UsageError
 from polykern_kernels import euclid
 
@@ -91,8 +91,12 @@ class Euclidean:
 
         Exact.
         """
+
+        def ask(some: Tensor, below: Tensor | None) -> tuple[Tensor, Tensor]:
+            return euclid.foreign(self.rows, some, cores, components, below, backend=self.backend)
+
         with ieee():
-            return euclid.foreign(self.rows, rows, cores, components, bound, backend=self.backend)
+            return by_rows(ask, rows, bound)
 
     def between(self, i: Tensor, j: Tensor) -> Tensor:
         """float64 (m): the distances of aligned pairs, int64 (m) and int64 (m). Exact as defined."""

@@ -8,7 +8,6 @@ For float rows it is the member with the least sum of squared distances, which i
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,11 +15,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from polykern.errors import UsageError
+from polykern.halves import halved
 from polykern_kernels import hamming, profiles
 
 Integers = NDArray[np.int64]
 Reals = NDArray[np.float64]
 
+LESS = "fewer rows, or more memory"
 BUDGET = 1 << 27  # bytes of counts held at a time
 
 
@@ -101,17 +102,25 @@ def of_codes(words: Tensor, bits: int, labels: Integers, *, metric: str = "hammi
         raise UsageError(f"codes have no metric {metric!r}", fix="hamming or jaccard")
     rows, starts = _grouped(labels, len(words))
     medoid = np.empty(len(starts) - 1, np.int64)
-    for first, last, taken, edges, count in _blocks(words, bits, rows, starts):
-        size = edges.diff()
-        scatter = profiles.sums(words, taken, edges, (size[:, None] - 2 * count).to(torch.int32))
-        medoid[first:last] = _least(scatter.cpu().numpy(), rows, starts, first, last)
-    away = torch.empty(len(rows), dtype=torch.float64)
+
+    def least(some: range) -> Integers:
+        taken, edges, count = _counted(words, bits, rows, starts, some)
+        scatter = profiles.sums(words, taken, edges, (edges.diff()[:, None] - 2 * count).to(torch.int32))
+        return _least(scatter.cpu().numpy(), rows, starts, some.start, some.stop)
+
+    for some in _blocks(bits, starts):
+        medoid[some.start : some.stop] = np.concatenate(halved(least, some, what="a cluster's counts", fix=LESS))
     owner = np.repeat(medoid, np.diff(starts))
+
+    def apart(some: range) -> Tensor:
+        one, other = (words[torch.from_numpy(i[some.start : some.stop]).to(words.device)] for i in (rows, owner))
+        return _apart(one, other, metric).cpu()
+
+    away = [torch.empty(0, dtype=torch.float64)]
     step = max(1, BUDGET // max(1, 8 * words.shape[1]))
     for k in range(0, len(rows), step):
-        one, other = (words[torch.from_numpy(i[k : k + step]).to(words.device)] for i in (rows, owner))
-        away[k : k + step] = _apart(one, other, metric).cpu()
-    return _members(len(words), rows, starts, medoid, away.numpy())
+        away += halved(apart, range(k, min(k + step, len(rows))), what="a pair of codes", fix=LESS)
+    return _members(len(words), rows, starts, medoid, torch.cat(away).numpy())
 
 
 def of_rows(x: Tensor, labels: Integers) -> Members:
@@ -160,14 +169,22 @@ def telling_bits(words: Tensor, bits: int, labels: Integers, most: int = 20) -> 
     n, device = len(words), words.device
     everything = torch.arange(n, device=device), torch.tensor([0, n], device=device)
     total = profiles.counts(words, *everything, bits)[0].double()
-    for first, _, _, edges, count in _blocks(words, bits, rows, starts):
+
+    def telling(some: range) -> list[Telling]:
+        _, edges, count = _counted(words, bits, rows, starts, some)
+        found = []
         for k, size in enumerate(edges.diff().tolist()):
             inside = count[k].double() / size
             outside = (total - count[k]) / max(1, n - size)
-            telling = (inside - outside).abs().cpu().numpy()
-            best = np.argsort(-telling, kind="stable")[:most]
+            apart = (inside - outside).abs().cpu().numpy()
+            best = np.argsort(-apart, kind="stable")[:most]
             shares = (share.cpu().numpy()[best] for share in (inside, outside))
-            yield Telling(first + k, best.astype(np.int64), *shares)
+            found.append(Telling(some[k], best.astype(np.int64), *shares))
+        return found
+
+    for some in _blocks(bits, starts):
+        for part in halved(telling, some, what="a cluster's counts", fix=LESS):
+            yield from part
 
 
 def _grouped(labels: Integers, n: int) -> tuple[Integers, Integers]:
@@ -176,14 +193,21 @@ def _grouped(labels: Integers, n: int) -> tuple[Integers, Integers]:
     return grouped(labels)
 
 
-def _blocks(words: Tensor, bits: int, rows: Integers, starts: Integers) -> Iterator[tuple[int, int, Any, Any, Any]]:
-    """First and last cluster of a block, its rows, their starts and the counts (clusters, bits)."""
+def _blocks(bits: int, starts: Integers) -> Iterator[range]:
+    """Clusters whose counts are held together."""
     step = max(1, BUDGET // max(1, 16 * bits))  # counts, weights, and 64-bit weights of a cluster
     for first in range(0, len(starts) - 1, step):
-        last = min(len(starts) - 1, first + step)
-        taken = torch.from_numpy(rows[starts[first] : starts[last]]).to(words.device)
-        edges = torch.from_numpy(starts[first : last + 1] - starts[first]).to(words.device)
-        yield first, last, taken, edges, profiles.counts(words, taken, edges, bits)
+        yield range(first, min(len(starts) - 1, first + step))
+
+
+def _counted(
+    words: Tensor, bits: int, rows: Integers, starts: Integers, some: range
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The rows of some clusters, where each cluster's begin, and the counts (clusters, bits)."""
+    low = starts[some.start]
+    taken = torch.from_numpy(rows[low : starts[some.stop]]).to(words.device)
+    edges = torch.from_numpy(starts[some.start : some.stop + 1] - low).to(words.device)
+    return taken, edges, profiles.counts(words, taken, edges, bits)
 
 
 def _least(scatter: NDArray[np.int64], rows: Integers, starts: Integers, first: int, last: int) -> Integers:

@@ -8,18 +8,21 @@ a panel shows in an answer.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import chain, combinations
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from polykern.clustering.lists import merged
+from polykern.halves import halved
 from polykern.ranks import Ranks
 from polykern_kernels import foreign, neighbours
 
 Told = Callable[[int, int], None]  # work done, all of it
+_List = tuple[int, Tensor, Tensor]  # first code, distances and names of the nearest of each
 
+LESS = "fewer neighbours, fewer rows, or more memory"
 A_RANK = 2  # panels for each rank: two tiles of the diagonal and 2 W - 1 others for each of W ranks
 ASKING = 8  # panels are so many times longer than what asks beside one
 WORKSPACE = 3 << 30  # bytes of a device that kernels take beside the codes
@@ -80,28 +83,33 @@ class Panels:
 
         Exact: the lists of all ranks, merged, are those of all pairs.
         """
-        kind, farthest = (torch.int32, 2**31 - 1) if metric == "hamming" else (torch.float64, 2.0)
-        n, device = len(self.words), self.words.device
-        distances = torch.full((n, k), farthest, dtype=kind, device=device)
-        indices = torch.full((n, k), 2**32 - 1, dtype=torch.int64, device=device)
+        tiles, lists = self._tiles(at), None
 
-        def take(panel: int, other: int, near: Tensor, who: Tensor) -> None:
-            rows = self.rows(panel)
-            every = torch.cat([distances[rows], near.to(device)], 1)
-            names = torch.cat([indices[rows], who.to(device) + self.starts[other]], 1)
-            distances[rows], indices[rows] = merged(every, names, k)
+        def found(tile: _Tile) -> list[_List]:
+            return tile.lists(k, metric, backend, told if len(tiles) == 1 else None)
 
-        tiles = self._tiles(at)
         for done, (x, y, a, b) in enumerate(self._met(tiles)):
-            if x == y:
-                take(x, x, *neighbours.self_nearest(a, k, metric=metric, backend=backend))
-            else:
-                near, who, other, whose = neighbours.mutual(a, b, k, metric=metric, backend=backend)
-                take(x, y, near, who)
-                take(y, x, other, whose)
-            if told:
+            tile = _Tile(a, None if x == y else b, self.starts[x], self.starts[y])
+            parts = halved(found, tile, what="codes and their nearest", fix=LESS, halves=lambda t: t.halves(k))
+            if len(tiles) == len(parts) == at.size == 1:
+                return parts[0][0][1:]  # of all pairs at once
+            lists = lists or self._empty(k, metric)
+            for first, near, who in chain.from_iterable(parts):
+                rows = slice(first, first + len(near))
+                distances, indices = (x[rows] for x in lists)
+                every = torch.cat([distances, near.to(distances.device)], 1)
+                names = torch.cat([indices, who.to(indices.device)], 1)
+                lists[0][rows], lists[1][rows] = merged(every, names, k)
+            if told and len(tiles) > 1:
                 told(done + 1, len(tiles))
-        return distances, indices
+        return lists or self._empty(k, metric)
+
+    def _empty(self, k: int, metric: str) -> tuple[Tensor, Tensor]:
+        """Lists of nothing but places left over."""
+        kind, farthest = (torch.int32, 2**31 - 1) if metric == "hamming" else (torch.float64, 2.0)
+        shape, device = (len(self.words), k), self.words.device
+        far = torch.full(shape, farthest, dtype=kind, device=device)
+        return far, torch.full(shape, 2**32 - 1, dtype=torch.int64, device=device)
 
     def foreign(
         self,
@@ -185,6 +193,41 @@ class Panels:
             now.wait_event(event)
             codes.record_stream(now)
         return codes
+
+
+@dataclass(frozen=True, slots=True)
+class _Tile:
+    """Codes that meet others on the device, or themselves.
+
+    a, b         int32 (n, words), int32 (m, words)   b None: a meets itself
+    first, other what their first codes are called
+    """
+
+    a: Tensor
+    b: Tensor | None
+    first: int
+    other: int
+
+    def lists(self, k: int, metric: str, backend: str | None, told: Told | None) -> "list[_List]":
+        """The k nearest of each code among those it meets, by their names."""
+        if self.b is None:
+            near, who = neighbours.self_nearest(self.a, k, metric=metric, backend=backend, progress=told)
+            return [(self.first, near, who + self.first)]
+        near, who, back, whose = neighbours.mutual(self.a, self.b, k, metric=metric, backend=backend)
+        return [(self.first, near, who + self.other), (self.other, back, whose + self.first)]
+
+    def halves(self, k: int) -> "list[_Tile]":
+        """Tiles in which the same codes meet once each; none when a half would be shorter than a list."""
+        if self.b is None:
+            m = len(self.a) // 2
+            low, high, at = self.a[:m], self.a[m:], self.first + m
+            parts = [_Tile(low, None, self.first, self.first), _Tile(high, None, at, at)]
+            return [*parts, _Tile(low, high, self.first, at)] if m > k else []
+        if len(self.a) < len(self.b):
+            return _Tile(self.b, self.a, self.other, self.first).halves(k)
+        m = len(self.a) // 2
+        parts = [_Tile(self.a[:m], self.b, self.first, self.other)]
+        return [*parts, _Tile(self.a[m:], self.b, self.first + m, self.other)] if m >= max(1, k) else []
 
 
 def through(rows: int, row_bytes: int, k: int, device: str | torch.device, at: Ranks) -> Device | None:

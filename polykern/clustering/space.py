@@ -14,9 +14,10 @@ from torch import Tensor
 from polykern.clustering import panels
 from polykern.clustering.lists import of_all, united
 from polykern.clustering.seriation import seriated
-from polykern.errors import UsageError
+from polykern.errors import UsageError, out_of_memory
+from polykern.halves import halved
 from polykern.ranks import Ranks
-from polykern_kernels import foreign, hamming, neighbours, survey
+from polykern_kernels import foreign, hamming, survey
 
 Progress = Callable[[str, int, int], None]  # stage, done, total
 
@@ -26,6 +27,7 @@ _PAIRS = 1 << 14  # codes compared at a time
 SURVEYED = 1 << 10  # points from which minima of blocks are kept
 SPARE = 4 << 30  # bytes
 SAMPLE = 64  # rows that tell whether they are worth it
+LESS = "fewer rows, or more memory"
 DEAR = 3  # price of a distance taken alone, in distances of a tile
 
 
@@ -127,9 +129,12 @@ class Packed:
         """The k nearest other points of each point; see `Space`."""
         told = None if progress is None else partial(self._told, progress)
         if self._surveys:
-            return self._survey(k, told)
-        if self.at.size == 1 and self.through is None:
-            return neighbours.self_nearest(self.words, k, metric=self.metric, backend=self.backend, progress=told)
+            try:
+                return self._survey(k, told)
+            except Exception as error:
+                if self.at.size > 1 or not out_of_memory(error):
+                    raise  # of several ranks all take the same way
+                self._surveys = False  # minima only save time
         given = panels.Panels.of(self.words, k, self.at, self.through)
         return of_all(*given.nearest(k, self.metric, self.backend, self.at, told), self.at)
 
@@ -157,6 +162,11 @@ class Packed:
         if self._partly and self._surveyed is not None:
             united(self._surveyed[2], self.at)
             self._partly = False
+        return by_rows(lambda some, below: self._foreign(some, cores, components, below), rows, bound)
+
+    def _foreign(
+        self, rows: Tensor, cores: Tensor, components: Tensor, bound: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         if len(rows) and self._surveyed is not None and self._short(rows, cores, components, bound):
             weights, points, _ = self._opened(rows, cores, components, bound)
             return weights, points
@@ -200,6 +210,24 @@ class Packed:
             return differing
         union = hamming.aligned(a | b, torch.zeros_like(a), backend=self.backend)
         return differing.double() / union.clamp(min=1).double()
+
+
+def by_rows(
+    ask: Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor]], rows: Tensor, bound: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """What rows that ask are told, in halves of them when memory does not hold all.
+
+    ask    of int64 (r) rows and None | (r) bounds, gives two tensors (r)
+    rows   int64 (n)
+    bound  None | (n)
+    """
+
+    def told(some: Tensor) -> tuple[Tensor, Tensor]:
+        return ask(rows[some], None if bound is None else bound[some])
+
+    parts = halved(told, torch.arange(len(rows), device=rows.device), what="a row's search", fix=LESS)
+    weights, points = (torch.cat(found) for found in zip(*parts, strict=True))
+    return weights, points
 
 
 def never(dtype: torch.dtype) -> float:

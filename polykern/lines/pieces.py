@@ -6,7 +6,6 @@ other (`polykern_kernels.breakpoints`). Where too many boundaries meet within 2*
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 
@@ -16,10 +15,11 @@ from torch import Tensor
 from polykern.arithmetic import gamma
 from polykern.carrier import NotCarried
 from polykern.errors import UsageError
-from polykern.lines.sampled import on_line
+from polykern.halves import halved
+from polykern.lines.sampled import LESS, on_line
 from polykern.tail import Tail
 from polykern.tiles import compress
-from polykern.tiles.engine import alone
+from polykern.tiles.engine import hands
 from polykern_kernels import breakpoints, digest
 from polykern_kernels.breakpoints import Breakpoints
 from polykern_kernels.program import CLASS, FOLD, RIVAL, Programs
@@ -122,19 +122,24 @@ class Cut:
     def _cut(self, width: float, todo: Tensor) -> Iterator[Pieces]:
         """The pieces that have few symbols enough, batch after batch; the others are put away."""
         with self._hands() as side_by_side:
-            for failed, part in side_by_side(lambda p: self._batch(width, p), todo.split(self.size)):
-                self.failed.append(failed)
-                yield part
+            for done in side_by_side(lambda p: self._halved(width, p), todo.split(self.size)):
+                for failed, part in done:
+                    self.failed.append(failed)
+                    yield part
+
+    def _halved(self, width: float, todo: Tensor) -> list[tuple[Tensor, Pieces]]:
+        """A batch, in halves when memory does not hold it."""
+        return halved(lambda some: self._batch(width, some), todo, what="a piece of a line", fix=LESS)
 
     @contextmanager
-    def _hands(self) -> Iterator[Callable[..., Iterator[tuple[Tensor, Pieces]]]]:
+    def _hands(self) -> Iterator[Callable[..., Iterator[list[tuple[Tensor, Pieces]]]]]:
         """How batches are worked on: by threads of a core each, or one after the other on a GPU."""
         if self.a.device.type == "cuda":
             with torch.cuda.device(self.a.device):
                 yield map
             return
-        with alone() as threads, ThreadPoolExecutor(threads) as pool:
-            yield pool.map
+        with hands() as side_by_side:
+            yield side_by_side
 
     def _batch(self, width: float, todo: Tensor) -> tuple[Tensor, Pieces]:
         """The pieces that have too many symbols, and what is found on the others."""

@@ -8,6 +8,7 @@ from polykern.arithmetic import ieee
 from polykern.codes import Codes, packed
 from polykern.counting import Footprint, points_within
 from polykern.errors import UsageError
+from polykern.halves import halved
 from polykern.lines.networks import float64_tail, follows_classes, require_points
 from polykern.lines.result import Crossings
 from polykern.models import Subject
@@ -15,6 +16,7 @@ from polykern.selectors import Select
 from polykern.tail import Meeting, Tail
 from polykern_kernels import hamming, pack
 
+LESS = "a later start, or more memory"
 MEMORY = 1 << 30  # bytes that the activations of a batch may take
 
 
@@ -99,7 +101,8 @@ def evaluated(tail: Tail, points: Tensor, *, classes: bool) -> tuple[Tensor, Ten
     seen = Footprint()
     parts = [_batch(tail, points[:2], classes, seen)]
     fit = points_within(MEMORY, seen.bytes(min(2, len(points))), 1, "a point", points.device)
-    parts += [_batch(tail, part, classes, None) for part in points[2:].split(fit) if len(part)]
+    for part in points[2:].split(fit) if len(points) > 2 else ():
+        parts += halved(lambda some: _batch(tail, some, classes, None), part, what="a point", fix=LESS)
     words = torch.cat([w for w, _ in parts])
     return words, torch.cat([c for _, c in parts if c is not None]) if classes else None
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from polykern.amounts import resident, shown
+from polykern.anchored import TILE
 from polykern.arithmetic import ieee
 from polykern.block import Block, Engine
 from polykern.counting import Footprint
@@ -150,9 +151,16 @@ def memory(recipe: Recipe, rows: int | None = None) -> Memory:
         process=resident() + LIBRARIES,
         model=COPIES * sum(t.numel() * 4 for t in state),
         band=height * n * (kept + max(written, united)),
-        batch=4 * _point(recipe),
+        batch=_batch(recipe),
         end=max(smoothing, counting),
     )
+
+
+def _batch(recipe: Recipe) -> int:
+    """Bytes of the smallest batch: a pixel with its neighbours in float64, or a tile of anchored differences."""
+    point = _point(recipe)
+    anchored = recipe.engine in ("anchored", "auto") and torch.device(recipe.device).type == "cpu"
+    return max(4 * point, (TILE + 1) ** 2 * -(-point // 2)) if anchored else 4 * point
 
 
 def disk(recipe: Recipe) -> int:

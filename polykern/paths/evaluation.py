@@ -14,6 +14,7 @@ from polykern.carrier import NotCarried
 from polykern.codes import Codes, joined, packed
 from polykern.counting import has_classes, placed
 from polykern.errors import UsageError
+from polykern.halves import halved
 from polykern.models import Subject
 from polykern.paths.curves import directions
 from polykern.selectors import Select
@@ -22,6 +23,7 @@ from polykern_kernels import hamming
 
 HELD = 1 << 22  # float64 of the widest layer of a batch: 32 MiB
 CLOSE = 1e-4  # of a path's parameter: how closely a change of the class is bracketed
+LESS = "a later start, or more memory"
 POINTS = 150  # on the sphere around a position
 
 Place = Callable[[Tensor], Tensor]  # float64 (n) -> points float64 (n, *shape)
@@ -72,7 +74,12 @@ def evaluated(tail: Tail, points: Tensor, *, outputs: bool = True) -> tuple[Code
     outputs  whether these are wanted
     returns  codes of the n points, and outputs (n, classes), or None where the output is not a vector
     """
-    parts = [_one(tail, part, outputs and has_classes(tail)) for part in points.split(batch(tail))]
+    wanted = outputs and has_classes(tail)
+    parts = [
+        done
+        for part in points.split(batch(tail))
+        for done in halved(lambda some: _one(tail, some, wanted), part, what="a point", fix=LESS)
+    ]
     rows = [out for _, out in parts if out is not None]
     return Codes.cat(c for c, _ in parts), torch.cat(rows) if rows else None
 

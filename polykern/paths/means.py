@@ -23,7 +23,7 @@ CONDITIONS = ("different", "same")  # classes of the two images
 PARTS = {"ends": (0.0, 0.1), "quarters": (0.2, 0.3), "middle": (0.45, 0.5)}  # distance of t from the nearer end
 LAYERS = 6  # most that are taken when none are named
 BATCH = 32  # images in a pass
-SPARSE = 4  # of so many steps of a path one gets a ball
+SPARSE = 4  # of so many steps of a path one gets a ball, where there are enough
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,11 +72,17 @@ class Means:
         return np.asarray(self.density[layer, condition].any(1))
 
     def part(self, layer: int, condition: int, name: str) -> NDArray[np.float64]:
-        """float64 (pairs that cross anything): density in a part of the paths, over that of the whole path."""
+        """float64 (pairs that cross anything): density in a part of the paths, over that of the whole path.
+
+        NaN where there are too few positions for any to lie in the part.
+        """
         low, high = PARTS[name]
         inner = np.minimum(self.middle, 1 - self.middle)
         each = self.density[layer, condition, self.crossed(layer, condition)]
-        return np.asarray(each[:, (inner >= low) & (inner <= high)].mean(1) / each.mean(1))
+        within = (inner >= low) & (inner <= high)
+        if not within.any():
+            return np.full(len(each), np.nan)
+        return np.asarray(each[:, within].mean(1) / each.mean(1))
 
     def numbers(self, seed: int) -> dict[str, Any]:
         """Of each layer and condition: the parts of the path over the whole, and the correlation with changes.
@@ -233,7 +239,7 @@ def means(
             progress("balls", k + 1, checked)
     return Means(
         tuple(layers), (t[1:] + t[:-1]) / 2, np.stack(density), np.stack(changed), np.array(missed), chosen,
-        np.stack(both, 1) if both else np.zeros((2, 0, len(t) // SPARSE)),
+        np.stack(both, 1) if both else np.zeros((2, 0, (len(t) - 1) // _sparse(len(t) - 1))),
     )  # fmt: skip
 
 
@@ -257,10 +263,16 @@ def _both(
     """float64 (2, positions): the density in balls, and along the path around the same positions."""
     path = curve(a, b, kind)
     steps = along(tail, path, t, exact=False)
-    whole = len(steps.middle) // SPARSE * SPARSE
-    smooth = steps.density[:whole].reshape(-1, SPARSE).mean(1)
-    at = steps.middle[:whole].reshape(-1, SPARSE).mean(1)
+    each = _sparse(len(steps.middle))
+    whole = len(steps.middle) // each * each
+    smooth = steps.density[:whole].reshape(-1, each).mean(1)
+    at = steps.middle[:whole].reshape(-1, each).mean(1)
     around = balls(
         tail, path(torch.from_numpy(at).to(tail.device)), radius * float((b - a).norm()), points=ball, seed=seed
     )
     return np.stack([around.density, smooth])
+
+
+def _sparse(steps: int) -> int:
+    """Steps of a path that share a ball: few enough that there are two balls to compare."""
+    return max(1, min(SPARSE, steps // 2))

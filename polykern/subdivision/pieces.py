@@ -7,7 +7,6 @@ done has a short border. Tiles are compressed in batches, a core each, and cut b
 """
 
 from collections.abc import Generator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
@@ -21,7 +20,7 @@ from polykern.errors import UsageError
 from polykern.plane import Plane, Window
 from polykern.tail import Tail
 from polykern.tiles import Bundle, compress
-from polykern.tiles.engine import alone
+from polykern.tiles.engine import hands
 from polykern_kernels import cells, program
 from polykern_kernels.program import NORM, Programs
 
@@ -87,11 +86,11 @@ def pieces(
     work = _Work(tail.to(torch.float64), plane, window, classes)
     todo = [torch.zeros((1, 2), dtype=torch.int64)]  # rows and columns of tiles by level
     covered = 0.0
-    with alone() as threads, ThreadPoolExecutor(threads) as pool:
+    with hands() as side_by_side:
         while todo:
             level = len(todo) - 1
             taken, todo[level] = todo[level][: work.chunk], todo[level][work.chunk :]
-            done = list(pool.map(partial(work.cut, level), taken.split(work.batch)))
+            done = list(side_by_side(partial(work.cut, level), taken.split(work.batch)))
             loose = torch.cat([tiles for tiles, _ in done])
             covered += (len(taken) - len(loose)) / 4**level
             if len(loose):

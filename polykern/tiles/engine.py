@@ -14,6 +14,7 @@ from polykern.carrier import NotCarried
 from polykern.counting import has_classes, placed
 from polykern.dense import DenseEngine
 from polykern.errors import UsageError
+from polykern.halves import halved
 from polykern.plane import Grid
 from polykern.tail import Tail
 from polykern.tiles.bundle import Bundle
@@ -29,6 +30,7 @@ MOST_SYMBOLS = 4096
 ROWS = 4 << 20  # coefficients of one batch of forms at its widest layer, on a core: 32 MiB
 COPIES = 6  # of the widest layer's forms that are alive together: into and out of an operator, magnitudes, indices
 SHARE = 0.5  # of a GPU's free memory that a batch may take: tiles may be looser than the sample was
+LESS = "--engine anchored, or more memory"
 BANDS = {"cpu": 128, "cuda": 1024}  # rows of a map that are worth starting for
 
 Done = tuple[Tensor, Outcome, Bundle]  # corners of the tiles, on the host; what became of them
@@ -129,17 +131,13 @@ class TileEngine:
         return [torch.cat(parts) for parts in failed]
 
     def _done(self, grid: Grid, corners: Tensor, side: int) -> list[Done]:
-        """Compress and run a batch; halve it when a GPU's memory does not hold it after all."""
-        try:
-            programs, bundle = self._compressed(grid, corners, side)
-            outcome = program.run(programs, side, side, len(self.tail.layout.fields))
-        except torch.OutOfMemoryError:
-            if len(corners) == 1:
-                raise
-        else:
-            return [(corners, outcome, bundle)]
-        torch.cuda.empty_cache()
-        return [done for half in corners.chunk(2) for done in self._done(grid, half, side)]
+        """Compress and run a batch, in halves when memory does not hold it after all."""
+
+        def done(some: Tensor) -> Done:
+            programs, bundle = self._compressed(grid, some, side)
+            return some, program.run(programs, side, side, len(self.tail.layout.fields)), bundle
+
+        return halved(done, corners, what=f"a tile of {side} pixels", fix=LESS)
 
     def _densely(self, grid: Grid, raster: Raster, corners: Tensor, side: int) -> None:
         """Tiles that are too loose even when small: dense float64."""
@@ -176,8 +174,8 @@ class TileEngine:
             with self._there():
                 yield map
             return
-        with alone() as threads, ThreadPoolExecutor(threads) as pool:
-            yield pool.map
+        with hands() as side_by_side:
+            yield side_by_side
 
     def _there(self) -> AbstractContextManager[Any]:
         """A context in which kernels are launched on the engine's device."""
@@ -208,12 +206,17 @@ class TileEngine:
         """Cost of one tile size; None when most tiles are too loose at this size."""
         limit = min(side * side, MOST_SYMBOLS)  # with more symbols than pixels, dense would be cheaper
         self.choice = Choice(side, limit, 2 * smaller.symbols if smaller else limit, 0.0)
-        symbols, cost = [], 0.0
+
+        def measured(some: Tensor) -> tuple[list[int], float]:
+            programs, bundle = self._compressed(grid, some, side)
+            return bundle.count[bundle.alive].tolist(), seconds(programs, bundle, side)
+
+        symbols, cost = list[int](), 0.0
         with self._there():
             for corners in sample.split(self.batch(side)):
-                programs, bundle = self._compressed(grid, corners, side)
-                symbols += bundle.count[bundle.alive].tolist()
-                cost += seconds(programs, bundle, side)
+                for counted, spent in halved(measured, corners, what=f"a tile of {side} pixels", fix=LESS):
+                    symbols += counted
+                    cost += spent
         if len(symbols) < len(sample) / 2:
             return None
         mean = sum(symbols) / len(symbols)
@@ -232,6 +235,17 @@ def alone() -> Iterator[int]:
         yield threads
     finally:
         torch.set_num_threads(threads)
+
+
+@contextmanager
+def hands() -> Iterator[Callable[..., Iterator[Any]]]:
+    """A context that gives how batches are worked on: as `map`, by threads of a core each; one needs no pool."""
+    with alone() as threads:
+        if threads == 1:
+            yield map
+            return
+        with ThreadPoolExecutor(threads) as pool:
+            yield pool.map
 
 
 def _put(raster: Raster, corners: Tensor, outcome: Outcome, chosen: Tensor) -> None:

@@ -274,6 +274,10 @@ def test_a_bug_is_called_one(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
         (OSError(30, "Read-only file system", "maps"), 2, "maps cannot be used"),
         (MemoryError(), 4, "out of memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 4, "out of memory"),
+        (OSError(12, "Cannot allocate memory"), 4, "out of memory"),
+        (ImportError("failed to map segment: Cannot allocate memory"), 4, "out of memory"),
+        (RuntimeError("Triton Error [CUDA]: out of memory"), 4, "out of memory"),
+        (RuntimeError("cannot cache function 'f': no locator available"), 4, "compiled loops cannot be kept"),
     ],
 )
 def test_what_the_system_refuses(

@@ -27,6 +27,15 @@ def folder(tmp_path: Path) -> Iterator[Path]:
         yield path
 
 
+@pytest.fixture(scope="session")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the jobs of `tests/trust/jobs.py` read."""
+    from polykern.cli.app import run
+    from tests.trust.jobs import prepared
+
+    return prepared(tmp_path_factory.mktemp("jobs") / "in", run)
+
+
 @pytest.fixture(autouse=True)
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test of this folder may speak to anybody."""

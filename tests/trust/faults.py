@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 NAMES = ("open", "write", "fsync", "posix_fallocate", "replace", "rename", "unlink", "remove", "mkdir", "rmdir")
+SIGNALS = {"SIGINT": signal.SIGINT, "SIGTERM": signal.SIGTERM}
 ERRNO = {name: getattr(errno, name) for name in ("ENOSPC", "EIO", "EINTR", "EACCES", "EDQUOT", "EROFS")}
 
 
@@ -26,7 +27,8 @@ class Fault:
     """What happens at call number `at`, from 1 on; 0: nothing.
 
     kind   "kill": SIGKILL before the call; "torn": after half of what it writes, or after all of it; the name of an
-           error; "interrupt": KeyboardInterrupt; "short": from there on a write takes half of its bytes
+           error; "interrupt": KeyboardInterrupt; "SIGINT", "SIGTERM": that signal before the call; "short": from
+           there on a write takes half of its bytes
     lasts  whether an error comes at every later call as well
     """
 
@@ -55,6 +57,8 @@ class System:
         kind = self.fault.kind
         if kind == "interrupt":
             raise KeyboardInterrupt
+        if kind in SIGNALS:
+            signal.raise_signal(SIGNALS[kind])
         if kind in ERRNO:
             raise OSError(ERRNO[kind], os.strerror(ERRNO[kind]))
         if kind == "torn":
@@ -109,7 +113,7 @@ def _opened(system: System, real: Callable[..., Any]) -> Callable[..., Any]:
             return int(system.call("write", super().write, (block,), {}))
 
     def call(file: Any, mode: str = "r", buffering: int = -1, *args: Any, **kwargs: Any) -> Any:
-        if isinstance(file, int) or not set(mode) & set("wax+"):
+        if isinstance(file, int) or "opener" in kwargs or not set(mode) & set("wax+"):
             return real(file, mode, buffering, *args, **kwargs)
         raw = system.call("open", Raw, (file, mode.replace("b", "").replace("t", "")), {})
         if buffering == 0:
