@@ -10,13 +10,16 @@ from typing import Any
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # its stub leaves the stores out
 
 
-def said(module: str, words: Sequence[str], size: int, more: Mapping[str, str] | None = None) -> list[Any]:
+def said(
+    module: str, words: Sequence[str], size: int, more: Mapping[str, str] | None = None, *, strangers: bool = False
+) -> list[Any]:
     """The JSON that each of `size` ranks of a module prints, in their order.
 
-    module  of this package, run as a program
-    words   its command line
-    size    ranks, one thread each and, where there are enough, a core each
-    more    variables of their environment
+    module     of this package, run as a program
+    words      its command line
+    size       ranks, one thread each and, where there are enough, a core each
+    more       variables of their environment
+    strangers  they run side by side, each a process alone
 
     The store that they meet at has found a port by itself. Raises SystemExit when one of them fails.
     """
@@ -24,8 +27,9 @@ def said(module: str, words: Sequence[str], size: int, more: Mapping[str, str] |
     cores = sorted(os.sched_getaffinity(0))
     children = []
     for rank in range(size):
+        place, count = (0, 1) if strangers else (rank, size)
         told = {
-            "RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1",
+            "RANK": str(place), "WORLD_SIZE": str(count), "LOCAL_RANK": str(place), "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": str(store.port), "TORCHELASTIC_USE_AGENT_STORE": "True",
             "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1",
         }  # fmt: skip

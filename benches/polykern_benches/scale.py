@@ -4,15 +4,17 @@ A run is the work of its slowest rank and what it waits for on the wire:
 
     seconds = work of the slowest rank x seconds of a unit + calls x latency + bytes / bandwidth
 
-Seconds of a unit are measured in one process, on a smaller run of the same kind; the work of the slowest rank is
-counted from the plan that the ranks follow. Without --table the prediction is held against runs of 1, 2 and 3
-processes on this machine, in seconds of a processor: other programs hardly change them, and nothing waits in them.
+Seconds of a unit are measured on a smaller run of the same kind; the work of the slowest rank is counted from the
+plan that the ranks follow. Without --table the prediction is held against runs of 1, 2 and 3 processes on this
+machine, in seconds of a processor, in which nothing waits. How much processes that share its caches and cores slow
+each other is measured too: on as many smaller runs side by side that have nothing to do with each other.
 """
 
 import argparse
 import json
 import math
 import os
+import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -48,7 +50,7 @@ FIRST = {
 }  # sizes of what is run to compile and load
 ITEM, K, BAND, WORDS = 256, 15, 128, 32
 LISTED, GROUPS = 4, 40  # neighbours behind a tree, and groups of its codes
-SMALLER = 2  # times is what the rates are measured on
+SMALLER, REPEATS = 2, 3  # times is what the rates are measured on; runs of everything
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,17 +141,17 @@ def _grouped(n: int) -> Tensor:
     return codes(GROUPS, WORDS, device="cpu")[torch.arange(n) % GROUPS] ^ every
 
 
-def _spent(kind: str, sizes: list[int], out: Path) -> list[float]:
-    """Seconds of a processor that this process spends on runs of some sizes, after a small one."""
+def _spent(kind: str, n: int, out: Path) -> float:
+    """Seconds of a processor that this process spends on a run of some size, after a small one."""
+    if ranks().size == 1:  # with others beside it
+        out = out / str(os.getpid())
+        out.mkdir()
     _prepared(kind, FIRST[kind], out)()
-    found = []
-    for n in sizes:
-        run = _prepared(kind, n, out)
-        ranks().meet()
-        before = time.process_time()
-        run()
-        found.append(time.process_time() - before)
-    return found
+    run = _prepared(kind, n, out)
+    ranks().meet()
+    before = time.process_time()
+    run()
+    return time.process_time() - before
 
 
 def _load(kind: str, n: int, size: int) -> Load:
@@ -160,26 +162,31 @@ def _load(kind: str, n: int, size: int) -> Load:
     return captured(n, 2 * ITEM, size) if kind == "capture" else mapped(n, size)
 
 
-def _started(kind: str, sizes: list[int], size: int) -> list[list[float]]:
-    """What each of so many processes spends."""
-    with tempfile.TemporaryDirectory() as folder:
-        return said("scale", ["--inside", kind, folder, *map(str, sizes)], size)
+def _measured(kind: str, n: int, size: int, *, strangers: bool = False) -> float:
+    """Seconds of the slowest of so many processes, the median of some runs; strangers run each the whole."""
+    spent = []
+    for _ in range(REPEATS):
+        with tempfile.TemporaryDirectory() as folder:
+            told = ["--inside", kind, folder, str(n)]
+            spent.append(max(float(each) for each in said("scale", told, size, strangers=strangers)))
+    return statistics.median(spent)
 
 
 def compared(kind: str, most: int = 3) -> Iterator[dict[str, Any]]:
     """Predicted and measured seconds of the slowest rank of 1 ... `most` processes."""
     n = SIZES[kind]
     small = n // SMALLER
-    (once,) = _started(kind, [small], 1)
-    (pair,) = _started(kind, [small], 2)[:1]
+    once = _measured(kind, small, 1)
+    crowd = {k: _measured(kind, small, k, strangers=True) / once for k in range(2, most + 1)} | {1: 1.0}
+    pair = _measured(kind, small, 2) / crowd[2]
     one, two = _load(kind, small, 1), _load(kind, small, 2)
     # two runs of one size differ in `work` alone, which parts the rates of `work` and of `apart`
-    unit = max(0.0, (once[0] - pair[0]) / (one.work - two.work))
-    alone = max(0.0, (once[0] - one.work * unit) / one.apart)
+    unit = max(0.0, (once - pair) / (one.work - two.work))
+    alone = max(0.0, (once - one.work * unit) / one.apart)
     for size in range(1, most + 1):
         load = _load(kind, n, size)
-        predicted = load.work * unit + load.apart * alone
-        measured = max(rank[0] for rank in _started(kind, [n], size))
+        predicted = (load.work * unit + load.apart * alone) * crowd[size]
+        measured = _measured(kind, n, size)
         yield {"run": kind, "n": n, "ranks": size, "predicted_s": predicted, "measured_s": measured}
 
 
@@ -209,7 +216,7 @@ def table(
 def main() -> None:
     """Print one JSON object a line."""
     parser = argparse.ArgumentParser(description="Predicted times of several processes.")
-    parser.add_argument("--inside", nargs="+", help=argparse.SUPPRESS)
+    parser.add_argument("--inside", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--runs", nargs="+", choices=list(SIZES), default=list(SIZES), help="that are measured")
     parser.add_argument("--table", action="store_true", help="predict large runs instead of measuring small ones")
     parser.add_argument("--codes", type=int, default=10**9)
@@ -222,8 +229,8 @@ def main() -> None:
     parser.add_argument("--bandwidth", type=float, default=2.5e10, help="of a rank, in bytes a second")
     asked = parser.parse_args()
     if asked.inside:
-        kind, folder, *sizes = asked.inside
-        print(json.dumps(_spent(kind, [int(n) for n in sizes], Path(folder))))
+        kind, folder, n = asked.inside
+        print(json.dumps(_spent(kind, int(n), Path(folder))))
         return
     found: Iterable[dict[str, Any]]
     if asked.table:
