@@ -54,10 +54,11 @@ def _gpu(board: Board | None) -> dict[str, Any]:
 def threads(wanted: int | None) -> int:
     """Compute with this many threads, numba's number by default, in numba and torch alike."""
     if wanted is not None:
-        most = numba.config.NUMBA_NUM_THREADS
-        if not 1 <= wanted <= most:
-            raise UsageError(f"there are 1 .. {most} threads, got {wanted}", fix="NUMBA_NUM_THREADS allows more")
-        numba.set_num_threads(wanted)
+        try:
+            numba.set_num_threads(wanted)
+        except ValueError as error:
+            fix = "NUMBA_NUM_THREADS allows more"
+            raise UsageError(f"numba does not compute with {wanted} threads", why=str(error), fix=fix) from error
     torch.set_num_threads(numba.get_num_threads())
     return int(numba.get_num_threads())
 

@@ -47,7 +47,7 @@ def test_a_bench_takes_the_place_of_a_bench_alone(place: Path, out: str, code: i
         (["superposition", "--out", "new", "--seed", "9" * 12], "--seed"),
         (["projections", "--out", "new", "--start", "nothing"], "the model has no module 'nothing'"),
         (["path", "--out", "new", "--positions", "4"], "4 positions are too few"),
-        (["bench", "--list", "--threads", "9" * 9], "there are 1 .. "),
+        (["bench", "--list", "--threads", "9" * 9], "numba does not compute with 999999999 threads"),
         (["partition", "--out", "s3://bucket/faces"], "is a URL"),
     ],
 )  # fmt: skip
