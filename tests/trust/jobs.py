@@ -56,7 +56,7 @@ EVERY = (
     Job("heatmap-tiles", f"{HEAT} --engine tiles", again="resumes"),
     Job("heatmap-anchored", f"{HEAT} --engine anchored", again="resumes"),
     Job("partition", f"partition --model {{in}}/nets.py:net --no-viewer {TO}"),
-    Job("path", f"path --indices 16 0 --positions 4 --ball 8 --pairs 2 --layer fc1 --checked 1 {TO}"),
+    Job("path", f"path --indices 16 0 --positions 11 --ball 8 --pairs 2 --layer fc1 --checked 1 {TO}"),
     Job("ray", f"ray --index 0 --rays 2 --noise 1 --points 12 --start conv3 {TO}"),
     Job("adversarial", f"adversarial --count 2 --steps 2 --radius 0.3 {TO}"),
     Job("residual", f"residual --model {{in}}/own.py:small --texts 4 --tokens 4 --steps 3 --scale 2 {TO}"),
