@@ -109,6 +109,8 @@ def _interrupted(error: BaseException, talk: Talk) -> int:
     if talk.started:
         why = "finished rows are kept; the same command goes on with the next one"
         fix = shlex.join(word for word in talk.command if word != "--overwrite")  # which would begin again
+    elif talk.touched and talk.out is not None and talk.out.is_file():  # such a file is there whole or not at all
+        why = f"{talk.out} holds the whole result"
     elif talk.touched:
         why = f"{talk.out} holds a part of the result, which no command takes for the whole"
         again = () if "--overwrite" in talk.command else ("--overwrite",)

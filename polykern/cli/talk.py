@@ -144,10 +144,11 @@ class Talk:
             yield Lines(self.say, unit, every=0.0 if self.verbosity > PLAIN else 30.0)
 
 
-def _held(folder: Path) -> dict[str, tuple[int, int]]:
-    """The files of a folder with the size and the time of each; none where there is none."""
+def _held(out: Path) -> dict[str, tuple[int, int]]:
+    """The files of a folder, or the one file, with the size and the time of each; none where there is none."""
     with suppress(OSError):
-        return {p.name: (s.st_size, s.st_mtime_ns) for p in folder.iterdir() for s in [p.stat()]}
+        files = out.iterdir() if out.is_dir() else [out]
+        return {p.name: (s.st_size, s.st_mtime_ns) for p in files for s in [p.stat()]}
     return {}
 
 

@@ -44,6 +44,8 @@ def require_sound(job: Job, inputs: Path, out: Path, whole: dict[str, Any], said
     line, something = job.line(inputs, out), out.exists() and (out.is_file() or any(out.iterdir()))
     if "nothing was written" in said:
         assert not something
+    if "holds the whole result" in said:
+        assert left(out) == whole
     if something and left(out) != whole:
         assert "complete          yes" not in verified(out)
     code = run([*line, "-q"])
@@ -88,6 +90,20 @@ def test_a_signal_at_a_call_of_the_system(
             assert f"error: interrupted by {sent}" in said
             assert "Traceback" not in said
             require_sound(job, inputs, out, whole, said)
+
+
+def test_a_file_that_is_there_is_said_to_be_whole(
+    inputs: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = JOBS["bench"].line(inputs, folder / "out")
+    with watched() as system:
+        assert run(line) == 0
+    (folder / "out").unlink()
+    capsys.readouterr()
+    with trial(PROMISE), watched(Fault(system.calls, "SIGTERM")):  # the file has its name, its folder is not synced
+        assert run(line) == CODES["SIGTERM"]
+    assert f"{folder / 'out'} holds the whole result" in capsys.readouterr().err
+    assert left(folder / "out")[""]
 
 
 @pytest.mark.parametrize("name", JOBS_OF_TODAY)
