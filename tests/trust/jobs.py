@@ -18,7 +18,7 @@ OWN = """
 from tests.engine import languages
 def small(): return languages.gpt2(), languages.tokenizer()
 """
-PASSING = ("timings", "seconds", "check", "files")  # of the JSON of a result: how long it took, and what hangs on it
+PASSING = ("timings", "seconds", "check", "files")  # of a result: how long it took, and what hangs on it
 MEASURED = ("case", "params", "dtype", "backend", "peer", "device")  # of a record of a bench: what was measured
 QUIET = ("--no-figures", "--no-viewer")
 
