@@ -146,11 +146,7 @@ class SmoothNoise:
 
     seed: int
     targets: None = None
-
-    @property
-    def noun(self) -> str:
-        """One item in words."""
-        return "generated image"
+    noun: str = "generated image"
 
     def __len__(self) -> int:
         return IMAGES

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from polykern.models import _transformers
 from polykern.models._cache import DOWNLOAD
+from polykern.models.generated import RandomTokens
 from polykern.models.subject import Subject
-from polykern.models.text import LAST_OF_EACH, RandomTokens, Sentences, Texts, vectors
+from polykern.models.text import LAST_OF_EACH, TOKENS, Sentences, Texts, vectors
 from polykern.seeds import reproducible
 
 REPOSITORIES = ("openai-community/gpt2", "gpt2")
@@ -102,7 +103,7 @@ def _network(seed: int) -> tuple[nn.Module, Texts, str]:
         config = transformers.GPT2Config(attn_implementation="eager", use_cache=False)
         with reproducible(seed):
             model: nn.Module = transformers.GPT2Model(config).requires_grad_(False).eval()
-        return model, RandomTokens(config.vocab_size, seed), RANDOM
+        return model, RandomTokens(config.vocab_size, seed, TOKENS), RANDOM
     config = transformers.GPT2Config.from_json_file(str(folder / "config.json"))
     config.use_cache = False
     config._attn_implementation = "eager"

@@ -68,10 +68,7 @@ class Photos:
     classes: Sequence[str]
     scaling: Scaling
 
-    @property
-    def noun(self) -> str:
-        """One item in words."""
-        return "photograph of foolbox"
+    noun: str = "photograph of foolbox"
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -9,13 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from polykern.errors import UsageError
+from polykern.models.generated import RandomTokens, array
 from polykern.models.subject import Example
-from polykern.models.yours import array
 
 TOKENS = 16  # one length for all, so that every text is a point of the same space
 WORDS = 5  # of a label
 LONGEST = 100_000  # bytes read of a file
-GENERATED = 1000  # numbered examples that no tokenizer is needed for
 
 SENTENCES = (
     "The river rises in the hills above the old mill and reaches the sea after three slow days.",
@@ -54,11 +53,7 @@ class Sentences:
 
     encode: Any
     targets: None = None
-
-    @property
-    def noun(self) -> str:
-        """One item in words."""
-        return "sentence"
+    noun: str = "sentence"
 
     def __len__(self) -> int:
         return len(SENTENCES)
@@ -90,41 +85,6 @@ class Sentences:
         return Example(torch.tensor(ids[:TOKENS]), label, None)
 
 
-@dataclass(frozen=True)
-class RandomTokens:
-    """Random token numbers as examples, for networks without a tokenizer; files are .npy arrays of 16 of them."""
-
-    vocabulary: int
-    seed: int
-    targets: None = None
-
-    @property
-    def noun(self) -> str:
-        """One item in words."""
-        return "sequence of random tokens"
-
-    def __len__(self) -> int:
-        return GENERATED
-
-    def at(self, index: int) -> Example:
-        """Tokens that depend on the seed and the index only."""
-        generator = torch.Generator().manual_seed(self.seed * GENERATED + index)
-        ids = torch.randint(self.vocabulary, (TOKENS,), generator=generator)
-        return Example(ids, f"random tokens {index}", None)
-
-    def read(self, path: Path) -> Example:
-        """The token numbers in a .npy file."""
-        x = array(path, (TOKENS,))
-        ids = x.long()
-        if not ((ids == x) & (ids >= 0) & (ids < self.vocabulary)).all():
-            raise UsageError(f"{path} holds numbers that are no tokens", why=f"0 to {self.vocabulary - 1} are")
-        return Example(ids, path.stem, None)
-
-    def tokens(self, index: int) -> list[str]:
-        """The 16 token numbers, written out."""
-        return [str(token) for token in self.at(index).input.tolist()]
-
-
 Texts = Sentences | RandomTokens
 
 
@@ -139,11 +99,7 @@ class Vectors:
     points: Tensor
     labels: tuple[str, ...]
     targets: None = None
-
-    @property
-    def noun(self) -> str:
-        """One item in words."""
-        return "token vector"
+    noun: str = "token vector"
 
     def __len__(self) -> int:
         return len(self.points)

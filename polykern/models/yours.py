@@ -4,23 +4,19 @@ import hashlib
 import importlib
 import importlib.util
 import sys
-from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from polykern.errors import PolykernError, UsageError
-from polykern.models.photos import open_image
-from polykern.models.subject import Example, Sample, Subject, Thumbnail
+from polykern.models.generated import Drawn, Noise
+from polykern.models.subject import Sample, Subject
 from polykern.names import registered
 from polykern.wrappers import network
-
-GENERATED = 1000  # numbered examples
 
 
 def from_function(word: str, seed: int = 0) -> Subject:
@@ -56,63 +52,6 @@ def called(word: str) -> Any:
         raise
     except Exception as error:
         raise UsageError(f"{word} failed", why=f"{type(error).__name__}: {error}") from error
-
-
-@dataclass(frozen=True)
-class Noise:
-    """Standard normal noise of one shape as numbered examples; files are .npy arrays or images of that shape."""
-
-    shape: tuple[int, ...]
-    seed: int
-    targets: None = None
-
-    @property
-    def noun(self) -> str:
-        """One item in words."""
-        return "generated input"
-
-    def __len__(self) -> int:
-        return GENERATED
-
-    def at(self, index: int) -> Example:
-        """Noise that depends on the seed and the index only."""
-        generator = torch.Generator().manual_seed(self.seed * GENERATED + index)
-        return Example(torch.randn(self.shape, generator=generator), f"noise {index}", None)
-
-    def read(self, path: Path) -> Example:
-        """The array of a .npy file, or an image with its values brought to 0..1."""
-        if path.suffix == ".npy":
-            return Example(array(path, self.shape), path.stem, None)
-        x, thumbnail = _image(path, self.shape)
-        _require_shape(path, x, self.shape)
-        return Example(x, path.stem, thumbnail)
-
-
-@dataclass(frozen=True, eq=False)
-class Drawn:
-    """The whole numbers of one item drawn anew for every place, as numbered examples; files are .npy arrays."""
-
-    sample: Tensor
-    seed: int
-    targets: None = None
-
-    @property
-    def noun(self) -> str:
-        """One item in words."""
-        return "generated input"
-
-    def __len__(self) -> int:
-        return GENERATED
-
-    def at(self, index: int) -> Example:
-        """Numbers that depend on the seed and the index only; an embedding has all of them."""
-        generator = torch.Generator().manual_seed(self.seed * GENERATED + index)
-        picked = torch.randint(self.sample.numel(), self.sample.shape, generator=generator)
-        return Example(self.sample.flatten()[picked], f"draw {index}", None)
-
-    def read(self, path: Path) -> Example:
-        """The array of a .npy file, of the sample's shape."""
-        return Example(array(path, tuple(self.sample.shape)).to(self.sample.dtype), path.stem, None)
 
 
 def _subject(word: str, given: Any, seed: int) -> Subject:
@@ -187,29 +126,3 @@ def _file(path: Path) -> ModuleType:
         del sys.modules[name]
         raise UsageError(f"{path} failed", why=f"{type(error).__name__}: {error}") from error
     return module
-
-
-def array(path: Path, shape: tuple[int, ...]) -> Tensor:
-    """The float32 array of the given shape in a .npy file; raises UsageError for anything else, or NaN in it."""
-    try:
-        x = torch.from_numpy(np.load(path, allow_pickle=False).astype(np.float32))
-    except Exception as error:
-        raise UsageError(f"{path} is not a .npy file of numbers", why=str(error)) from error
-    _require_shape(path, x, shape)
-    if not x.isfinite().all():
-        raise UsageError(f"{path} holds NaN or infinity")
-    return x
-
-
-def _require_shape(path: Path, x: Tensor, shape: tuple[int, ...]) -> None:
-    if tuple(x.shape) != shape:
-        raise UsageError(f"the model wants {list(shape)}, {path} holds {list(x.shape)}")
-
-
-def _image(path: Path, shape: tuple[int, ...]) -> tuple[Tensor, Thumbnail]:
-    if len(shape) != 3 or shape[0] not in (1, 3):
-        raise UsageError(f"the model wants {list(shape)}, which is no image", fix="give a .npy file")
-    image = open_image(path)
-    x = np.array(image.convert("L" if shape[0] == 1 else "RGB"), dtype=np.float32) / 255
-    x = x[None] if x.ndim == 2 else x.transpose(2, 0, 1)
-    return torch.from_numpy(x.copy()), np.array(image.convert("RGB"), dtype=np.uint8)

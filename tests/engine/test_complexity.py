@@ -20,7 +20,7 @@ from polykern.cli.app import run
 from polykern.codes import Codes
 from polykern.errors import UsageError
 from polykern.layout import Field, Layout
-from polykern.models.yours import Noise
+from polykern.models.generated import Noise
 from polykern.points import codes_of
 from polykern.tail import Tail
 from polykern_kernels import pack

@@ -18,7 +18,7 @@ from polykern.errors import UsageError
 from polykern.factors import compute, concepts
 from polykern.factors.concepts import steered
 from polykern.factors.rows import rows_of
-from polykern.models.yours import Noise
+from polykern.models.generated import Noise
 from polykern.points import codes_of
 from polykern.tail import Tail
 from polykern_kernels import pack

@@ -18,6 +18,7 @@ from torch import nn
 from polykern import models
 from polykern.errors import CorruptError, MissingExtra, UsageError
 from polykern.models import _cache, _transformers, gpt2, minilm, text
+from polykern.models.generated import RandomTokens
 from polykern.tail import Tail
 
 
@@ -144,7 +145,7 @@ def test_random_gpt2_says_so_and_has_the_true_shape(random: models.Subject) -> N
 @TRANSFORMERS
 def test_the_lone_mlp_of_gpt2_is_the_blocks(random: models.Subject) -> None:
     block = random.model.get_submodule(f"h.{gpt2.BLOCK}")
-    points = text.vectors(random.model, f"h.{gpt2.BLOCK}.ln_2", text.RandomTokens(50257, 2), count=2).points
+    points = text.vectors(random.model, f"h.{gpt2.BLOCK}.ln_2", RandomTokens(50257, 2, text.TOKENS), count=2).points
     assert points.shape == (28, 768)
     norm, mlp = block.get_submodule("ln_2"), block.get_submodule("mlp")
     lone = gpt2.mlp(block)
@@ -187,7 +188,7 @@ def test_a_long_text_may_be_cut_within_a_character(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", [-1, 50257, 0.5])
 def test_numbers_that_are_no_tokens_are_refused(tmp_path: Path, value: float) -> None:
-    tokens = text.RandomTokens(50257, 0)
+    tokens = RandomTokens(50257, 0, text.TOKENS)
     given = np.arange(16.0)
     np.save(tmp_path / "good.npy", given)
     assert tokens.read(tmp_path / "good.npy").input.tolist() == list(range(16))

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 from polykern.models import Subject
-from polykern.models.yours import Noise
+from polykern.models.generated import Noise
 
 @dataclass
 class Size:

@@ -20,8 +20,8 @@ import polykern as pk
 from polykern.cli.app import run
 from polykern.errors import CorruptError, UsageError
 from polykern.models import Subject
+from polykern.models.generated import Noise
 from polykern.models.language import Language, is_causal
-from polykern.models.yours import Noise
 from polykern.tail import Meeting
 from polykern.wrappers import moved, network
 from polykern_kernels import pack
