@@ -1,11 +1,8 @@
 """Writers that are killed: no shard that was acknowledged is lost, none that is torn is seen, and a resumed store
 has the same bytes as one that was written in one go."""
 
-import json
 import random
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +11,7 @@ import pytest
 
 import tests.store.synthetic as made_up
 from polykern.store import Store, verify
+from tests.driven import driven
 
 Kill = Callable[..., dict[str, Any]]
 STORES, KILLS_OF_A_STORE = 20, 4
@@ -22,23 +20,8 @@ STORES, KILLS_OF_A_STORE = 20, 4
 @pytest.fixture(scope="module")
 def kill() -> Iterator[Kill]:
     """kill(path, ...) -> what came of a writer that was killed there (tests/store/killed.py)."""
-    line = [sys.executable, "-m", "tests.store.killed"]
-    root = Path(__file__).parents[2]
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(line, text=True, cwd=root, **pipes) as process:
-        assert process.stdin
-        assert process.stdout
-
-        def plan(path: Path, **how: Any) -> dict[str, Any]:
-            assert process.stdin
-            assert process.stdout
-            process.stdin.write(json.dumps({"path": str(path), **how}) + "\n")
-            process.stdin.flush()
-            found: dict[str, Any] = json.loads(process.stdout.readline())
-            return found
-
-        yield plan
-        process.stdin.close()
+    with driven("tests.store.killed") as ask:
+        yield lambda path, **how: ask(path=str(path), **how)
 
 
 @pytest.fixture(scope="module")

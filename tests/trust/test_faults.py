@@ -1,11 +1,8 @@
 """Whatever happens to a writer, and whenever: nothing torn is seen, and the next run gives the same bytes."""
 
-import json
 import random
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +11,7 @@ import pytest
 
 from polykern.cli.failures import Interrupted, exit_code
 from polykern.cli.talk import Talk
+from tests.driven import driven
 from tests.trust.faults import ERRNO, Fault, watched
 from tests.trust.ledger import SCALE, scaled, trial
 from tests.trust.writers import EVERY, Made
@@ -28,23 +26,12 @@ MAKING = ("progress.json", "parts/", "work/")  # what a reader passes over, and 
 @pytest.fixture(scope="module")
 def kill() -> Iterator[Kill]:
     """kill(made, path, ...) -> how a writer ended that was killed there (tests/trust/killed.py)."""
-    line = [sys.executable, "-m", "tests.trust.killed"]
-    root = Path(__file__).parents[2]
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(line, text=True, cwd=root, **pipes) as process:
-        assert process.stdin
-        assert process.stdout
+    with driven("tests.trust.killed") as ask:
 
-        def plan(made: Made, path: Path, *, overwrite: bool, **how: Any) -> int:
-            assert process.stdin
-            assert process.stdout
-            whole = {"name": made.name, "path": str(path), "overwrite": overwrite, **how}
-            process.stdin.write(json.dumps(whole) + "\n")
-            process.stdin.flush()
-            return int(process.stdout.readline())
+        def kill(made: Made, path: Path, *, overwrite: bool, **how: Any) -> int:
+            return int(ask(name=made.name, path=str(path), overwrite=overwrite, **how))
 
-        yield plan
-        process.stdin.close()
+        yield kill
 
 
 @pytest.fixture(scope="module")

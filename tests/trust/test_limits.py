@@ -1,18 +1,16 @@
 """Little memory: a budget is kept; where the system gives less, it is said in one error, and nothing is lost."""
 
-import json
 import os
 import random
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.driven import driven
 from tests.engine import clustered
 from tests.trust.jobs import JOBS, Job, left
 from tests.trust.ledger import SCALE, scaled, trial
@@ -39,23 +37,9 @@ def carry() -> Iterator[Carry]:
     """carry(words, room) -> how a command ended that had so much memory (tests/trust/starved.py)."""
     # GNU's OpenMP cannot be forked once it has run
     alone = {"NUMBA_THREADING_LAYER": "workqueue", "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    line, root = [sys.executable, "-m", "tests.trust.starved"], Path(__file__).parents[2]
     environment = {k: v for k, v in os.environ.items() if k != "POLYKERN_MEMORY_BUDGET"} | alone
-    with subprocess.Popen(line, text=True, cwd=root, env=environment, **pipes) as process:
-        assert process.stdin
-        assert process.stdout
-
-        def plan(words: list[str], room: int | None) -> dict[str, Any]:
-            assert process.stdin
-            assert process.stdout
-            process.stdin.write(json.dumps({"words": words, "room": room}) + "\n")
-            process.stdin.flush()
-            answer: dict[str, Any] = json.loads(process.stdout.readline())
-            return answer
-
-        yield plan
-        process.stdin.close()
+    with driven("tests.trust.starved", environment, loud=False) as ask:
+        yield lambda words, room: ask(words=words, room=room)
 
 
 @pytest.fixture(scope="module")
