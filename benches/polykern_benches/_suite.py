@@ -1,7 +1,7 @@
 """All cases: which there are, which are meant, and a run of them."""
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from importlib import import_module
 from itertools import groupby
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from polykern.errors import UsageError
+from polykern.progress import Progress
 from polykern_benches import _measure, _work
 from polykern_benches._board import Board
 from polykern_benches._harness import Case, Setting
@@ -16,7 +17,6 @@ from polykern_benches._work import Rates, higher
 
 HERE = Path(__file__).parent
 REMEASURED = 8  # times before a share above 100% is an error: others may have had the machine meanwhile
-Progress = Callable[[str, int, int], None]  # stage, done, total
 
 
 def cases(setting: Setting) -> list[Case]:

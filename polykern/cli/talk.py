@@ -3,7 +3,7 @@
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,11 +12,11 @@ from typing import Any
 from polykern.cli.pace import Bar, Lines, Silence
 from polykern.errors import UsageError
 from polykern.launch import launch
+from polykern.progress import Progress
 from polykern.report.script import json_for_script, visible
 
 QUIET, PLAIN, VERBOSE, TRACEBACK = -1, 0, 1, 2
 FORMATS = ("text", "json")
-Progress = Callable[[str, int, int], None]  # stage, done, total
 SPOKEN = {name: getattr(logging, name.upper()) for name in ("debug", "info", "warning", "error")}
 LEVELS = {QUIET: logging.ERROR, PLAIN: logging.INFO}
 

@@ -16,8 +16,8 @@ from polykern.clustering.reachability import Reachability, reachabilities
 from polykern.clustering.recipe import Recipe, prepare
 from polykern.clustering.result import Clusters, write
 from polykern.clustering.selection import Selection, select
-from polykern.clustering.space import Progress
 from polykern.clustering.work import ONE_OF_SEVERAL, SWEEP, Work
+from polykern.progress import Progress
 from polykern.ranks import Ranks, ranks
 from polykern.store import Store
 from polykern.store.disk import make_folder, put

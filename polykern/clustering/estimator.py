@@ -30,8 +30,9 @@ from polykern.clustering.dendrogram import TIE_ORDERS, condense, dendrogram, kno
 from polykern.clustering.exports import CondensedTree, MinimumSpanningTree, SingleLinkageTree
 from polykern.clustering.reachability import METRICS, Reachability, reachabilities
 from polykern.clustering.selection import METHODS, select
-from polykern.clustering.space import REAL, Progress
+from polykern.clustering.space import REAL
 from polykern.errors import UsageError
+from polykern.progress import Progress
 from polykern.ranks import Ranks, ranks
 
 PROCESSES = ("all", "one")

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from polykern.arithmetic import ieee
-from polykern.clustering.space import REAL, Progress, by_rows
+from polykern.clustering.space import REAL, by_rows
 from polykern.errors import UsageError
+from polykern.progress import Progress
 from polykern_kernels import euclid
 
 _BLOCK = 1 << 22  # numbers in float64 at a time

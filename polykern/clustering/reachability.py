@@ -20,9 +20,10 @@ from polykern.clustering import panels
 from polykern.clustering.cores import core_distances
 from polykern.clustering.duplicates import Distinct, distinct_rows
 from polykern.clustering.space import METRICS as PACKED
-from polykern.clustering.space import REAL, SPARE, Packed, Progress, Space
+from polykern.clustering.space import REAL, SPARE, Packed, Space
 from polykern.clustering.spanning import SpanningTree, minimum_spanning_tree, sub_tree
 from polykern.errors import UsageError
+from polykern.progress import Progress
 from polykern.ranks import Ranks
 from polykern.store.sealed import digest
 

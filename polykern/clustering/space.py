@@ -16,10 +16,9 @@ from polykern.clustering.lists import of_all, united
 from polykern.clustering.seriation import seriated
 from polykern.errors import UsageError, out_of_memory
 from polykern.halves import halved
+from polykern.progress import Progress
 from polykern.ranks import Ranks
 from polykern_kernels import foreign, hamming, survey
-
-Progress = Callable[[str, int, int], None]  # stage, done, total
 
 METRICS = ("hamming", "jaccard")  # of codes
 REAL = ("euclidean", "cosine")  # of rows of real numbers

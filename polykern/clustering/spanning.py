@@ -24,8 +24,9 @@ import torch
 from torch import Tensor
 
 from polykern.clustering.duplicates import Distinct
-from polykern.clustering.space import Progress, Space, never
+from polykern.clustering.space import Space, never
 from polykern.errors import UsageError
+from polykern.progress import Progress
 from polykern.ranks import Ranks
 from polykern_kernels import forest
 

@@ -10,8 +10,8 @@ from polykern.clustering.compute import extracted
 from polykern.clustering.reachability import reachability
 from polykern.clustering.recipe import Recipe, prepare
 from polykern.clustering.result import Clusters
-from polykern.clustering.space import Progress
 from polykern.errors import UsageError
+from polykern.progress import Progress
 from polykern.scores.agreement import Stability, stability
 from polykern.store import Store
 

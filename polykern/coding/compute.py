@@ -1,6 +1,6 @@
 """`pk.redundancy`: the same network trained with more and more dropout, and what that does to its hidden code."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -13,11 +13,11 @@ from polykern.coding.training import Kind, Trained, kind, labels, trained
 from polykern.errors import UsageError
 from polykern.findings import RECORDED
 from polykern.models import digits
+from polykern.progress import Progress, silent
 from polykern.spectra import ActivationMoments, Spectrum
 from polykern.spectra.compute import measured
 from polykern.versions import recorded
 
-Progress = Callable[[str, int, int], None]
 DROPOUTS = (0.0, 0.1, 0.3, 0.5)
 EPOCHS = 20  # so that twelve networks are trained within a minute
 GROUPS = 16  # of images, for intervals
@@ -57,7 +57,7 @@ def redundancy(
         raise UsageError(f"dropout of {list(dropouts)}", fix="take different shares, each from 0 to less than 1")
     if min(seeds, epochs, repeats) < 1:
         raise UsageError(f"{seeds} networks, {epochs} epochs, {repeats} repeats", fix="take at least one of each")
-    tell = progress or (lambda stage, done, total: None)
+    tell = progress or silent
     wanted = [(p, seed + k) for p in shares for k in range(seeds)]
     networks = []
     for done, (p, own) in enumerate(wanted):

@@ -1,6 +1,6 @@
 """`pk.superposition`: the toy model from dense to sparse features, and the coding theory of what it learns."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,12 +11,12 @@ from polykern.coding.result import NOISE, over_seeds
 from polykern.coding.toy import Toys, train
 from polykern.errors import UsageError
 from polykern.findings import RECORDED, Findings, Picture, Table
+from polykern.progress import Progress, silent
 from polykern.spectra import capacity, powerlaw
 from polykern.statistics import Estimate
 from polykern.versions import recorded
 
 Reals = NDArray[np.float64]
-Progress = Callable[[str, int, int], None]
 PROBABILITIES = (1.0, 0.5, 0.25, 0.1, 0.05, 0.025, 0.01)
 MEASURES = (
     "features_a_dimension", "represented", "capacity", "capacity_of_represented", "alpha", "participation_ratio",
@@ -157,7 +157,7 @@ def superposition(
             f"{instances} instances in {hidden} dimensions at probabilities {list(probabilities)}",
             fix="take different probabilities, one instance or more, two dimensions or more",
         )
-    tell = progress or (lambda stage, done, total: None)
+    tell = progress or silent
     toys = train(
         np.repeat(chosen, instances), features=features, hidden=hidden, decay=decay, steps=steps, batch=batch,
         seed=seed, told=lambda done, total: tell("steps", done, total),

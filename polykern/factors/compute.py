@@ -1,6 +1,6 @@
 """`pk.directions`: factorise a layer's activations, and hold the directions against the clusters of its codes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,10 @@ from polykern.factors.result import Directions, Family
 from polykern.factors.rows import Rows, rows_of
 from polykern.findings import provenance
 from polykern.models import Subject
+from polykern.progress import Progress, silent
 from polykern.scores import projections
 from polykern_kernels import pack
 
-Progress = Callable[[str, int, int], None]  # stage, done, total
 FAMILIES = ("nmf", "pca", "neurons", "random")
 COMPONENTS, SHARE_OF_UNITS = 64, 4  # as many components, but no more than a quarter of the units
 _Basis = tuple[NDArray[np.float64], NDArray[np.float64], dict[str, Any]]  # directions, mean, what is told
@@ -79,7 +79,7 @@ def directions(
             f"the nearest {top:g} of {rows} rows beside {permutations} permutations",
             fix="take a share in 0 .. 1, and one or more of each",
         )
-    tell = progress or (lambda stage, done, total: None)
+    tell = progress or silent
     found = rows_of(subject, layer, most=rows, seed=seed, progress=progress)
     units = found.z.shape[1]
     number = min(COMPONENTS, max(1, units // SHARE_OF_UNITS)) if components is None else components

@@ -1,6 +1,5 @@
 """What mask steering does to a classifier: the logit of a class under its mask, beside random masks."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,11 +12,11 @@ from polykern import statistics
 from polykern.factors.steering import Mask, concept_bits, steer
 from polykern.models import Subject, stacked
 from polykern.points import codes_of
+from polykern.progress import Progress
 from polykern.statistics import Estimate
 from polykern.tail import Tail
 
 REPEATS = 5  # random masks a class
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, eq=False)

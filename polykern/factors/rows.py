@@ -13,10 +13,10 @@ from polykern.codes import Codes, packed
 from polykern.errors import UsageError
 from polykern.layout import Field, Layout
 from polykern.models import Subject, stacked
+from polykern.progress import Progress
 from polykern.tail import Meeting, Tail
 
 BATCH = 64  # examples in one pass
-Progress = Callable[[str, int, int], None]  # stage, done, total
 
 
 @dataclass(frozen=True, eq=False)

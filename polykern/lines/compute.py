@@ -6,9 +6,10 @@ from torch import Tensor, nn
 from polykern.errors import UsageError
 from polykern.lines.joints import Joints
 from polykern.lines.networks import float64_tail, follows_classes, require_points
-from polykern.lines.pieces import Cut, Progress
+from polykern.lines.pieces import Cut
 from polykern.lines.result import Crossings
 from polykern.models import Subject
+from polykern.progress import Progress
 from polykern.selectors import Select
 from polykern.tail import Tail
 

@@ -17,6 +17,7 @@ from polykern.carrier import NotCarried
 from polykern.errors import UsageError
 from polykern.halves import halved
 from polykern.lines.sampled import LESS, on_line
+from polykern.progress import Progress
 from polykern.tail import Tail
 from polykern.tiles import compress
 from polykern.tiles.engine import hands
@@ -29,8 +30,6 @@ SHORTEST = 2.0**-40  # of a line: a piece is at least this long
 MOST = 1 << 17  # pieces of a line
 COEFFICIENTS = {"cpu": 1 << 22, "cuda": 1 << 28}  # of one batch at its widest layer: 32 MiB a core, or 2 GiB
 TIE = 4.0  # dense float64 rounds about as much as a program's tolerance allows for
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """`pk.embeddings`: a language model and a corpus to the features of its neurons, or of an autoencoder's latents."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from polykern.neurons.layers import clustered
 from polykern.neurons.neurons import Fold, Gated, Site, neurons_of
 from polykern.neurons.reading import Group, Read, read
 from polykern.neurons.result import Embeddings, Layer
+from polykern.progress import Progress, silent
 from polykern.selectors import Select
 from polykern.versions import recorded
 from polykern.wrappers import moved
@@ -29,7 +30,6 @@ from polykern.wrappers import moved
 TOP = 100
 SHARE = 0.75  # of a neuron's largest activation, above which an example counts
 LENGTH = 128  # tokens of a sequence
-Progress = Callable[[str, int, int], None]
 
 
 def embeddings(
@@ -91,7 +91,7 @@ def embeddings(
         raise UsageError(f"top {top} and share {share:g} keep no examples", fix="take top >= 1 and 0 <= share < 1")
     if importance < 0:
         raise UsageError(f"token importance of {importance} examples", fix="take 0 or more")
-    tell = progress or (lambda stage, done, total: None)
+    tell = progress or silent
     reader = language(model) if isinstance(model, str) else model
     chosen: Select = select if select is not None else mlps(blocks)
     moved(reader.model, device)

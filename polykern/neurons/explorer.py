@@ -4,7 +4,7 @@ The page starts with a few numbers a neuron and reads what it shows in packed pa
 strangers travels inside those parts and becomes text nodes only.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from polykern.neurons.clusters import METRICS
 from polykern.neurons.examples import AHEAD, BACK
 from polykern.neurons.result import Embeddings, Layer
+from polykern.progress import Progress, silent
 from polykern.report import pages
 from polykern.report.clusters import parts
 from polykern.report.clusters.parts import Chunks, compact, rounded
@@ -27,8 +28,6 @@ NEAREST = 8  # similar features shown
 LIMIT = 120_000  # bytes of JSON a part holds
 ABOUT = "explorer.json"
 
-Progress = Callable[[str, int, int], None]
-
 
 def write(found: Embeddings, folder: Path | str, *, progress: Progress | None = None) -> Path:
     """The explorer of some embeddings as `folder`; returns the page to open, `folder`/index.html.
@@ -42,7 +41,7 @@ def write(found: Embeddings, folder: Path | str, *, progress: Progress | None = 
     """
     target = Path(folder)
     pages.require_place(target, "an explorer", ABOUT)
-    tell = progress or (lambda stage, done, total: None)
+    tell = progress or silent
     return pages.replace(target, ".explorer-", lambda made: _fill(found, made, tell))
 
 

@@ -10,7 +10,7 @@ with Foote 2024, "Tackling Polysemanticity with Neuron Embeddings".
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from time import perf_counter
 from typing import NamedTuple
 
@@ -25,12 +25,11 @@ from polykern.neurons.clusters import Features
 from polykern.neurons.examples import BACK
 from polykern.neurons.passes import taken
 from polykern.neurons.reading import Group, Read
+from polykern.progress import Progress
 
 CONTEXT = BACK + 1  # tokens
 FLOOR = 0.01
 log = logging.getLogger("polykern.neurons")
-
-Progress = Callable[[str, int, int], None]
 
 
 class _Wanted(NamedTuple):

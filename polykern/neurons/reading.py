@@ -17,9 +17,9 @@ from polykern.capturing.unit import Unit
 from polykern.errors import CorruptError, UsageError
 from polykern.neurons.examples import Examples, TopExamples
 from polykern.neurons.passes import taken
+from polykern.progress import Progress
 from polykern.ranks import Ranks, ranks
 
-Progress = Callable[[str, int, int], None]
 Taken = Mapping[str, Tensor]  # name -> float (t, width), what a pass kept
 
 

@@ -5,7 +5,7 @@ latents a row as the loss leaves: what the loss does beyond making the code dens
 Polysemanticity with Neuron Embeddings", workshop abstract.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -25,11 +25,11 @@ from polykern.neurons.neurons import Neurons
 from polykern.neurons.result import Layer
 from polykern.neurons.tensors import READ, latent_features, neuron_features
 from polykern.neurons.trained import STEPS, trained
+from polykern.progress import Progress, silent
 from polykern.statistics import Estimate
 
 CONDITIONS = ("plain", "loss", "denser")
 MEASURES = ("error", "held_error", "l0", "dead", "mean_distance", "clusters", "examples")
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +140,7 @@ def latents(
     x = (h @ neurons.weight.T + neurons.bias).relu()
     how: dict[str, Any] = {"top": top, "share": share, "cut": cut, "linkage": linkage}
     weights = {"plain": (sparsity, 0.0), "loss": (sparsity, strength), "denser": (denser, 0.0)}
-    tell, runs = progress or (lambda stage, done, total: None), list[Run]()
+    tell, runs = progress or silent, list[Run]()
     for seed in seeds:
         for condition, (thin, strong) in weights.items():
             tell("autoencoders", len(runs), len(seeds) * len(weights))

@@ -1,6 +1,5 @@
 """Boundaries along a path, step by step: every one of them, or as samples see them."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,9 +13,9 @@ from polykern.counting import has_classes
 from polykern.errors import UsageError
 from polykern.lines import Crossings, crossings_of_lines, space_folding
 from polykern.paths.evaluation import Place, class_changes, evaluated
+from polykern.progress import Progress
 from polykern.tail import Tail
 
-Progress = Callable[[str, int, int], None]  # stage, done, total
 FEW = 1 << 15  # bits of a code up to which crossings are listed unless one asks for it
 
 

@@ -11,11 +11,12 @@ from polykern.findings import provenance
 from polykern.heat import activations
 from polykern.lines.networks import require_points
 from polykern.models import Subject
-from polykern.paths.along import Progress, along
+from polykern.paths.along import along
 from polykern.paths.curves import curve
 from polykern.paths.evaluation import POINTS, balls, follows_classes, tail_at
 from polykern.paths.interpolation import Path
 from polykern.paths.means import layers_of, means
+from polykern.progress import Progress
 from polykern.selectors import Select
 from polykern.tail import Tail
 

@@ -12,9 +12,10 @@ from torch import Tensor
 from polykern.errors import UsageError
 from polykern.heat import activations
 from polykern.models import Subject
-from polykern.paths.along import Along, Progress, along
+from polykern.paths.along import Along, along
 from polykern.paths.curves import curve
 from polykern.paths.evaluation import balls, tail_at
+from polykern.progress import Progress
 from polykern.selectors import Select
 from polykern.statistics import Estimate, bootstrap, mean, pearson, spearman
 from polykern.tail import Tail

@@ -13,10 +13,11 @@ from polykern.errors import UsageError
 from polykern.findings import Findings, Picture, Table, provenance
 from polykern.lines import crossings_of_lines
 from polykern.models import Subject, stacked
-from polykern.paths.along import Progress, along, listed
+from polykern.paths.along import along, listed
 from polykern.paths.attacks import attack, beside, neighbours
 from polykern.paths.curves import curve
 from polykern.paths.evaluation import evaluated, tail_at
+from polykern.progress import Progress
 from polykern.report import charts
 from polykern.selectors import Select
 from polykern.statistics import Estimate, bootstrap, wilcoxon

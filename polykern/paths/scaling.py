@@ -13,10 +13,11 @@ from polykern.heat import activations
 from polykern.lines.networks import require_points
 from polykern.models import Subject
 from polykern.models.untrained import untrained
-from polykern.paths.along import Progress, rays
+from polykern.paths.along import rays
 from polykern.paths.beams import SHOWN, SMOOTHED, Beam, Ray
 from polykern.paths.evaluation import follows_classes, tail_at
 from polykern.paths.relatedness import read_synsets, relatedness
+from polykern.progress import Progress
 from polykern.selectors import Select
 from polykern.tail import Tail
 from polykern.wordnet import WordNet

@@ -1,6 +1,6 @@
 """`pk.spectrum`: from a store of activations and codes, or a network and its examples, to eigenspectra."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from math import prod
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ from polykern.errors import ResourceError, UsageError
 from polykern.findings import RECORDED
 from polykern.layout import Field, Layout
 from polykern.models import Subject, stacked
+from polykern.progress import Progress, silent
 from polykern.ranks import Ranks, ranks
 from polykern.spectra import channels, powerlaw
 from polykern.spectra.moments import GROUPS, ActivationMoments, CodeMoments, Moments
@@ -25,7 +26,6 @@ from polykern.tail import Tail
 from polykern.tracing import trace
 from polykern.versions import recorded
 
-Progress = Callable[[str, int, int], None]
 Documents = NDArray[Any]
 Chunk = tuple[Tensor | Codes, Documents]
 BATCH = 64  # examples a pass
@@ -94,7 +94,7 @@ def spectrum(
         raise UsageError(f"the level of an interval is between 0 and 1, got {level:g}")
     if dimension is not None:
         powerlaw.critical(dimension)  # refuses what is none
-    tell = progress or (lambda stage, done, total: None)
+    tell = progress or silent
     at = ranks()
     if isinstance(source, Store):
         streams = _of_store(source, sites, codes)

@@ -14,6 +14,7 @@ from polykern.findings import Findings, Picture, Table, provenance
 from polykern.heat import activations
 from polykern.models import Subject
 from polykern.points import codes_of
+from polykern.progress import Progress, silent
 from polykern.selectors import Select
 from polykern.spectra.compute import of_subject
 from polykern.spectra.probes import Probes, columns, probes
@@ -22,7 +23,6 @@ from polykern.statistics import Estimate, mean
 from polykern.tail import Meeting, Tail
 
 Reals = NDArray[np.float64]
-Progress = Callable[[str, int, int], None]
 LAGS = np.geomspace(1e-6, 0.25, 37)  # turns
 DRAWN = 4096  # points of the drawn curve
 BATCH = 512
@@ -135,7 +135,7 @@ def projections(
     float64 throughout. The mean polytope of a layer is that of the codes in front of it, by bits that differ over
     1/65,536 of a turn. Errors: UsageError for three inputs on a line.
     """
-    tell = progress or (lambda stage, done, total: None)
+    tell = progress or silent
     begin = subject.default_start if start is None else start
     chosen = list(subject.default_examples if inputs is None else inputs)
     if len(chosen) != 3:

@@ -1,6 +1,6 @@
 """`pk.residual`: a language model to what scaling and interpolating its residual stream change in its MLPs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -10,6 +10,7 @@ from polykern.errors import CorruptError, UsageError
 from polykern.findings import provenance
 from polykern.models.language import Language
 from polykern.models.text import SENTENCES
+from polykern.progress import Progress
 from polykern.streams.blocks import Blocks, blocks_of
 from polykern.streams.interpolated import STEPS, Plateaus, plateaus
 from polykern.streams.norms import is_norm
@@ -20,7 +21,6 @@ from polykern.tail import Tail
 SCALED = (0.1, 0.25, 0.5, 2.0, 4.0, 10.0)
 TEXTS, TOKENS = 12, 8
 ABSENT = "absent"
-Progress = Callable[[str, int, int], None]
 
 
 def residual(

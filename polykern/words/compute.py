@@ -8,8 +8,9 @@ import torch
 from polykern.errors import UsageError
 from polykern.findings import provenance
 from polykern.models.language import Language
+from polykern.progress import Progress
 from polykern.words.draw import Pair, drawn
-from polykern.words.reading import Progress, placed, read
+from polykern.words.reading import placed, read
 from polykern.words.result import Synonyms
 
 COUNT = 400

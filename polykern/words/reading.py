@@ -1,6 +1,6 @@
 """Words in a language model: the code of each one's last token, and what enters every MLP there."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from polykern.codes import Codes
 from polykern.errors import UsageError
 from polykern.models.language import Language
+from polykern.progress import Progress
 from polykern.tracing import trace
 
 BATCH = 32  # texts a pass
 HOLE = "{}"
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, eq=False)

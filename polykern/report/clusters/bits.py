@@ -4,7 +4,6 @@ p_in is the share of a cluster's rows in which a bit is 1, p_out the share of al
 Counts are exact integers; the bits of a cluster are those with the largest |p_in - p_out|, smaller index first.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from polykern.progress import Progress
 from polykern.report.clusters.parts import rounded
 from polykern.report.clusters.source import Source
 from polykern_kernels import profiles
@@ -20,7 +20,6 @@ from polykern_kernels import profiles
 SHOWN = 16  # bits of a cluster
 COUNTED = 1 << 25  # counts held for one block of rows
 
-Progress = Callable[[str, int, int], None]
 Counts = NDArray[np.int64]
 
 

@@ -4,13 +4,14 @@ The page starts with an index of a few numbers a cluster and reads what it shows
 Text of strangers travels inside those parts and becomes text nodes only.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from polykern.clustering.result import Clusters
+from polykern.progress import Progress, silent
 from polykern.report import pages
 from polykern.report.clusters import bits, export, near, parts, photos, scores, tokens, tree, wording
 from polykern.report.clusters.records import Records
@@ -33,8 +34,6 @@ SCRIPTS = (
 )
 NAMES = {"text": "tokens", "image": "classes"}
 MEMORY = 1 << 30  # bytes of counts held at a time
-
-Progress = Callable[[str, int, int], None]
 
 
 def write(
@@ -71,7 +70,7 @@ def write(
     source = Source(result, opened, examples, context, seed)
     target = Path(folder)
     pages.require_place(target, "a report", ABOUT)
-    say = progress or _silent
+    say = progress or silent
     return pages.replace(target, ".report-", lambda folder: _fill(source, folder, found, memory, backend, say))
 
 
@@ -160,7 +159,3 @@ def _page(source: Source, folder: Path, text: str) -> None:
         rows=wording.rows(source), files=(ABOUT, f"export/{export.LINES}", f"export/{export.COLUMNS}"),
         wrap="close up" if source.kind == "image" else "wrap",
     )  # fmt: skip
-
-
-def _silent(stage: str, done: int, total: int) -> None:
-    """Nobody wants to know."""
