@@ -131,7 +131,10 @@ def prepare(
 
 
 def activations(subject: Subject, start: str, batch: Tensor) -> Tensor:
-    """float32 (n, *shape): what reaches the module `start` when the model reads `batch`, some rows a pass."""
+    """float32 (n, *shape): what reaches the module `start` when the model reads `batch`, some rows a pass.
+
+    batch  (n, *shape) of the model's first input; further inputs are the sample's for every row
+    """
     if not start:
         return batch
     seen: list[Tensor] = []
@@ -145,7 +148,7 @@ def activations(subject: Subject, start: str, batch: Tensor) -> Tensor:
     try:
         for part in batch.split(BATCH):
             with torch.no_grad(), suppress(_Reached):
-                subject.model(part.clone())  # a module may overwrite what it reads
+                subject.outputs(part)
     finally:
         handle.remove()
     return torch.cat(seen)

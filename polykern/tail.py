@@ -21,7 +21,7 @@ from polykern.errors import UsageError
 from polykern.layout import Field, Layout
 from polykern.selectors import Select as Select
 from polykern.selectors import lens_name, matches, require_used
-from polykern.walk import Finished, Walk, modules_of
+from polykern.walk import Finished, Walk, modules_of, outputs_of
 from polykern.wrappers import moved, network
 
 
@@ -222,7 +222,7 @@ class _TailWalk(Walk):
             self.watch(stack)
             stack.enter_context(torch.set_grad_enabled(graph))
             try:
-                return _call(self.tail.model, self.tail.sample)
+                return outputs_of(self.tail.model, self.tail.sample)
             except Finished as finished:
                 return finished.output
             except (RuntimeError, TypeError) as error:  # of a library that looks at types itself
@@ -330,12 +330,6 @@ def _overwrite(x: Tensor, value: Tensor, output: Any) -> Any:
     """Replay a module that overwrites its input, and often gives that as its output."""
     x.copy_(value)
     return x if isinstance(output, Tensor) and torch.equal(output, value) else output
-
-
-def _call(model: nn.Module, sample: Any) -> Any:
-    if isinstance(sample, Mapping):
-        return model(**sample)
-    return model(*sample) if isinstance(sample, tuple) else model(sample)
 
 
 def _move(x: Any, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Any:

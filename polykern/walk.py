@@ -190,3 +190,10 @@ def modules_of(model: nn.Module, *wanted: str) -> dict[str, nn.Module]:
         if type(module).__name__ == "OptimizedModule":
             raise UsageError("the model is compiled by torch.compile", fix="pass the module it was made from")
     return names
+
+
+def outputs_of(model: nn.Module, given: Any) -> Any:
+    """What a model gives for its inputs: a tensor, a tuple of positional or a mapping of keyword arguments."""
+    if isinstance(given, Mapping):
+        return model(**given)
+    return model(*given) if isinstance(given, tuple) else model(given)

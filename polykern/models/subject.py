@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from polykern.errors import CorruptError, UsageError
+from polykern.walk import outputs_of
 from polykern.wrappers import moved, network
 
 Sample = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
@@ -117,6 +118,14 @@ class Subject:
         items = [self._item(word) for word in spec]
         return torch.stack([i.input for i in items]), [i.label for i in items], [i.thumbnail for i in items]
 
+    def outputs(self, batch: Tensor) -> Any:
+        """What the model gives for a batch of items; of several inputs all but the first are the sample's.
+
+        batch    (n, *shape); it is left as it is, whatever the model overwrites
+        returns  what the model returns, of n items
+        """
+        return outputs_of(self.model, _with_first(self.sample, batch))
+
     def _item(self, word: str | int) -> Example:
         if isinstance(word, int) or str(word).isdecimal():
             index, count = int(word), len(self.examples)
@@ -130,6 +139,21 @@ class Subject:
                 fix=f"give a file, or the number of a {self.examples.noun} (0 to {len(self.examples) - 1})",
             )
         return self.examples.read(path)
+
+
+def _with_first(sample: Sample, batch: Tensor) -> Sample:
+    """The inputs of as many items as there are in the batch, which is the first of them."""
+    if isinstance(sample, Tensor):
+        return batch.clone()
+    if isinstance(sample, tuple):
+        return (batch.clone(), *(_repeated(x, len(batch)) for x in sample[1:]))
+    first, *others = sample
+    return {first: batch.clone(), **{name: _repeated(sample[name], len(batch)) for name in others}}
+
+
+def _repeated(x: Any, n: int) -> Any:
+    """An input of one item as that of n; what has no batch axis stays."""
+    return x.repeat(n, *[1] * (x.ndim - 1)) if isinstance(x, Tensor) and x.shape[:1] == (1,) else x
 
 
 def digest(state: Mapping[str, Tensor]) -> str:

@@ -1,22 +1,25 @@
 """Projected gradient descent in the input of a network, and the ways that an adversarial one is compared with."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from polykern.arithmetic import ieee
 from polykern.errors import UsageError
 
 NORMS = ("linf", "l2")
+Scores = Callable[[Tensor], Tensor]  # (n, *shape) -> (n, classes)
 EAGER = 2.5  # radii that all steps together could go
 
 
 def attack(
-    model: nn.Module, x: Tensor, classes: Tensor, *, radius: float, norm: str = "linf", steps: int = 20
+    model: Scores, x: Tensor, classes: Tensor, *, radius: float, norm: str = "linf", steps: int = 20
 ) -> Tensor:
     """The way of an untargeted attack by projected gradient descent, from the clean inputs on.
 
-    model    in eval mode
+    model    in eval mode, or what else gives scores (n, classes)
     x        float (n, *shape): clean inputs
     classes  int64 (n): to be left
     radius   of the ball about x that is not left, in the units of the input
@@ -44,7 +47,7 @@ def attack(
     return torch.stack(way)
 
 
-def _slope(model: nn.Module, x: Tensor, classes: Tensor) -> Tensor:
+def _slope(model: Scores, x: Tensor, classes: Tensor) -> Tensor:
     """The gradient of each input's cross-entropy."""
     with torch.enable_grad(), ieee():
         leaf = x.detach().clone().requires_grad_()

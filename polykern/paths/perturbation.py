@@ -203,14 +203,14 @@ def _pool(subject: Subject, seed: int) -> tuple[NDArray[np.int64], Tensor, Tenso
     if not pool.is_floating_point():
         raise UsageError(f"{subject.name} reads {str(pool.dtype)[6:]}, which no gradient moves")
     with torch.no_grad(), ieee():
-        classes = torch.cat([subject.model(part.clone()).argmax(1) for part in pool.split(BATCH)])
+        classes = torch.cat([subject.outputs(part).argmax(1) for part in pool.split(BATCH)])
     return chosen, pool, classes
 
 
 def _attacked(subject: Subject, x: Tensor, classes: Tensor, radius: float, norm: str, steps: int) -> Tensor:
     """float (steps + 1, n, *shape): the ways of attacks on images, a batch at a time."""
     parts = zip(x.split(BATCH), classes.split(BATCH), strict=True)
-    return torch.cat([attack(subject.model, p, c, radius=radius, norm=norm, steps=steps) for p, c in parts], 1)
+    return torch.cat([attack(subject.outputs, p, c, radius=radius, norm=norm, steps=steps) for p, c in parts], 1)
 
 
 def _flips(tail: Tail, a: Tensor, b: Tensor, exact: bool, progress: Progress | None) -> NDArray[np.int64]:

@@ -16,6 +16,7 @@ from polykern.errors import UsageError
 from polykern.selectors import Select
 from polykern.streams.norms import behind, normed
 from polykern.tracing import trace
+from polykern.walk import outputs_of
 from polykern.wrappers import moved
 
 SCALES = tuple(np.geomspace(0.1, 10, 21).tolist())
@@ -87,14 +88,14 @@ def rescaled(
     codes = []
     kept: list[str] = []
     if norms in ("held", "frozen"):
-        following = behind(known, f"{block}.{attention}", lambda: _call(clone, inputs))
+        following = behind(known, f"{block}.{attention}", lambda: _pass(clone, inputs))
         kept = following[:1] if norms == "held" else following
     with normed(known, ideal=norms == "ideal", kept=kept):
         for scale in (1.0, *scales):
             with ExitStack() as stack:
                 stack.enter_context(_scaled(known[block], known[f"{block}.{attention}"], scale))
                 traced = stack.enter_context(trace(clone, select=select))
-                _call(clone, inputs)
+                _pass(clone, inputs)
             codes.append(traced.codes)
     flips = np.stack([codes[0].aligned_by_field(c).cpu().numpy() for c in codes[1:]], 1).astype(np.int64)
     fields = codes[0].layout.fields
@@ -132,9 +133,6 @@ def _double(sample: Any) -> Any:
     return sample.double() if isinstance(sample, Tensor) and sample.is_floating_point() else sample
 
 
-def _call(model: nn.Module, sample: Any) -> None:
+def _pass(model: nn.Module, sample: Any) -> None:
     with torch.no_grad(), ieee():
-        if isinstance(sample, Mapping):
-            model(**sample)
-        else:
-            model(*sample) if isinstance(sample, tuple) else model(sample)
+        outputs_of(model, sample)

@@ -1,14 +1,19 @@
 """Networks of the user's own: functions of files and of packages, and every way they can be wrong."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor, nn
 
 from polykern import models
 from polykern.errors import CorruptError, UsageError
+from polykern.heat import activations
+from polykern.models import Subject
+from polykern.models.generated import Noise
 
 MINE = """
 from dataclasses import dataclass
@@ -159,3 +164,31 @@ def test_a_vector_is_no_image(file: str, tmp_path: Path) -> None:
     Image.new("RGB", (6, 1)).save(tmp_path / "a.png")
     with pytest.raises(UsageError, match="which is no image"):
         models.load(f"{file}:mlp").inputs([str(tmp_path / "a.png")])
+
+
+class Two(nn.Module):
+    """Overwrites the first of two inputs; the second has a batch axis, a third has none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right, self.relu, self.last = nn.Linear(6, 8), nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor, y: Tensor, scale: float) -> Tensor:
+        z: Tensor = self.last(self.relu(self.left(x.mul_(2)) + scale * self.right(y)))
+        return z
+
+
+@pytest.mark.parametrize("start", ["", "left", "relu", "last"])
+@pytest.mark.parametrize("named", [False, True])
+def test_further_inputs_are_those_of_the_sample(start: str, named: bool) -> None:
+    torch.manual_seed(0)
+    x, y, model = torch.randn(5, 6), torch.randn(1, 4), Two()
+    one = x[:1].clone()
+    sample: Any = {"x": one, "y": y, "scale": 0.5} if named else (one, y, 0.5)
+    subject = Subject(model, "two", "of a test", sample, Noise((6,), 0))
+    summed = 2 * x @ model.left.weight.T + model.left.bias + 0.5 * (y @ model.right.weight.T + model.right.bias)
+    wanted = {"": x, "left": 2 * x, "relu": summed, "last": summed.relu()}[start]
+    kept = x.clone()
+    assert torch.allclose(activations(subject, start, x), wanted, atol=1e-5)
+    assert torch.allclose(subject.outputs(x), model.last(summed.relu()), atol=1e-5)
+    assert torch.equal(x, kept)
