@@ -1,6 +1,7 @@
 """Every bench runs at toy size through the command; a wrong or impossible number stops it."""
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -90,6 +91,32 @@ def test_every_case_runs_at_toy_size(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert written["settings"]["filter"] == {"value": None, "from": "default"}
     assert "threads = 1  # command line" in (tmp_path / "plots" / "settings.toml").read_text()
     assert str(tmp_path) not in out.read_text()
+
+
+@pytest.mark.usefixtures("high")
+def test_what_was_measured_before_an_interruption_is_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, these: Callable[..., None]
+) -> None:
+    def interrupted() -> Trial:
+        signal.raise_signal(signal.SIGTERM)
+        return toy().setup()
+
+    out, draft = tmp_path / "toy.json", tmp_path / "toy.partial.json"
+    words = ["bench", "--small", "--device", "cpu", "--threads", "1", "--out", str(out)]
+    these(toy("toy.first"), toy("toy.second", setup=interrupted), toy("toy.third"))
+    assert run(words) == 143
+    assert f"{draft} holds what was reached before" in capsys.readouterr().err
+    assert not out.exists()
+    assert run(["bench", "--from", str(draft)]) == 0
+    assert "2 cases had no turn" in capsys.readouterr().err
+    held = read(draft)
+    assert [(r["case"], r["roofline"]["share"] > 0) for r in held["results"]] == [("toy.first", True)]
+    assert held["settings"]["small"] == {"value": True, "from": "command line"}
+    these(toy("toy.first"), toy("toy.second"))
+    assert run(words) == 0
+    assert "left" not in read(out)
+    assert [r["case"] for r in read(out)["results"]] == ["toy.first", "toy.second"]
+    assert list(tmp_path.iterdir()) == [out]
 
 
 def test_cases_have_names_of_their_own() -> None:

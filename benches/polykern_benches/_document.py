@@ -45,6 +45,11 @@ def write(path: Path, whole: Document) -> None:
     put(path, [inventory.account(whole, path.parent)])
 
 
+def draft(path: Path) -> Path:
+    """Where the cases of a run are kept while others are measured: a.json -> a.partial.json."""
+    return path.with_name(f"{path.stem}.partial{path.suffix}")
+
+
 def require_free(path: Path) -> None:
     """Refuse to write over anything but a run, before one is measured.
 

@@ -1,7 +1,7 @@
 """All cases: which there are, which are meant, and a run of them."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from importlib import import_module
 from itertools import groupby
@@ -53,9 +53,15 @@ def _matches(case: Case, pattern: str) -> bool:
 
 
 def run(
-    wanted: Sequence[Case], setting: Setting, board: Board | None, progress: Progress
+    wanted: Sequence[Case],
+    setting: Setting,
+    board: Board | None,
+    progress: Progress,
+    keep: Callable[[list[dict[str, Any]], Rates, int], None] = lambda records, ceilings, left: None,
 ) -> tuple[list[dict[str, Any]], Rates]:
     """The records of the cases, and the ceilings that their shares are of.
+
+    keep  is given both after every case, as they are by then, with the number of cases that are left
 
     A ceiling is a best case, and one moment may not show it: they are measured before, between and after the
     families, and the highest counts. A share above 100% has them measured again, and if it stays the record is a
@@ -70,6 +76,9 @@ def run(
             progress(case.operation, done, len(wanted))
             found += _measure.records(case, setting, board)
             done += 1
+            for record in found:
+                _measure.weigh(record, ceilings)
+            keep(found, ceilings, len(wanted) - done)
         ceilings = higher(ceilings, _work.measured(setting.device, setting.small, units))
     progress("cases", done, len(wanted))
     return found, _weighed(found, ceilings, setting)

@@ -104,6 +104,7 @@ def command(
 
     if out is not None:
         _document.require_free(out)
+        _document.require_free(_document.draft(out))
     base = None if compare is None else _document.read(compare)
     if source is not None:
         whole = _document.read(source)
@@ -115,15 +116,15 @@ def command(
             return
         if base is not None:
             _refuse_early(wanted, setting, board, base, across)
-        whole = _measured(talk, wanted, setting, board)
+        whole = _measured(talk, wanted, setting, board, out)
     changes: list[_compare.Change] = []
     if base is not None:
         if not across:
             _compare.comparable(whole, base)
         changes = _compare.compare(whole, base)
-    whole.setdefault("settings", _settings(talk))  # a run that was measured before has its own
     if out is not None:
         _document.write(out, whole)
+        _document.draft(out).unlink(missing_ok=True)
     _say(talk, whole, changes, _drawn(whole, plot))
 
 
@@ -173,14 +174,24 @@ def _refuse_early(
     _compare.require_common([_document.identity(case) for case in wanted], base)
 
 
-def _measured(talk: Talk, wanted: Sequence["Case"], setting: "Setting", board: "Board | None") -> "Document":
+def _measured(
+    talk: Talk, wanted: Sequence["Case"], setting: "Setting", board: "Board | None", out: Path | None
+) -> "Document":
+    """A run of cases; after each, what there is stands beside `out`."""
     from polykern_benches import _document, _suite
 
     if setting.small:
         talk.say("toy sizes: the numbers mean nothing", "warning")
+    begun = _document.document(setting, board, [], {}) | {"settings": _settings(talk)}
+
+    def keep(records: list[dict[str, Any]], ceilings: dict[str, float], left: int) -> None:
+        if out is not None:
+            talk.kept = _document.draft(out)
+            _document.write(talk.kept, begun | {"ceilings": ceilings, "results": records, "left": left})
+
     with talk.progress("cases") as progress:
-        records, ceilings = _suite.run(wanted, setting, board, progress)
-    return _document.document(setting, board, records, ceilings)
+        records, ceilings = _suite.run(wanted, setting, board, progress, keep)
+    return begun | {"ceilings": ceilings, "results": records}
 
 
 def _drawn(whole: "Document", folder: Path | None) -> list[str]:
@@ -205,6 +216,8 @@ def _say(talk: Talk, whole: "Document", changes: Sequence[Any], plots: list[str]
         talk.result([_compare.HEAD, *map(_compare.cells, changes)], said, right=_compare.RIGHT)
     else:
         talk.result([_shown.HEAD, *map(_shown.cells, whole["results"])], said, right=_shown.RIGHT)
+    if left := whole.get("left"):
+        talk.say(f"{left} cases had no turn: the run was interrupted", "warning")
     for record in failed:
         where = f"{record['case']} {_shown.sizes(record['params'])}, {record['backend']}"
         talk.say(f"{where}: {record['failed']}", "error")

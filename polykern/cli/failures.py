@@ -111,6 +111,8 @@ def _interrupted(error: BaseException, talk: Talk) -> int:
         fix = shlex.join(word for word in talk.command if word != "--overwrite")  # which would begin again
     elif talk.touched and talk.out is not None and talk.out.is_file():  # such a file is there whole or not at all
         why = f"{talk.out} holds the whole result"
+    elif talk.kept is not None:
+        why = f"{talk.kept} holds what was reached before"
     elif talk.touched:
         why = f"{talk.out} holds a part of the result, which no command takes for the whole"
         again = () if "--overwrite" in talk.command else ("--overwrite",)

@@ -37,6 +37,7 @@ class Talk:
     log        "text", or "json": a JSON object a line on stderr
     started    whether an interruption leaves something that the same command finishes
     out        where the result goes, once that is known; what it held then is kept, to tell later what has changed
+    kept       a file beside it with what was reached so far, once there is one
     file       of settings, that is read
     settings   option -> its value, and where it is from; they go with the result
     folders    of results, beside those that options name; the settings are left in them as well
@@ -49,6 +50,7 @@ class Talk:
     log: str = "text"
     started: bool = False
     out: Path | None = None
+    kept: Path | None = None
     file: Path | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     folders: list[Path] = field(default_factory=list)
