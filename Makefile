@@ -55,8 +55,8 @@ check: $(check-needs)  ## style, types, direction of imports
 	$(tools)pyright --pythonpath "$$(command -v $(python))"
 	$(tools)lint-imports --no-logo
 
-docs: $(docs-needs)  ## the documentation, in build/docs/; every warning and every dead link is an error
-	$(python) -m sphinx -q -W --keep-going -b html docs build/docs
+docs: $(docs-needs)  ## the documentation, in build/docs/, every page anew; every warning and every dead link is an error
+	$(python) -m sphinx -q -a -W --keep-going -b html docs build/docs
 
 gpu: $(test-needs)  ## ceilings, tests, targets, benches of a CUDA device, ten minutes; PYTHON=python3 installs nothing
 	@$(python) -c 'import sys, torch; torch.cuda.is_available() or sys.exit("make gpu: torch sees no CUDA device")'
