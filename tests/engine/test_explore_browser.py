@@ -229,6 +229,12 @@ def test_the_address_holds_the_view(opened: Opened) -> None:
     assert [float(x) for x in address.split(",")[:2]] == pytest.approx([0.25, -0.5], rel=1e-15)
     opened.page.keyboard.press("0")
     opened.page.wait_for_url("**,1,gray,density,power,3")
+    opened.page.focus("#command")  # a text, whose keys are its own
+    for key in ("c", "s", "+"):
+        opened.page.keyboard.press(key)
+    opened.page.focus("#map")
+    opened.page.keyboard.press("s")
+    opened.page.wait_for_url("**,1,gray,density,linear,3")
 
 
 @pytest.mark.parametrize(

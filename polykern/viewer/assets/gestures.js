@@ -55,7 +55,7 @@
   /* Runs keys[name] when a key is pressed outside of a control; `first` goes before. */
   function keyboard(keys, first) {
     document.addEventListener("keydown", (event) => {
-      const typing = ["SELECT", "INPUT"].includes(event.target.tagName);
+      const typing = ["SELECT", "INPUT", "TEXTAREA"].includes(event.target.tagName);
       if (event.ctrlKey || event.metaKey || event.altKey || (typing && event.key !== "Escape")) return;
       if (!Object.hasOwn(keys, event.key)) return;
       event.preventDefault();

@@ -244,7 +244,8 @@
       if (!event.ctrlKey && !event.metaKey && document.activeElement !== canvas) return; // the page scrolls
       event.preventDefault();
       const u = d.view.from + (event.offsetX - LEFT) / d.box().w * (d.view.to - d.view.from);
-      d.zoom(Math.exp(-Math.max(-120, Math.min(120, event.deltaY)) / 250), u);
+      const lines = event.deltaMode === 1 ? 16 : 1; // Firefox counts a wheel in lines
+      d.zoom(Math.exp(-Math.max(-120, Math.min(120, event.deltaY * lines)) / 250), u);
     }, { passive: false });
     const step = (by) => {
       const list = t.inOrder, old = list.indexOf(t.label[d.over()]);
