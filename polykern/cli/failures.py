@@ -64,11 +64,14 @@ def watched() -> Iterator[None]:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 before[number] = signal.signal(number, _interrupt)
         sys.unraisablehook = heard
-        yield
+        try:
+            yield
+        finally:
+            for timer in waiting:
+                timer.cancel()
+                timer.join()  # what is on its way comes while it is handled
     finally:
         sys.unraisablehook = unheard
-        for timer in waiting:
-            timer.cancel()
         for number, handler in before.items():
             signal.signal(number, handler)
 
