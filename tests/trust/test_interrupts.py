@@ -114,7 +114,8 @@ def test_a_file_that_is_there_is_said_to_be_whole(
     assert left(folder / "out")[""]
 
 
-@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # a moment may lie between `open` and its `with`
+# a moment may lie between `open` and its `with`
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 @pytest.mark.parametrize("name", JOBS_OF_TODAY)
 def test_a_signal_at_any_moment(inputs: Path, folder: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
     job, rng = JOBS[name], random.Random(name)
