@@ -23,6 +23,7 @@ from polykern.densities.result import Pairs, Stage
 from polykern.densities.stages import places
 from polykern.errors import UsageError
 from polykern.layout import Field, Layout
+from polykern.points import codes_of
 from polykern_kernels import pack
 from tests.engine.folders import told
 
@@ -198,17 +199,11 @@ def test_codes_know_the_class_as_well_as_the_network() -> None:
     batch = torch.stack([subject.examples.at(k).input for k in range(297)])
     targets = np.array(subject.examples.targets)
     accuracy = float((subject.model(batch).argmax(1).numpy() == targets).mean())
-    codes = pk.Codes.cat([_codes(subject, batch)])
+    codes = codes_of(subject.model, batch)
     assert retrieval(codes, targets) > accuracy - 0.05
     assert retrieval(codes, np.random.default_rng(0).permutation(targets)) < 0.25
     with pytest.raises(UsageError, match="5 neighbours of 3 items"):
         retrieval(codes[:3], targets[:3])
-
-
-def _codes(subject: pk.Subject, batch: torch.Tensor) -> Codes:
-    from polykern.points import codes_of
-
-    return codes_of(subject.model, batch)
 
 
 def test_of_equally_common_classes_the_nearest_wins() -> None:
