@@ -26,6 +26,7 @@ from polykern.layout import Field, Layout
 from polykern.points import codes_of
 from polykern_kernels import pack
 from tests.engine.folders import told
+from tests.engine.refusals import refused
 
 
 @pytest.fixture(scope="module")
@@ -247,8 +248,7 @@ def test_stages_are_the_children_with_parameters_lists_opened() -> None:
 def test_what_does_not_fit_is_one_line(
     words: list[str], what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(["pairs", "--out", str(tmp_path / "out"), *words]) == 2
-    assert what in capsys.readouterr().err
+    assert what in refused(capsys, "pairs", "--out", str(tmp_path / "out"), *words)
     assert not (tmp_path / "out").exists()
 
 

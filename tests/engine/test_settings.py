@@ -16,6 +16,7 @@ from polykern.cli.app import run
 from polykern.cli.talk import Talk
 from polykern.maps.result import HeatMap
 from tests.engine.cli_nets import NETS
+from tests.engine.refusals import refused
 
 ROOT = Path(__file__).parents[2]
 COMMANDS: dict[str, Any] = typer.main.get_command(program.app).commands  # type: ignore[attr-defined]
@@ -38,11 +39,6 @@ def told(here: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[s
         return found
 
     return config
-
-
-def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    assert run(words) == 2
-    return capsys.readouterr().err
 
 
 def test_each_source_goes_before_the_next(
