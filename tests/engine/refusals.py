@@ -6,7 +6,7 @@ from polykern.cli.app import run
 
 
 def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    """What a command that cannot be says on stderr; last of all one error in one line, its reason and fix indented."""
+    """What a command that cannot be says on stderr: last of all one error, its reason and fix indented."""
     assert run(words) == 2
     said = capsys.readouterr().err
     errors = [line.startswith("error: ") for line in said.splitlines() if not line.startswith("  ")]
