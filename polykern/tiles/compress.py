@@ -32,7 +32,7 @@ def compress(
     errors   NotCarried names the first operator that is not piecewise linear
     """
     bundle = bundle_of(len(centres), half, limit, tail.layout.bits, centres.device)
-    forms = _entrance(bundle, centres, du, dv)
+    forms = entrance(bundle, centres, du, dv)
     if astray is not None:
         forms.error = forms.error + astray
     out = _sent(tail, forms, output=classes)
@@ -54,7 +54,7 @@ def affine(tail: Tail, points: Tensor, du: Tensor, dv: Tensor) -> Tensor:
     errors   NotCarried names the first operator that is not piecewise linear
     """
     bundle = bundle_of(len(points), (0.0, 0.0), POINT, tail.layout.bits, points.device)
-    out = _sent(tail, _entrance(bundle, points, du, dv), output=True)
+    out = _sent(tail, entrance(bundle, points, du, dv), output=True)
     if isinstance(out, Tensor):  # the same everywhere
         return torch.stack([out, 0.0 * out, 0.0 * out], 1).expand(len(points), 3, *out.shape[1:])
     if not isinstance(out, Forms) or not bundle.alive.all():
@@ -81,7 +81,7 @@ def _sent(tail: Tail, forms: Forms, *, output: bool) -> Any:
     return tail.run(forms, reach, output=output)
 
 
-def _entrance(bundle: Bundle, centres: Tensor, du: Tensor, dv: Tensor) -> Forms:
+def entrance(bundle: Bundle, centres: Tensor, du: Tensor, dv: Tensor) -> Forms:
     """1, u, v: the forms of the points themselves."""
     rows = torch.stack([centres, du.expand_as(centres), dv.expand_as(centres)], 1).flatten(0, 1)
     key = (bundle.numbers()[:, None] * SYMBOLS + torch.arange(3, device=bundle.device)).flatten()

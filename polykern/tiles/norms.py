@@ -19,6 +19,7 @@ from polykern.tiles.forms import SYMBOLS, Forms
 from polykern_kernels.program import NORM
 
 NORMS = (F.layer_norm, torch.rms_norm, F.rms_norm)
+LEAST = 1e-100  # a norm that may be 0 certifies nothing
 
 
 def normalise(x: Forms, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Forms:
@@ -35,15 +36,18 @@ def normalise(x: Forms, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any
     rows = x.rows.flatten(1)
     if centred:
         rows = rows - rows.mean(1, keepdim=True)
-    low, high = _norm_symbol(x, rows, float(eps))
+    dims = rows.shape[1]
+    size = x.size_.flatten(1) + x.size_.flatten(1).mean(1, keepdim=True)
+    error = x.error.flatten(1) + x.error.flatten(1).mean(1, keepdim=True) + gamma(dims) * size
+    spread = error.square().mean(1).sqrt()  # what the errors of all units do to the norm
+    low, high = _norm_symbol(x, rows, float(eps), spread)
+    wrong = spread / low + gamma(2 * dims) * (high / low).square()  # of the norm at most, relative to it
+    error = error + wrong[:, None] * size.minimum(dims**0.5 * high[:, None])
     bundle, tiles = x.bundle, x.bundle.tiles
     symbol = int(bundle.count[0])
     bundle.low[:, symbol], bundle.high[:, symbol] = low, high
     bundle.scale.fill_(symbol)
     bundle.count += 1
-    dims = rows.shape[1]
-    size = x.size_.flatten(1) + x.size_.flatten(1).mean(1, keepdim=True)
-    error = x.error.flatten(1) + x.error.flatten(1).mean(1, keepdim=True) + gamma(dims) * size
     gain = rows.new_ones(dims) if weight is None else weight.detach().double().flatten()
     last = rows.new_zeros(dims) if bias is None else bias.detach().double().flatten()
     key, order = torch.sort(torch.cat([x.key, bundle.numbers() * SYMBOLS + symbol]))
@@ -61,8 +65,8 @@ def normalise(x: Forms, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any
     )
 
 
-def _norm_symbol(x: Forms, rows: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """Write s = sqrt(Q(u, v) / d + eps) for every tile; gives its certified interval."""
+def _norm_symbol(x: Forms, rows: Tensor, eps: float, spread: Tensor) -> tuple[Tensor, Tensor]:
+    """Write s = sqrt(Q(u, v) / d + eps) for every tile; gives the certified interval of it, computed and true."""
     tiles, dims = x.bundle.tiles, rows.shape[1]
     basis = [rows.new_zeros((tiles, dims)) for _ in range(3)]
     for symbol in (ONE, U, V):
@@ -76,7 +80,8 @@ def _norm_symbol(x: Forms, rows: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     # |s at a point - s at the centre| is at most the length of the step, over sqrt(d)
     step = (half_u * u.norm(dim=1) + half_v * v.norm(dim=1)) / dims**0.5
     centre = terms[:, 0].sqrt()
-    slack = gamma(8 * dims) * (centre + step)
+    low, high = (centre - step).clamp(min=max(eps**0.5, LEAST)), centre + step
+    slack = spread + gamma(8 * dims) * high.square() / low  # roundings are of the square
     bundle = x.bundle
     bundle.written.append(
         Instructions(
@@ -91,4 +96,4 @@ def _norm_symbol(x: Forms, rows: Tensor, eps: float) -> tuple[Tensor, Tensor]:
             coefficient=terms.flatten(),
         )
     )
-    return (centre - step - slack).clamp(min=eps**0.5 * (1 - 1e-12)), centre + step + slack
+    return (low - slack).clamp(min=LEAST), high + slack

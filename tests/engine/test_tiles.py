@@ -1,7 +1,11 @@
 """Tile programs against plain dense float64: every bit, every count, every fingerprint."""
 
+import itertools
+from collections.abc import Callable
+
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from polykern.block import Block
@@ -10,6 +14,9 @@ from polykern.maps.compute import Recipe, most_rows
 from polykern.plane import Grid, Plane
 from polykern.tail import Tail
 from polykern.tiles import Choice, TileEngine, compress
+from polykern.tiles.bundle import bundle_of
+from polykern.tiles.compress import entrance
+from polykern.tiles.norms import normalise
 from polykern_kernels import digest, program
 from tests.engine.dense_truth import Truth, truth
 from tests.worlds import random_network
@@ -172,6 +179,32 @@ def test_a_layer_norm_costs_one_symbol() -> None:
     centre = inside.points(torch.tensor([32.0]), torch.tensor([32.0]))
     found = compress(tail.to(torch.float64), centre, du, dv, (8.0, 8.0), limit=800, classes=False)
     assert found.count.tolist() == [4]  # 1, u, v and the norm
+
+
+@pytest.mark.parametrize("width", [0.0, 0.3, 3.0])
+@pytest.mark.parametrize("func", [F.layer_norm, F.rms_norm])
+def test_a_norm_bounds_what_the_error_of_any_unit_does_to_all(func: Callable[..., Tensor], width: float) -> None:
+    """One unit is wrong by all of its error, for each unit in turn: the others move with the norm."""
+    rng = torch.Generator().manual_seed(1)
+    d, wrong = 16, 1e-3
+    centre = 0.1 * torch.randn(1, d, generator=rng, dtype=torch.float64)
+    centre[0, :4] += torch.tensor([3.0, -3.0, 3.0, -3.0])  # the norm hangs on few
+    du, dv = (width * torch.randn(d, generator=rng, dtype=torch.float64) for _ in range(2))
+    for k in range(d):
+        off = wrong * (torch.arange(d) == k).double()
+        start = entrance(bundle_of(1, (1.0, 1.0), 9, 8, centre.device), centre, du, dv)
+        forms = start.like(start.rows, start.error + off, start.size_)
+        found = normalise(forms, func, (forms, (d,)), {"eps": 1e-5})
+        symbol = int(forms.bundle.scale[0])
+        for u, v in itertools.product((-1.0, 0.2, 1.0), repeat=2):
+            x = centre[0] + u * du + v * dv
+            y = x - x.mean() if func is F.layer_norm else x
+            norm = (y.square().mean() + 1e-5).sqrt()
+            assert forms.bundle.low[0, symbol] <= norm <= forms.bundle.high[0, symbol]
+            values = found.rows.T @ torch.tensor([1, u, v, norm], dtype=torch.float64)[found.symbol]
+            for sign in (-1.0, 1.0):
+                true = norm * func(x + sign * off, (d,), eps=1e-5)
+                assert ((values - true).abs() <= found.error[0]).all()
 
 
 def test_a_smooth_activation_may_only_be_the_last() -> None:
