@@ -47,23 +47,31 @@ class Interrupted(BaseException):
 def watched() -> Iterator[None]:
     """A context in which SIGINT and SIGTERM raise `Interrupted`; ignored signals stay ignored.
 
-    Python goes on where an exception comes in a finaliser or in a callback of its own: from there the signal comes
-    again.
+    A signal comes again a moment later where Python would go on as if nothing had been raised, in a finaliser or a
+    callback of its own, and where logging may have taken its lock and not guarded it yet.
     """
     before, unheard, waiting = {}, sys.unraisablehook, list[threading.Timer]()
 
-    def heard(unraisable: Any) -> None:
+    def again(number: int) -> None:
+        waiting.append(threading.Timer(AGAIN, os.kill, (os.getpid(), number)))
+        waiting[-1].start()
+
+    def interrupted(number: int, frame: FrameType | None) -> None:
+        if frame is None or frame.f_globals.get("__name__") != "logging":
+            raise Interrupted(number)
+        again(number)
+
+    def told(unraisable: Any) -> None:
         if isinstance(unraisable.exc_value, Interrupted):
-            waiting.append(threading.Timer(AGAIN, os.kill, (os.getpid(), unraisable.exc_value.number)))
-            waiting[-1].start()
+            again(unraisable.exc_value.number)
         else:
             unheard(unraisable)
 
     try:
         for number in (signal.SIGINT, signal.SIGTERM):
             if signal.getsignal(number) is not signal.SIG_IGN:
-                before[number] = signal.signal(number, _interrupt)
-        sys.unraisablehook = heard
+                before[number] = signal.signal(number, interrupted)
+        sys.unraisablehook = told
         try:
             yield
         finally:
@@ -149,10 +157,6 @@ def _object(talk: Talk, code: int, kind: str, told: PolykernError) -> None:
     if talk.json:
         parts = {"what": told.what, "why": told.why, "fix": told.fix}
         talk.object({"schema": SCHEMA, "ok": False, "exit_code": code, "kind": kind, **parts})
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise Interrupted(number)
 
 
 def _scarce(error: BaseException | None) -> BaseException | None:

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,35 @@ def test_a_signal_where_exceptions_go_unheard_comes_again(sent: signal.Signals, 
     with pytest.raises(Interrupted, match=sent.name), watched():
         worked()
     assert (sys.unraisablehook, signal.getsignal(sent)) == before
+
+
+LOGGING = """
+def write(number, lock):
+    lock.acquire()
+    raise_signal(number)
+    try:
+        pass
+    finally:
+        lock.release()
+"""
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_no_lock_of_logging_behind(sent: signal.Signals) -> None:
+    """As logging writes it: between the lock and its `try` an exception would keep every other thread out."""
+    logging: dict[str, Any] = {"__name__": "logging", "raise_signal": signal.raise_signal}
+    exec(LOGGING, logging)
+    lock = threading.Lock()
+
+    def worked() -> None:
+        end = time.monotonic() + 10
+        logging["write"](sent, lock)
+        while time.monotonic() < end:
+            time.sleep(0.001)
+
+    with pytest.raises(Interrupted, match=sent.name), watched():
+        worked()
+    assert not lock.locked()
 
 
 def test_other_exceptions_that_go_unheard_are_told_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,6 @@ import typer
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from polykern.cli import failures
 from polykern.cli.app import app, run
 from polykern.cli.failures import Interrupted
 from polykern.cli.talk import Talk
@@ -248,7 +247,7 @@ def _out_of_time(number: int, frame: FrameType | None) -> None:
         files.append(frame.f_code.co_filename)
         frame = frame.f_back
     ours = "/polykern" in files[0] and not any(re.search("importlib|numba|llvmlite|triton", f) for f in files)
-    if ours and signal.getsignal(signal.SIGTERM) is failures._interrupt:
+    if ours and getattr(signal.getsignal(signal.SIGTERM), "__module__", "") == Interrupted.__module__:  # it listens
         _asked_to_end()
     signal.setitimer(signal.ITIMER_VIRTUAL, 0.02)
 
