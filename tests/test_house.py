@@ -199,7 +199,8 @@ def test_a_machine_would_be_noticed(line: str) -> None:
 # --- documents -------------------------------------------------------------------------------------
 
 DOCUMENTS = (
-    "README.md", "CONTRIBUTING.md", "RELEASING.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/FORMAT.md",
+    "README.md", "CONTRIBUTING.md", "RELEASING.md", "SECURITY.md", "ARCHITECTURE.md", "CHANGELOG.md",
+    "docs/FORMAT.md", "benches/README.md",
 )  # fmt: skip
 
 
