@@ -348,5 +348,5 @@ def test_the_ceilings_of_the_device() -> None:
         pytest.skip("no CUDA device")
     found = ceilings.survey("cuda", small=True)
     none = {name for name, why in found.missing.items() if "no such unit" in why}
-    assert found.missing.keys() == TARGETS.get(_ceilings_cuda.architecture(), none), found.missing
+    assert found.missing.keys() == TARGETS.get(_driver.architecture(), none), found.missing
     assert min(found.rates.values()) > 0
