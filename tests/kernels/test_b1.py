@@ -132,6 +132,7 @@ def test_lines_of_tiles_share_columns() -> None:
         assert {y for _, y in places[: min(lines, 16)]} == {0}
 
 
+@pytest.mark.slow
 def test_a_tile_that_counts_wrongly_is_refused(cores: Way, monkeypatch: pytest.MonkeyPatch) -> None:
     b1_hamming: Any = module("b1_hamming")
     assert b1_hamming.failure.__wrapped__(torch.device(cores.device)) is None
