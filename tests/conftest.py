@@ -23,12 +23,10 @@ def poisoned_memory() -> Iterator[None]:
     def poisoned(real: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
         def empty(*args: object, **kwargs: object) -> torch.Tensor:
             out = real(*args, **kwargs)
-            if out.is_floating_point():
+            if out.is_floating_point() or out.is_complex():
                 return out.fill_(torch.nan)
-            if out.dtype in (torch.int8, torch.int16, torch.int32, torch.int64):
-                size = out.element_size()
-                return out.fill_(int.from_bytes(POISON * size, "little", signed=True))
-            return out
+            rubbish = POISON * out.element_size()
+            return out.fill_(int.from_bytes(rubbish, "little", signed=out.dtype.is_signed))
 
         return empty
 

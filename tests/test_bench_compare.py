@@ -52,19 +52,19 @@ def verdict(new: Sequence[float], base: Sequence[float]) -> str:
 
 
 @pytest.mark.parametrize(
-    ("new", "said"),
+    ("new", "base", "said"),
     [
-        (normal(20, seed=1), "slower"),
-        (normal(10.7, seed=1), "slower"),
-        (normal(5, seed=1), "faster"),
-        (normal(10, seed=1), "same"),
-        (normal(10.3, cv=0.001, seed=1), "same"),  # the interval excludes 1, the change is no 5%
-        (normal(11, cv=0.6, seed=2), "same"),  # a change above 5% that is noise
-        (normal(20, n=2), "too few samples"),
+        (normal(20, seed=1), normal(10), "slower"),
+        (normal(10.7, seed=1), normal(10), "slower"),
+        (normal(5, seed=1), normal(10), "faster"),
+        (normal(10, seed=1), normal(10), "same"),
+        (normal(10.3, cv=0.001, seed=1), normal(10), "same"),  # the interval excludes 1, the change is no 5%
+        (normal(11, cv=0.6, seed=2), normal(10, cv=0.6), "same"),  # a change above 5% that is noise
+        (normal(20, n=2), normal(10), "too few samples"),
     ],
 )
-def test_verdicts(new: list[float], said: str) -> None:
-    assert verdict(new, normal(10, cv=0.6 if len(new) > 2 and np.std(new) > 2 else 0.01)) == said
+def test_verdicts(new: list[float], base: list[float], said: str) -> None:
+    assert verdict(new, base) == said
 
 
 def test_noise_is_rarely_a_regression() -> None:

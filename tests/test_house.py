@@ -199,7 +199,8 @@ def test_a_machine_would_be_noticed(line: str) -> None:
 # --- documents -------------------------------------------------------------------------------------
 
 DOCUMENTS = (
-    "README.md", "CONTRIBUTING.md", "RELEASING.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/FORMAT.md",
+    "README.md", "CONTRIBUTING.md", "RELEASING.md", "SECURITY.md", "ARCHITECTURE.md", "CHANGELOG.md",
+    "docs/FORMAT.md", "benches/README.md",
 )  # fmt: skip
 
 
@@ -249,7 +250,7 @@ def test_the_writer_writes_what_the_format_says(tmp_path: Path) -> None:
     """The map.json of a small map has the keys of the printed one."""
     from polykern.maps.compute import Recipe, compute
 
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = nn.Sequential(nn.Linear(3, 12), nn.ReLU(), nn.Linear(12, 4), nn.ReLU6(), nn.Linear(4, 3)).eval()
     tail = Tail(model, torch.zeros(1, 3))

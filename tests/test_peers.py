@@ -84,12 +84,14 @@ def test_regions_of_lines_in_general_position(peer: Impl) -> None:
     assert willing(peer).run(layers, 1000.0) == 1 + 6 + 15
 
 
-def test_who_is_not_here_says_how_to_come() -> None:
+def test_who_is_not_here_says_how_to_come(monkeypatch: pytest.MonkeyPatch) -> None:
     objection = on_cpu("no_such_module", "no-such-package==1.2")
     assert objection(torch.zeros(1)) == "not installed: pip install no-such-package==1.2"
     assert on_cpu("torch", "torch")(torch.zeros(1, device="meta")) == "needs CPU tensors, got meta"
-    if not torch.cuda.is_available():
-        assert on_cuda("torch", "torch")(torch.zeros(1)) == "no CUDA device"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert on_cuda("torch", "torch")(torch.zeros(1)) == "no CUDA device"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert on_cuda("torch", "torch")(torch.zeros(1)) == "needs CUDA tensors, got cpu"
 
 
 def test_no_peer_is_imported_before_it_runs() -> None:

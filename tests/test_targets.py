@@ -104,6 +104,7 @@ def test_a_step_that_fails_leaves_the_others(tmp_path: Path) -> None:
     assert gpu.run(wanted[2:], tmp_path, 0)[0]["state"] == "no time left"
 
 
+@pytest.mark.slow
 def test_no_child_of_a_step_outlives_it(tmp_path: Path) -> None:
     """The child holds one end of a pipe: at the other one reads its end."""
     pipe = tmp_path / "pipe"

@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 
 from tests.kernels.builds import BUILDS, Build
@@ -60,11 +61,9 @@ def compiled(build: Build, architecture: int, folder: Path) -> Machine:
     source = (GluonASTSource if build.gluon else ASTSource)(
         kernel, signature=signature, constexprs=constants, attrs=aligned
     )
-    made = triton.compile(
-        source,
-        target=GPUTarget("cuda", architecture, 32),
-        options={"num_warps": 4, **getattr(module, "OPTIONS", {}), **build.options},
-    )
+    options = {"num_warps": 4, **getattr(module, "OPTIONS", {}), **build.options}
+    with warnings.catch_warnings(action="error"):  # as in a test on a device
+        made = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
     cubin = folder / "kernel.cubin"
     cubin.write_bytes(made.asm["cubin"])
     tools = Path(triton.__file__).parent / "backends/nvidia/bin"

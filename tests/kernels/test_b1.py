@@ -1,20 +1,18 @@
 """b1: kernels of the 1-bit tensor cores, run as text over their layouts or on a GPU, equal the reference."""
 
 import importlib
-import os
 from functools import partial
-from importlib.metadata import version
 from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from polykern_kernels import BackendError, device, foreign, hamming, neighbours
 from tests.kernels import gluon
-from tests.kernels.conftest import Way
+from tests.kernels.conftest import Way, require, triton_way
 from tests.kernels.test_foreign import bounds, question
+from tests.kernels.test_hamming import codes
 from tests.kernels.test_neighbours import note, packed
 
 KERNELS = {
@@ -24,21 +22,12 @@ KERNELS = {
 }
 
 
-@pytest.fixture(params=["emulated", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.fixture(params=["interpreter", pytest.param("cuda", marks=pytest.mark.gpu)])
 def cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Way:
     """The kernels' text on numpy, the popcount kernels beside them in Triton's interpreter; and a GPU."""
-    pytest.importorskip("triton")
-    if request.param == "cuda":
-        if not torch.cuda.is_available():
-            pytest.skip("no CUDA device")
-        reason = device.b1_objection(torch.zeros((1, 1), dtype=torch.int32, device="cuda"))
-        if reason is not None:
-            pytest.skip(reason)
+    if triton_way(request.param).device == "cuda":
+        require(device.b1_objection(torch.zeros((1, 1), dtype=torch.int32, device="cuda")))
         return Way("b1", "cuda")
-    if os.environ.get("TRITON_INTERPRET") != "1":
-        pytest.skip("TRITON_INTERPRET is not 1")
-    if version("triton").startswith("3.6."):
-        pytest.skip("the interpreter of Triton 3.6 does not know NumPy 2.4")
     for family, kernels in KERNELS.items():
         for kernel in kernels:
             monkeypatch.setattr(module(family), kernel, gluon.Emulated(getattr(module(family), kernel)))
@@ -48,10 +37,6 @@ def cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Wa
 
 def module(name: str) -> ModuleType:
     return importlib.import_module(f"polykern_kernels.device.{name}")
-
-
-def codes(*shape: int, rng: torch.Generator) -> Tensor:
-    return torch.randint(-(2**31), 2**31 - 1, shape, dtype=torch.int32, generator=rng)
 
 
 # one element, a tile, a ragged one on each side, several lines, more steps than stages, no bits, no rows
@@ -147,6 +132,7 @@ def test_lines_of_tiles_share_columns() -> None:
         assert {y for _, y in places[: min(lines, 16)]} == {0}
 
 
+@pytest.mark.slow
 def test_a_tile_that_counts_wrongly_is_refused(cores: Way, monkeypatch: pytest.MonkeyPatch) -> None:
     b1_hamming: Any = module("b1_hamming")
     assert b1_hamming.failure.__wrapped__(torch.device(cores.device)) is None

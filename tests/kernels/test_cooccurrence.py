@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polykern_kernels import BackendError, cooccurrence, pack, profiles
-from tests.kernels.conftest import triton_way
+from tests.kernels.conftest import require, triton_way
+from tests.kernels.test_profiles import codes
 
 WAYS = [
     pytest.param("cpu", "cpu", id="cpu"),
@@ -18,20 +19,13 @@ WAYS = [
 SHAPES = [(1, 1), (5, 31), (0, 40), (3, 0), (64, 23), (65, 25), (33, 193), (1100, 70), (40, 400)]
 
 
-def codes(rows: int, bits: int, rng: torch.Generator) -> torch.Tensor:
-    """int32 (rows, words): bits that are 1 three times in four."""
-    return pack.signs(torch.randn((rows, bits), generator=rng) + 0.7, backend="reference")[0]
-
-
 def need(backend: str, device: str) -> None:
     """Skip what this machine has not."""
     if backend in ("cpu", "reference"):
         return
     triton_way("cuda" if device == "cuda" else "interpreter")
     words = torch.zeros((1, 1), dtype=torch.int32, device=device)
-    reason = next(i for i in cooccurrence.IMPLS if i.name == backend).objection(words)
-    if reason is not None:
-        pytest.skip(reason)
+    require(next(i for i in cooccurrence.IMPLS if i.name == backend).objection(words))
 
 
 @pytest.mark.parametrize(("backend", "device"), WAYS)

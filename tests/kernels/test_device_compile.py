@@ -12,7 +12,9 @@ import pytest
 from tests.kernels import sass
 from tests.kernels.builds import BUILDS
 
-NAMES = [f"{build.name}/sm_{architecture}" for build in BUILDS for architecture in build.architectures]
+NAMES = {f"{build.name}/sm_{architecture}": build for build in BUILDS for architecture in build.architectures}
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +43,7 @@ def test_does_not_spill(machines: dict[str, Any], name: str) -> None:
     assert machine["opcodes"].keys() & {"STG", "ATOMG", "RED", "REDG"}, "a kernel that stores nothing"
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if any(b.popcount and n.startswith(b.name) for b in BUILDS)])
+@pytest.mark.parametrize("name", [n for n, build in NAMES.items() if build.popcount])
 def test_counts_with_popc(machines: dict[str, Any], name: str) -> None:
     assert machines[name]["opcodes"].get("POPC", 0) > 0
 
@@ -90,10 +92,9 @@ def test_a_population_count_serves_two_words(machines: dict[str, Any], name: str
     assert hot["LOP3"] <= 4 * 32 + 4
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if any(b.budget and n.startswith(f"{b.name}/") for b in BUILDS)])
+@pytest.mark.parametrize("name", [n for n, build in NAMES.items() if build.budget])
 def test_waits_for_memory_alone(machines: dict[str, Any], name: str) -> None:
-    budget = next(b.budget for b in BUILDS if name.startswith(f"{b.name}/"))
-    assert 16 < machines[name]["loop"] <= budget
+    assert 16 < machines[name]["loop"] <= NAMES[name].budget
     assert any(op.startswith("LDG") and ".128" in op for op in machines[name]["modified"])
 
 
@@ -125,3 +126,4 @@ def test_every_kernel_is_compiled() -> None:
         if line.startswith("def ") and line.split("(")[0].endswith("_kernel")
     }
     assert written == {build.kernel for build in BUILDS}
+    assert len({build.name for build in BUILDS}) == len(BUILDS)

@@ -80,9 +80,10 @@ def test_the_self_test_of_tensor_cores_is_launched_where_it_is_asked_about(
     assert seen == [[at]] * 2 * len(b1_hamming.TESTED)
 
 
-def test_nothing_is_made_current_for_other_devices() -> None:
-    with on(torch.device("meta")):
-        pass
+@pytest.mark.parametrize("kind", ["cpu", "meta"])
+def test_nothing_is_made_current_for_other_devices(kind: str, current: list[torch.device]) -> None:
+    with on(torch.device(kind)):
+        assert not current
 
 
 def test_programs_go_the_common_way() -> None:

@@ -10,8 +10,9 @@ import torch
 
 from polykern_kernels import BackendError, device, foreign, hamming, neighbours
 from tests.kernels.conftest import Way, triton_way
-from tests.kernels.test_b1 import FOREIGN, PAIRS, codes
+from tests.kernels.test_b1 import FOREIGN, PAIRS
 from tests.kernels.test_foreign import bounds, question
+from tests.kernels.test_hamming import codes
 from tests.kernels.test_neighbours import note, packed
 
 # no rows, no bits, one element, several tiles of columns, two lines of tiles

@@ -72,7 +72,7 @@ def test_takes_views(way: Way) -> None:
     given_ = (strided(x) for x in (w.rows, w.ptr, *ends, members, floor, ceiling))
     there = forms.pool_rivals(*(way.place(x) for x in given_), backend=way.backend)
     assert torch.equal(there[0].cpu(), forms.pool_rivals(w.rows, w.ptr, w.low, w.high, members, floor, ceiling)[0])
-    symbol, tile, unit, minus = (torch.from_numpy(rng.integers(0, 4, 9)) for _ in range(4))
+    tile, unit, minus = (torch.from_numpy(rng.integers(0, 4, 9)) for _ in range(3))
     symbol = torch.arange(len(w.rows), dtype=torch.int32)
     way.equals_reference(forms.columns, *(strided(x) for x in (w.rows, w.ptr, symbol, tile, unit, minus)))
     source, slope = torch.tensor([0, -1, 1, -1]), torch.from_numpy(rng.normal(size=(4, 12)))

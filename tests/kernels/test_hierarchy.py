@@ -5,8 +5,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hdbscan._hdbscan_linkage import label
-from hdbscan._hdbscan_tree import condense_tree
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -36,6 +34,8 @@ def test_equals_reference(tree: Tree, multiway: bool, least: int) -> None:
 @given(tied(), st.integers(2, 6))
 def test_one_by_one_is_hdbscan(tree: Tree, least: int) -> None:
     """Its dendrogram with ties and zeros; its condensed tree, row by row, where no weight is 0."""
+    label = pytest.importorskip("hdbscan._hdbscan_linkage").label
+    condense_tree = pytest.importorskip("hdbscan._hdbscan_tree").condense_tree
     if not len(tree.weight):
         return
     theirs = label(tree.sorted())

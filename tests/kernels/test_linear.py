@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from polykern_kernels import grid, linear, narrow, pack
 from polykern_kernels.grid import GridTotals
 from tests.kernels.conftest import Way, triton_way
-from tests.kernels.test_narrow import KINDS, same
+from tests.kernels.test_grid import KINDS
+from tests.kernels.test_narrow import same
 
 VALUES = {"hardtanh": -0.1}  # of the activation at its first kink; 0 elsewhere
 TORCH: dict[str, Any] = {

@@ -11,14 +11,9 @@ from hypothesis import strategies as st
 
 from polykern_kernels import grid, narrow
 from polykern_kernels.grid import GridTotals
-from tests.kernels.conftest import Way
+from tests.kernels.conftest import Way, triton_way
+from tests.kernels.test_grid import KINDS
 
-KINDS: dict[str, tuple[list[float], list[float]]] = {
-    "relu": ([0.0], [0.0, 1.0]),
-    "leaky": ([0.0], [0.01, 1.0]),
-    "relu6": ([0.0, 6.0], [0.0, 1.0, 0.0]),
-    "hardtanh": ([-0.1, 0.3], [0.0, 1.0, 0.0]),
-}
 # groups, height, width, positions, channels: one point, odd, a column, points beyond a chunk, two blocks and a rest
 SHAPES = [
     (1, 1, 1, 1, 1), (2, 3, 4, 1, 33), (3, 5, 1, 4, 16), (1, 2, 17, 3, 3), (1, 2, 2, 5, 103),
@@ -29,8 +24,6 @@ SHAPES = [
 @pytest.fixture(params=["reference", "interpreter", pytest.param("cuda", marks=pytest.mark.gpu)])
 def way(request: pytest.FixtureRequest) -> Way:
     """Plain torch, Triton's interpreter, and Triton on a GPU."""
-    from tests.kernels.conftest import triton_way
-
     return Way("reference", "cpu") if request.param == "reference" else triton_way(request.param)
 
 

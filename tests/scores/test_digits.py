@@ -53,8 +53,10 @@ def test_clusters_of_the_trained_layer_are_digits(trained: Tensor, of_codes: NDA
         assert purity.value > 0.95
         assert found.measures["pure_clusters"].value >= 0.9
         assert all(b.high < 0.3 for b in purity.baselines.values())
-    torch.manual_seed(0)
-    untrained = score(clusters(hidden(digits.network()).numpy(), "euclidean"))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = digits.network()
+    untrained = score(clusters(hidden(network).numpy(), "euclidean"))
     assert untrained.measures["weighted_purity"].value < activations.measures["weighted_purity"].value
     assert untrained.noise > activations.noise
 

@@ -1,7 +1,6 @@
 """`polykern verify` and `polykern info`: what they say and their exit codes."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,6 @@ from polykern.clustering.result import write
 from polykern.store import Writer
 from tests.engine.conftest import build
 from tests.engine.test_clusters_folder import about, parts
-
-
-@pytest.fixture
-def store(pristine: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(pristine, tmp_path / "a.codes")
 
 
 def said(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:

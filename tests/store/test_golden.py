@@ -3,6 +3,7 @@
 tests/golden/polykern-codes-1 was written by the first version of `polykern-codes/1`; it is never written again.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -93,7 +94,6 @@ def test_the_pictures() -> None:
 
 
 @pytest.mark.parametrize(("name", "write"), [("text", write_text), ("pictures", write_pictures)])
-def test_this_version_writes_the_same_bytes(tmp_path: Path, name: str, write: object) -> None:
-    assert callable(write)
+def test_this_version_writes_the_same_bytes(tmp_path: Path, name: str, write: Callable[[Path], None]) -> None:
     write(tmp_path / "a.codes")
     assert made_up.contents(tmp_path / "a.codes") == made_up.contents(GOLDEN / f"{name}.codes")

@@ -13,7 +13,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import tests.store.synthetic as made_up
-from polykern.codes import Codes
 from polykern.errors import CorruptError, ResourceError, UsageError
 from polykern.layout import Field, Layout
 from polykern.store import Activation, Manifest, Pictures, Store, Texts, Writer, verify
@@ -258,6 +257,11 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
 }  # fmt: skip
 
 
+def fields(*of: tuple[int, float, int]) -> Layout:
+    """A layout of fields with so many units, a threshold and a call."""
+    return Layout.of([Field(f"m{k}", c, "relu", (n,), (t,), 0) for k, (n, t, c) in enumerate(of)])
+
+
 @pytest.mark.parametrize("name", BAD)
 def test_what_does_not_fit_is_refused_and_harmless(tmp_path: Path, name: str) -> None:
     shard, told = BAD[name]
@@ -271,28 +275,31 @@ def test_what_does_not_fit_is_refused_and_harmless(tmp_path: Path, name: str) ->
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "told"),
     [
-        {"columns": ("doc", "pos", "codes")},
-        {"columns": ("doc", "pos", "a.b")},
-        {"columns": ("doc", "doc", "pos")},
-        {"columns": ("token",)},
-        {"items": "sound"},
-        {"activations": {"a": Activation(torch.float64, (1,))}},
-        {"activations": {"a": Activation(torch.float32, (0,))}},
-        {"config": {"a": float("nan")}},
-        {"config": {"a": b"bytes"}},
-        {"about": {"a": {1}}},
-        {"layout": Layout(())},
-        {"layout": Layout.of([Field("a", 0, "relu", (0,), (0.0,), 0), Field("b", 0, "relu", (3,), (0.0,), 0)])},
-        {"layout": Layout.of([Field("a", 0, "relu", (3,), (float("inf"),), 0)])},
-        {"layout": Layout.of([Field("a", -1, "relu", (3,), (0.0,), 0)])},
-        {"activations": {"a": Activation(torch.float32, (1,) * 9)}},
+        ({"columns": ("doc", "pos", "codes")}, "'codes' is no name of a column"),
+        ({"columns": ("doc", "pos", "a.b")}, "'a.b' is no name of a column"),
+        ({"columns": ("doc", "doc", "pos")}, "a column is there twice"),
+        ({"columns": ("token",)}, "items need the columns doc and pos"),
+        ({"items": "sound"}, "items are 'sound'"),
+        ({"activations": {"a": Activation(torch.float64, (1,))}}, "'a' in torch.float64"),
+        ({"activations": {"a": Activation(torch.float32, (0,))}}, r"'a' of shape \[0\]"),
+        (
+            {"activations": {"a": Activation(torch.float32, (1,) * 9)}},
+            r"'a' of shape \[1, 1, 1, 1, 1, 1, 1, 1, 1\]",
+        ),
+        ({"config": {"a": float("nan")}}, "JSON"),
+        ({"config": {"a": b"bytes"}}, "bytes is not JSON"),
+        ({"about": {"a": {1}}}, "set is not JSON"),
+        ({"layout": Layout(())}, "codes of 0 bits"),
+        ({"layout": fields((0, 0.0, 0), (3, 0.0, 0))}, "a shape is no list of positive sizes"),
+        ({"layout": fields((3, float("inf"), 0))}, "JSON"),
+        ({"layout": fields((3, 0.0, -1))}, "call is not within 0"),
     ],
     ids=repr,
 )
-def test_a_manifest_that_no_store_can_have(changes: dict[str, Any]) -> None:
-    with pytest.raises(UsageError):
+def test_a_manifest_that_no_store_can_have(changes: dict[str, Any], told: str) -> None:
+    with pytest.raises(UsageError, match=f"a store cannot hold this: .*{told}"):
         made_up.manifest(**changes)
 
 
@@ -367,7 +374,6 @@ def test_codes_of_both_word_counts_lie_in_64_bits(tmp_path: Path) -> None:
             writer.write(codes := made_up.codes(3, units, layout), {})
         stored = safetensors.numpy.load_file(path / "shards/000000.safetensors")["codes"]
         assert stored.shape == (3, -(-units // 64))
-        assert isinstance(codes, Codes)
         assert Store.open(path, verify="full").rows().codes == codes
 
 
