@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor, nn
 
 from polykern.capturing import capture
 from polykern.capturing.pictures import places
@@ -148,9 +149,16 @@ def test_what_cannot_be(subject: Subject, tmp_path: Path) -> None:
     assert (places("centre"), places("7,12")) == ("centre", (7, 12))
 
 
-def test_a_nan_is_named(tmp_path: Path) -> None:
+def test_a_nan_is_named_with_its_layer_and_pictures(tmp_path: Path) -> None:
     test, model = Digits.test(), network()
+    passes = 0
+
+    def sick(module: nn.Module, args: Any, out: Tensor) -> Tensor:  # in the second batch behind the probe
+        nonlocal passes
+        passes += 1
+        return out * torch.nan if passes == 3 else out
+
+    model.get_submodule("conv2").register_forward_hook(sick)
     found = Subject(model, "broken", "", test.images[:1], test)
-    model.get_parameter("conv2.weight").data[0] = torch.nan
-    with pytest.raises(CorruptError, match="pre-activations of relu2 hold NaN"):
-        capture(found, None, tmp_path / "s", select="relu2")
+    with pytest.raises(CorruptError, match=r"pre-activations of relu2 hold NaN.*, among pictures 4 \.\.\.: "):
+        capture(found, None, tmp_path / "s", select="relu2", batch=4)
