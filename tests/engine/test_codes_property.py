@@ -13,7 +13,6 @@ from tests.engine.hooked import entering
 from tests.interpreter import Interpreter, Met
 from tests.worlds import Network, random_network
 
-
 SEEDS = [(seed, kind) for seed in range(60) for kind in (True, False)]
 ROWS = 6
 
