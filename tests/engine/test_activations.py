@@ -39,7 +39,7 @@ PIECEWISE: list[Call] = [
     (F.softshrink, (0.25,), {}),
     (F.threshold, (0, 0), {}),
     (torch.threshold, (0, 0), {}),
-    (F.threshold_, (0, 0), {}),
+    (torch.threshold_, (0, 0), {}),
     (torch.abs, (), {}),
     (T.abs, (), {}),
     (T.abs_, (), {}),
