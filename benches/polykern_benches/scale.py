@@ -92,7 +92,8 @@ def captured(rows: int, shard: int, size: int, row_bytes: int = 512) -> Load:
 def mapped(side: int, size: int, band: int = BAND, fields: int = 1) -> Load:
     """A map of side x side pixels in bands of rows: every rank its bands; the first finishes the whole map."""
     bands = math.ceil(side / band)
-    return Load(math.ceil(bands / size) * band * side, side**2, 3, 0, band * side * (12 * fields + 44))
+    memory = band * side * (8 * fields + 28 + max(4 * fields + 16, 96))  # of a band, as a map's plan counts it
+    return Load(math.ceil(bands / size) * band * side, side**2, 3, 0, memory)
 
 
 def neighbours(n: int, row_bytes: int, size: int, k: int = K) -> Load:

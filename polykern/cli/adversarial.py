@@ -46,7 +46,7 @@ def command(
     count: Count = 64,
     steps: Steps = 20,
     exact: Exact = None,
-    device: options.Device = "cpu",
+    device: options.Device = "auto",
     seed: options.Seed = 0,
     overwrite: options.Overwrite = False,
     figures: options.Figures = True,

@@ -90,7 +90,7 @@ def command(
     dictionaries: Dictionaries = True,
     steering: Steering = True,
     tau: Tau = None,
-    device: options.Device = "cpu",
+    device: options.Device = "auto",
     backend: NmfBackend = "auto",
     seed: options.Seed = 0,
     overwrite: options.Overwrite = False,

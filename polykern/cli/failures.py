@@ -4,10 +4,13 @@ import errno
 import os
 import shlex
 import signal
+import sys
+import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 import typer
 
@@ -17,6 +20,7 @@ from polykern.errors import PolykernError, ResourceError, UsageError, first_line
 
 SCHEMA = "polykern-error/1"
 BUG, PIPE = 1, 141
+AGAIN = 0.01  # seconds until a signal that went unheard
 UNCACHED = "no locator available"  # what numba says where it may write nowhere
 FULL = {
     errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EIO, errno.EFBIG, errno.EINTR,
@@ -41,14 +45,33 @@ class Interrupted(BaseException):
 
 @contextmanager
 def watched() -> Iterator[None]:
-    """A context in which SIGINT and SIGTERM raise `Interrupted`; ignored signals stay ignored."""
-    before = {}
+    """A context in which SIGINT and SIGTERM raise `Interrupted`; ignored signals stay ignored.
+
+    Python goes on where an exception comes in a finaliser or in a callback of its own: from there the signal comes
+    again.
+    """
+    before, unheard, waiting = {}, sys.unraisablehook, list[threading.Timer]()
+
+    def heard(unraisable: Any) -> None:
+        if isinstance(unraisable.exc_value, Interrupted):
+            waiting.append(threading.Timer(AGAIN, os.kill, (os.getpid(), unraisable.exc_value.number)))
+            waiting[-1].start()
+        else:
+            unheard(unraisable)
+
     try:
         for number in (signal.SIGINT, signal.SIGTERM):
             if signal.getsignal(number) is not signal.SIG_IGN:
                 before[number] = signal.signal(number, _interrupt)
-        yield
+        sys.unraisablehook = heard
+        try:
+            yield
+        finally:
+            for timer in waiting:
+                timer.cancel()
+                timer.join()  # what is on its way comes while it is handled
     finally:
+        sys.unraisablehook = unheard
         for number, handler in before.items():
             signal.signal(number, handler)
 

@@ -83,7 +83,7 @@ def command(
     pairs: Pairs = None,
     layer: Layers = None,
     checked: Checked = 20,
-    device: options.Device = "cpu",
+    device: options.Device = "auto",
     seed: options.Seed = 0,
     overwrite: options.Overwrite = False,
     figures: options.Figures = True,

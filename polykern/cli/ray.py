@@ -79,7 +79,7 @@ def command(
     controls: Controls = True,
     wordnet: WordNet = None,
     synsets: Synsets = None,
-    device: options.Device = "cpu",
+    device: options.Device = "auto",
     seed: options.Seed = 0,
     overwrite: options.Overwrite = False,
     figures: options.Figures = True,

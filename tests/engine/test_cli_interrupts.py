@@ -1,5 +1,6 @@
 """Runs that are interrupted or killed: their exit code, and the same bytes after they are finished."""
 
+import gc
 import json
 import os
 import shlex
@@ -7,12 +8,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from polykern.cli.app import run
+from polykern.cli.failures import Interrupted, watched
 from tests.engine.cli_nets import NETS
 
 
@@ -112,3 +115,42 @@ def test_another_command_is_refused_the_unfinished_folder(nets: str, killed: Pat
     state = (out / "progress.json").read_bytes()
     assert run([*words(nets, out, "float32"), "--sigma", "3"]) == 6
     assert (out / "progress.json").read_bytes() == state
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("place", ["finaliser", "collector"])
+def test_a_signal_where_exceptions_go_unheard_comes_again(sent: signal.Signals, place: str) -> None:
+    class Interrupting:
+        def __del__(self) -> None:
+            signal.raise_signal(sent)
+
+    def collecting(phase: str, about: dict[str, int]) -> None:
+        gc.callbacks.remove(collecting)
+        signal.raise_signal(sent)
+
+    def worked() -> None:
+        end = time.monotonic() + 10
+        if place == "finaliser":
+            Interrupting()
+        else:
+            gc.callbacks.append(collecting)
+            gc.collect()
+        while time.monotonic() < end:
+            time.sleep(0.001)
+
+    before = sys.unraisablehook, signal.getsignal(sent)
+    with pytest.raises(Interrupted, match=sent.name), watched():
+        worked()
+    assert (sys.unraisablehook, signal.getsignal(sent)) == before
+
+
+def test_other_exceptions_that_go_unheard_are_told_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Wrong:
+        def __del__(self) -> None:
+            raise ValueError("wrong")
+
+    told: list[str] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: told.append(str(unraisable.exc_value)))
+    with watched():
+        Wrong()
+    assert told == ["wrong"]

@@ -43,17 +43,28 @@ def encoder(seed: int = 0, outputs: int = 6, **more: Any) -> SparseAutoencoder:
 # --- sites and folding -------------------------------------------------------------------------------
 
 
+def gained(kind: str) -> nn.Module:
+    """A small language model whose norms have gains that matter."""
+    model = small(kind).model
+    for m in model.modules():
+        if isinstance(m, nn.LayerNorm) or type(m).__name__.endswith("RMSNorm"):
+            m.weight.data += 0.5 * torch.randn(m.weight.shape)  # type: ignore[operator, arg-type]
+    return model
+
+
 @pytest.mark.parametrize("kind", ["gpt2", "llama", "bert"])
 @pytest.mark.parametrize("fold", ["none", "gain", "tl"])
 def test_embeddings_sum_to_the_pre_activation_however_the_gain_is_folded(kind: str, fold: Any) -> None:
-    model = small(kind).model
-    for m in model.modules():  # gains and shifts that matter
-        if isinstance(m, nn.LayerNorm) or type(m).__name__.endswith("RMSNorm"):
-            m.weight.data += 0.5 * torch.randn(m.weight.shape)  # type: ignore[operator, arg-type]
+    model = gained(kind)
     for n in neurons_of(model, lambda: model(IDS), mlps(), fold=fold):
         seen = taken(model, {"input_ids": IDS}, n.names)
         e = n.received(n.inputs(seen))[:, None] * n.weight
         assert float((e.sum(2) + n.bias - n.values(seen)).abs().max()) < 1e-5
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "bert"])
+def test_embeddings_of_the_residual_stream_lack_its_deviation_only(kind: str) -> None:
+    model = gained(kind)
     plain = neurons_of(model, lambda: model(IDS), mlps())
     raw = neurons_of(model, lambda: model(IDS), mlps(), site="resid_mid", fold="tl")
     for n, p in zip(raw, plain, strict=True):
@@ -64,7 +75,7 @@ def test_embeddings_sum_to_the_pre_activation_however_the_gain_is_folded(kind: s
         deviation = (centred.square().mean(1, keepdim=True) + epsilon).sqrt()
         total = (n.received(x)[:, None] * n.weight).sum(2) / deviation + n.bias
         assert float((total - n.values(seen)).abs().max()) < 1e-5
-        if fold == "tl" and kind != "llama":
+        if kind != "llama":
             assert float(n.weight.mean(1).abs().max()) < 1e-6
 
 
@@ -151,14 +162,15 @@ def test_latents_are_neurons_of_their_encoder(more: dict[str, Any]) -> None:
     assert q["dead"] == float((f == 0).all(0).double().mean()) == layer.dead.mean()
 
 
-def test_active_latents_are_the_bits_of_the_code() -> None:
-    x = torch.randn(50, 6)
-    jump = SparseAutoencoder(torch.randn(6, 20), torch.randn(20), "jumprelu", threshold=torch.rand(20))
+def test_active_latents_are_the_bits_of_the_code(rng: torch.Generator) -> None:
+    x, weight = torch.randn(50, 6, generator=rng), torch.randn(6, 20, generator=rng)
+    bias, threshold = torch.randn(20, generator=rng), torch.rand(20, generator=rng)
+    jump = SparseAutoencoder(weight, bias, "jumprelu", threshold=threshold)
     for sae in (encoder(), encoder(k=3), jump):
         bits = pack.unpack(sae.codes(x).words, 20)
         assert torch.equal(torch.as_tensor(bits).bool(), sae.activations(x) > 0)
     with pytest.raises(UsageError, match="gated autoencoder has no activations"):
-        SparseAutoencoder(torch.randn(6, 20), torch.randn(20), "gated").activations(x)
+        SparseAutoencoder(weight, bias, "gated").activations(x)
     with pytest.raises(UsageError, match="without a decoder"):
         pk.latent_features(jump, x)
 

@@ -144,8 +144,6 @@ def test_refusals() -> None:
             listed(picture, torch.zeros(1, 5, 5), torch.ones(1, 5, 5), classes=True)
     with pytest.raises(UsageError, match="its own start"):
         crossings(Tail(plain, a[None]), a, b, select="1")
-    with pytest.raises(UsageError, match="the output is not a vector"):
-        crossings(nn.Sequential(nn.Conv2d(1, 1, 1), nn.ReLU()).eval(), x, y, classes=True)
     with pytest.raises(UsageError, match="one bin at least"):
         crossings(plain, a, b).density(0)
     assert crossings_of_lines(plain, a[None][:0], b[None][:0]) == []

@@ -20,6 +20,7 @@ from polykern.maps.result import HeatMap
 from polykern.models.yours import from_function
 from polykern.plane import Grid, Plane, Window
 from polykern.tail import Tail
+from polykern_kernels import digest
 from tests.engine.dense_truth import truth
 
 MAPS = ("right", "down", "layers", "margin", "smoothed", "classes")
@@ -104,6 +105,7 @@ def test_damage_in_an_unfinished_map_is_named(tmp_path: Path, name: str) -> None
 def test_nothing_of_the_map_that_is_replaced_stays(tmp_path: Path) -> None:
     small = replace(recipe(9), classes=True, about={"pictures": [np.zeros((2, 2, 3), np.uint8)] * 3})
     compute(small, tmp_path)
+    assert {"classes.npy", "anchor-0.png", "anchor-1.png", "anchor-2.png"} <= {p.name for p in tmp_path.iterdir()}
     compute(replace(small, classes=False, about={}), tmp_path, overwrite=True)
     assert not [p for p in tmp_path.iterdir() if p.suffix == ".png" or p.stem == "classes"]
 
@@ -239,8 +241,6 @@ def test_the_audit_counts_the_bits_that_are_wrong() -> None:
         right[area], down[area] = t.right.numpy(), t.down.numpy()
     clean = audit.audit(tail, given.grid, spots, found, right, down, 3)
     assert (clean.wrong_bits, clean.wrong_bits_are, clean.uncertain_bits) == (0, "exact", 3)
-    from polykern_kernels import digest
-
     keys = digest.keys(given.tail.layout.bits).numpy()
     found[0, 0, 0] += keys[5]
     found[0, 2, 1] -= keys[7]
@@ -282,7 +282,7 @@ def test_a_map_and_its_audit_on_a_gpu_are_the_cpus(finished: HeatMap, tmp_path: 
 
 
 def test_sum_along_a_row_bounds_and_matches_the_ends(finished: HeatMap) -> None:
-    """Parity (A9): flips along a path have the parity of the ends' distance and are no fewer."""
+    """Flips along a path have the parity of the ends' distance and are no fewer."""
     given = recipe()
     codes = truth(given.tail, given.grid, Block(0, 0, 149, 149)).codes
     for row in range(0, 150, 7):

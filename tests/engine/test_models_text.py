@@ -20,27 +20,17 @@ from polykern.errors import CorruptError, MissingExtra, UsageError
 from polykern.models import _cache, _transformers, gpt2, minilm, text
 from polykern.models.generated import RandomTokens
 from polykern.tail import Tail
+from tests.engine.installed import installed, needs
 
-
-def _installed(distribution: str) -> bool:
-    try:
-        return bool(importlib.metadata.files(distribution))
-    except importlib.metadata.PackageNotFoundError:
-        return False
-
-
-TRANSFORMERS = pytest.mark.skipif(not _installed("transformers"), reason="not installed: transformers")
-MINILM = pytest.mark.skipif(
-    not (_installed("transformers") and _installed(minilm.PACKAGE)),
-    reason=f"not installed: transformers, {minilm.PACKAGE}",
-)
+TRANSFORMERS = needs("transformers")
+MINILM = needs("transformers", minilm.PACKAGE)
 
 
 @pytest.fixture(autouse=True)
 def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty Hugging Face cache."""
     monkeypatch.delenv(_cache.DOWNLOAD, raising=False)
-    if _installed("huggingface_hub"):
+    if installed("huggingface_hub"):
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     return tmp_path / "hub"
 

@@ -20,19 +20,7 @@ from polykern import models
 from polykern.errors import CorruptError, MissingExtra, UsageError
 from polykern.models import _cache, _torchvision, efficientnet_lite0, googlenet, photos
 from polykern.tail import Tail
-
-
-def _installed(distribution: str) -> bool:
-    try:
-        return bool(importlib.metadata.files(distribution))
-    except importlib.metadata.PackageNotFoundError:
-        return False
-
-
-def needs(*distributions: str) -> pytest.MarkDecorator:
-    absent = [d for d in distributions if not _installed(d)]
-    return pytest.mark.skipif(bool(absent), reason=f"not installed: {', '.join(absent)}")
-
+from tests.engine.installed import needs
 
 LITE = needs(efficientnet_lite0.PACKAGE, "foolbox", "torchvision")
 TORCHVISION = needs("torchvision")

@@ -23,8 +23,10 @@ from polykern.densities.result import Pairs, Stage
 from polykern.densities.stages import places
 from polykern.errors import UsageError
 from polykern.layout import Field, Layout
+from polykern.points import codes_of
 from polykern_kernels import pack
 from tests.engine.folders import told
+from tests.engine.refusals import refused
 
 
 @pytest.fixture(scope="module")
@@ -198,17 +200,11 @@ def test_codes_know_the_class_as_well_as_the_network() -> None:
     batch = torch.stack([subject.examples.at(k).input for k in range(297)])
     targets = np.array(subject.examples.targets)
     accuracy = float((subject.model(batch).argmax(1).numpy() == targets).mean())
-    codes = pk.Codes.cat([_codes(subject, batch)])
+    codes = codes_of(subject.model, batch)
     assert retrieval(codes, targets) > accuracy - 0.05
     assert retrieval(codes, np.random.default_rng(0).permutation(targets)) < 0.25
     with pytest.raises(UsageError, match="5 neighbours of 3 items"):
         retrieval(codes[:3], targets[:3])
-
-
-def _codes(subject: pk.Subject, batch: torch.Tensor) -> Codes:
-    from polykern.points import codes_of
-
-    return codes_of(subject.model, batch)
 
 
 def test_of_equally_common_classes_the_nearest_wins() -> None:
@@ -244,7 +240,7 @@ def test_stages_are_the_children_with_parameters_lists_opened() -> None:
 @pytest.mark.parametrize(
     ("words", "what"),
     [
-        (["--pairs", "90000"], "make 4"),
+        (["--pairs", "90000"], "297 items in 10 classes make 4278 and 39678"),
         (["--stage", "conv9"], "conv9"),
         (["--data", "nowhere"], "holds no folders of pictures"),
     ],
@@ -252,8 +248,7 @@ def test_stages_are_the_children_with_parameters_lists_opened() -> None:
 def test_what_does_not_fit_is_one_line(
     words: list[str], what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(["pairs", "--out", str(tmp_path / "out"), *words]) == 2
-    assert what in capsys.readouterr().err
+    assert what in refused(capsys, "pairs", "--out", str(tmp_path / "out"), *words)
     assert not (tmp_path / "out").exists()
 
 

@@ -5,18 +5,14 @@ parameter, so their zeros can be listed exactly; a sampled path sees fewer cross
 """
 
 from fractions import Fraction
-from itertools import pairwise
 
-import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from polykern.points import codes_of
+from tests.engine.line_truth import Layers, mlp, traced
 from tests.worlds import random_lines, random_network
-
-Array = NDArray[np.float64]
 
 
 def _flips(model: nn.Module, a: Tensor, b: Tensor, pieces: int) -> tuple[Tensor, Tensor]:
@@ -39,53 +35,25 @@ def test_sampled_flips_have_the_parity_of_the_ends(seed: int) -> None:
     assert bool((coarse >= ends.long()).all())
 
 
-def _rational_crossings(layers: list[tuple[Array, Array]], a: Array, b: Array) -> list[list[int]]:
-    """Zeros of every neuron in (0, 1) for each layer of a ReLU MLP, by rational arithmetic: exact.
-
-    Between neighbouring breakpoints everything is linear in t: a list of (t, activations) describes a layer.
-    """
-    knots: list[tuple[Fraction, list[Fraction]]] = [
-        (Fraction(0), [Fraction(float(v)) for v in a]),
-        (Fraction(1), [Fraction(float(v)) for v in b]),
-    ]
-    counts = []
-    for weight, bias in layers:
-        rows = [[Fraction(float(w)) for w in row] for row in weight]
-        shift = [Fraction(float(v)) for v in bias]
-        z = [
-            (t, [sum((w * h for w, h in zip(row, x, strict=True)), s) for row, s in zip(rows, shift, strict=True)])
-            for t, x in knots
-        ]
-        bent, crossed = [z[0]], [0] * len(rows)
-        for (s, left), (t, right) in pairwise(z):
-            inner = set()
-            for k, (p, q) in enumerate(zip(left, right, strict=True)):
-                if (p > 0) != (q > 0):
-                    crossed[k] += 1
-                if p * q < 0:
-                    inner.add(s + (t - s) * p / (p - q))
-            share = [((u - s) / (t - s), u) for u in sorted(inner)]
-            bent += [(u, [p + r * (q - p) for p, q in zip(left, right, strict=True)]) for r, u in share]
-            bent.append((t, right))
-        counts.append(crossed)
-        knots = [(t, [max(v, Fraction(0)) for v in x]) for t, x in bent]
-    return counts
+def _segment(seed: int) -> tuple[nn.Module, Layers, Tensor, Tensor]:
+    """A network, its layers in front of ReLUs, and the ends of a segment; all of few bits."""
+    model, layers = mlp([3, 8, 8, 6, 2], seed, rounded=True)
+    a, b = torch.randint(-96, 96, (2, 3), generator=torch.Generator().manual_seed(seed)).double() / 32
+    return model, layers, a, b
 
 
-def _mlp(seed: int) -> tuple[nn.Sequential, list[tuple[Array, Array]]]:
-    torch.manual_seed(seed)
-    linears = [nn.Linear(i, o, dtype=torch.float64) for i, o in ((3, 8), (8, 8), (8, 6))]
-    model = nn.Sequential(*(m for linear in linears for m in (linear, nn.ReLU()))).eval().requires_grad_(False)
-    for parameter in model.parameters():  # few bits, so that the fractions stay short
-        parameter.copy_((parameter * 64).round() / 64)
-    return model, [(linear.weight.numpy(), linear.bias.numpy()) for linear in linears]
+def _crossings(layers: Layers, a: Tensor, b: Tensor) -> Tensor:
+    """int64 (bits): how often each neuron crosses the segment, by rational arithmetic."""
+    counts = [torch.zeros(len(bias), dtype=torch.int64) for _, bias in layers]
+    for _, layer, unit, _ in traced(layers, a, b, Fraction):
+        counts[layer][unit] += 1
+    return torch.cat(counts)
 
 
 @pytest.mark.parametrize("seed", range(10))
 def test_exact_crossings_have_the_parity_of_the_ends(seed: int) -> None:
-    model, layers = _mlp(seed)
-    a, b = torch.randint(-96, 96, (2, 3), generator=torch.Generator().manual_seed(seed)).double() / 32
-    exact = torch.tensor([n for layer in _rational_crossings(layers, a.numpy(), b.numpy()) for n in layer])
+    model, layers, a, b = _segment(seed)
+    exact = _crossings(layers, a, b)
     sampled, ends = _flips(model, a, b, 64)
     fine, _ = _flips(model, a, b, 4096)
     assert torch.equal(exact % 2, ends.long())
@@ -100,10 +68,9 @@ def test_folding_exists() -> None:
     """Later layers cross a line more often than its ends differ: the test above is not about the ends alone."""
     excess = 0
     for seed in range(10):
-        model, layers = _mlp(seed)
-        a, b = torch.randint(-96, 96, (2, 3), generator=torch.Generator().manual_seed(seed)).double() / 32
-        crossings = _rational_crossings(layers, a.numpy(), b.numpy())
-        excess += sum(map(sum, crossings)) - int(codes_of(model, torch.stack([a, b])).distances()[0, 1])
+        model, layers, a, b = _segment(seed)
+        ends = codes_of(model, torch.stack([a, b])).distances()
+        excess += int(_crossings(layers, a, b).sum()) - int(ends[0, 1])
     assert excess > 0
     assert excess % 2 == 0
 

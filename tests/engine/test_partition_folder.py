@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from polykern.errors import CorruptError, ResourceError, UsageError
+from polykern.store.sealed import sealed
 from polykern.subdivision import Partition, compute, partition, pieces, tally
 from polykern.subdivision.columns import SHAPES, Files
 from polykern.subdivision.front import Faces, Front
@@ -186,13 +187,17 @@ def test_damage_is_named(tmp_path: Path) -> None:
     whole = (tmp_path / "a/area.npy").read_bytes()
     for damaged in (whole[:-8], whole[:100], b"", whole.replace(b"<f8", b"<f4")):
         (tmp_path / "a/area.npy").write_bytes(damaged)
-        with pytest.raises(CorruptError):
+        with pytest.raises(CorruptError, match=r"area\.npy"):
             Partition.open(tmp_path / "a")
     (tmp_path / "a/area.npy").write_bytes(whole)
     about = json.loads((tmp_path / "a/partition.json").read_text())
-    for change in ({"schema": "other/1"}, {"faces": 3}):
-        (tmp_path / "a/partition.json").write_text(json.dumps(about | change))
-        with pytest.raises(CorruptError):
+    (tmp_path / "a/partition.json").write_text(json.dumps(about | {"faces": 3}))
+    with pytest.raises(CorruptError, match=r"partition\.json: cannot be read\n.* it was changed"):
+        Partition.open(tmp_path / "a")
+    del about["check"]
+    for change, said in (({"schema": "other/1"}, "is 'other/1'"), ({"faces": 3}, "says 3")):
+        (tmp_path / "a/partition.json").write_bytes(sealed(about | change))
+        with pytest.raises(CorruptError, match=rf"partition\.json {said}"):
             Partition.open(tmp_path / "a")
 
 

@@ -24,6 +24,7 @@ from polykern.paths.means import drawn_pairs, layers_of, means
 from polykern.points import codes_of
 from polykern.tail import Tail
 from tests.engine.line_truth import mlp
+from tests.engine.refusals import refused
 from tests.worlds import random_network
 
 GRID = np.linspace(0, 1, 21)
@@ -364,8 +365,7 @@ def test_the_path_command_writes_what_it_found(tmp_path: Path, capsys: pytest.Ca
 def test_bad_words_exit_with_one_line(
     words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run([*words, "--out", str(tmp_path / "out")]) == 2
-    assert said in capsys.readouterr().err
+    assert said in refused(capsys, *words, "--out", str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 

@@ -61,9 +61,16 @@ def test_neighbours_and_points_beside() -> None:
         neighbours(pool[2:3], classes[2:3], pool, classes)
 
 
-@pytest.mark.parametrize(("radius", "norm", "steps"), [(0.0, "linf", 5), (1.0, "l7", 5), (1.0, "l2", 0)])
-def test_bad_attacks_are_refused(radius: float, norm: str, steps: int) -> None:
-    with pytest.raises(UsageError):
+@pytest.mark.parametrize(
+    ("radius", "norm", "steps", "said"),
+    [
+        (0.0, "linf", 5, "a positive radius and one step at least, got 0.0 and 5"),
+        (1.0, "l7", 5, "no norm is called 'l7'"),
+        (1.0, "l2", 0, "a positive radius and one step at least, got 1.0 and 0"),
+    ],
+)
+def test_bad_attacks_are_refused(radius: float, norm: str, steps: int, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
         attack(nn.Linear(2, 2), torch.zeros(1, 2), torch.tensor([0]), radius=radius, norm=norm, steps=steps)
 
 

@@ -2,8 +2,8 @@
 
 import importlib
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -11,6 +11,7 @@ import polykern as pk
 from polykern.errors import UsageError
 from polykern.names import registered
 
+Install = Callable[..., None]
 PLUGIN = """
 import torch
 from torch import nn
@@ -22,7 +23,7 @@ def ournet():
 
 
 @pytest.fixture
-def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
     """plugin(name, value, distribution) installs a distribution that registers one name."""
     (tmp_path / "registers.py").write_text(PLUGIN)
     monkeypatch.syspath_prepend(tmp_path)
@@ -38,7 +39,7 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     sys.modules.pop("registers", None)
 
 
-def test_a_plugin_is_known_by_its_name(plugin: Any) -> None:
+def test_a_plugin_is_known_by_its_name(plugin: Install) -> None:
     with pytest.raises(UsageError, match="no model is called 'ournet'"):
         pk.load("ournet")
     plugin("ournet")
@@ -50,7 +51,7 @@ def test_a_plugin_is_known_by_its_name(plugin: Any) -> None:
         pk.load("ournett")
 
 
-def test_a_plugin_is_completed_and_captured(plugin: Any, tmp_path: Path) -> None:
+def test_a_plugin_is_completed_and_captured(plugin: Install, tmp_path: Path) -> None:
     from polykern.capturing.prepare import reads_text
     from polykern.cli.completion import models
 
@@ -61,12 +62,12 @@ def test_a_plugin_is_completed_and_captured(plugin: Any, tmp_path: Path) -> None
     assert (made.rows, made.bits) == (20, 8)
 
 
-def test_own_names_go_before_those_of_plugins(plugin: Any) -> None:
+def test_own_names_go_before_those_of_plugins(plugin: Install) -> None:
     plugin("digits")
     assert "digits" not in registered()
 
 
-def test_two_plugins_of_one_name(plugin: Any) -> None:
+def test_two_plugins_of_one_name(plugin: Install) -> None:
     plugin("ournet")
     plugin("ournet", "other:net", "other")
     with pytest.raises(UsageError, match="two packages register a model 'ournet'"):

@@ -1,5 +1,6 @@
 """Captures, maps, spectra and embeddings of several processes: the bytes of one, whatever died on the way."""
 
+import io
 import json
 from pathlib import Path
 
@@ -159,8 +160,6 @@ def test_tasks_do_not_overwrite(corpus: Path, tmp_path: Path, monkeypatch: pytes
 
 
 def test_standard_input_is_read_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import io
-
     task(1, monkeypatch)
     with pytest.raises(UsageError, match="read by one process"):
         capture(small(), "-", tmp_path / "s", stdin=io.BytesIO(b"some text"), length=16)

@@ -58,7 +58,7 @@ def found() -> Ray:
     return pk.ray(_normed(), images=6, noise=3, points=100, classes=True)
 
 
-def test_without_biases_nothing_is_crossed_and_one_class_wins(found: Ray) -> None:
+def test_without_biases_nothing_is_crossed(found: Ray) -> None:
     """BatchNorm as initialised leaves the network positively homogeneous up to its last layer."""
     for direction in ("images", "gaussian", "absolute"):
         beam = found.beam("untrained", direction)

@@ -179,7 +179,7 @@ def gpt2_plane(resolution: int) -> tuple[Tail, Grid]:
 
 @pytest.mark.slow
 def test_a_gpt2_mlp_has_no_wrong_bit_of_three_billion() -> None:
-    """3072 bits at 1025 x 1025 points: formula F2 evaluated at all of them, the network itself at two rows."""
+    """3072 bits at 1025 x 1025 points: the formula evaluated at all of them, the network itself at two rows."""
     n = 1024
     tail, grid = gpt2_plane(n)
     engine = ScanlineEngine(tail)

@@ -1,6 +1,5 @@
 """SmolLM2 out of its package: GGUF files read right, codes of its gates, and sane predictions."""
 
-import importlib.metadata
 import struct
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from polykern.errors import CorruptError, MissingExtra
 from polykern.models import smollm2
 from polykern.models.gguf import F16, F32, Q4_1, Q8_0, Gguf
 from polykern.models.language import Language, language
+from tests.engine.installed import needs
 
 PROSE = (
     "It was the best of times, it was the worst of times, it was the age of wisdom, it was the age of foolishness, "
@@ -24,14 +24,7 @@ PROSE = (
 CODE = "import os\nimport sys\n\ndef main():\n    for name in os.listdir('.'):\n        print(name)\n"
 
 
-def installed() -> bool:
-    try:
-        return bool(importlib.metadata.files(smollm2.PACKAGE))
-    except importlib.metadata.PackageNotFoundError:
-        return False
-
-
-SMOLLM2 = pytest.mark.skipif(not installed(), reason=f"not installed: {smollm2.PACKAGE}")
+SMOLLM2 = needs(smollm2.PACKAGE)
 
 # --- GGUF ---------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from polykern.errors import UsageError
 from polykern.tail import Meeting, Tail, layers_table
+from tests.engine.untouched import state
 from tests.worlds import random_network
 
 
@@ -73,10 +74,6 @@ def test_what_comes_before_the_start_runs_once() -> None:
     model = _dense(3, 4, 5, 2)
     count = 0
 
-    def counted(module: nn.Module, args: tuple[Tensor], output: Tensor) -> None:
-        nonlocal count
-        count += 1
-
     class Counted(nn.Module):
         def __init__(self, inner: nn.Module) -> None:
             super().__init__()
@@ -129,16 +126,9 @@ def test_other_calls_can_be_seen() -> None:
     assert F.relu not in [func for func, _ in seen]
 
 
-def _state(model: nn.Module) -> list[Any]:
-    return [
-        (name, dict(vars(m)), len(m._forward_hooks), len(m._forward_pre_hooks), "forward" in vars(m))
-        for name, m in model.named_modules()
-    ]
-
-
 def test_the_model_stays_as_it_is_when_all_goes_well_and_when_not() -> None:
     model = _dense(3, 4, 5, 2)
-    before, weights = [s[2:] for s in _state(model)], copy.deepcopy(model.state_dict())
+    before, weights = state(model), copy.deepcopy(model.state_dict())
     tail = Tail(model, torch.ones(1, 3), "2")
     tail.run(torch.randn(6, 4), proceed)
 
@@ -149,7 +139,7 @@ def test_the_model_stays_as_it_is_when_all_goes_well_and_when_not() -> None:
         tail.run(torch.randn(6, 4), broken)
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         tail.run(torch.randn(6, 7), proceed)
-    assert [s[2:] for s in _state(model)] == before
+    assert state(model) == before
     assert all(torch.equal(a, b) for a, b in zip(weights.values(), model.state_dict().values(), strict=True))
     assert model(torch.ones(1, 3)).shape == (1, 2)
 

@@ -10,12 +10,12 @@ from polykern.maps.compute import Recipe, most_rows
 from polykern.plane import Grid, Plane
 from polykern.tail import Tail
 from polykern.tiles import Choice, TileEngine, compress
-from polykern_kernels import program
+from polykern_kernels import digest, program
 from tests.engine.dense_truth import Truth, truth
 from tests.worlds import random_network
 
 NETWORKS, SIDE = 200, 12
-RNG_PLACES = ((200, 240), (96, 400))
+PLACES = ((200, 240), (96, 400))
 
 
 def grid_about(tail: Tail, seed: int, resolution: int = 512) -> Grid:
@@ -27,7 +27,10 @@ def grid_about(tail: Tail, seed: int, resolution: int = 512) -> Grid:
     return Grid(plane, plane.window(), resolution)
 
 
-def programs_at(tail: Tail, grid: Grid, places: tuple[tuple[int, int], ...], side: int):  # type: ignore[no-untyped-def]
+def programs_at(
+    tail: Tail, grid: Grid, places: tuple[tuple[int, int], ...], side: int
+) -> tuple[program.Programs, bool]:
+    """Tiles with these first rows and columns, and whether they tell classes."""
     corners = torch.tensor(places, dtype=torch.float64) + side / 2
     du, dv = grid.step * grid.plane.e1, grid.step * grid.plane.e2
     centres = grid.points(corners[:, 0], corners[:, 1])
@@ -85,12 +88,10 @@ def test_two_hundred_random_networks(capsys: pytest.CaptureFixture[str]) -> None
         if torch.Size(tail.input_shape).numel() < 2:
             tail = Tail(net.model, net.sample)  # one number spans no plane
         grid = grid_about(tail, seed)
-        p, vector = programs_at(tail, grid, RNG_PLACES, SIDE)
+        p, vector = programs_at(tail, grid, PLACES, SIDE)
         out = program.run(p, SIDE, SIDE, len(tail.layout.fields), signs=True)
-        from polykern_kernels import digest
-
         keys = digest.keys(tail.layout.bits)
-        for tile, (row, column) in enumerate(RNG_PLACES):
+        for tile, (row, column) in enumerate(PLACES):
             seen.add(p, out, tile, truth(tail, grid, Block(row, column, SIDE, SIDE)), keys, vector)
     with capsys.disabled():
         print(f"\n{NETWORKS} networks: {seen.wrong} wrong bits of {seen.bits:,}, {seen.doubtful} within the bound")
@@ -149,7 +150,7 @@ def test_fields_share_the_counts() -> None:
 
 
 def test_a_layer_norm_costs_one_symbol() -> None:
-    """experiments F2: behind a LayerNorm values times the norm are affine in (u, v) and the norm."""
+    """Behind a LayerNorm values times the norm are affine in (u, v) and the norm."""
     torch.manual_seed(0)
     block = nn.Sequential(nn.LayerNorm(24), nn.Linear(24, 96), nn.ReLU(), nn.Linear(96, 40), nn.ReLU())
     nn.init.normal_(block[0].weight, 1, 0.2)  # type: ignore[arg-type]
@@ -165,6 +166,12 @@ def test_a_layer_norm_costs_one_symbol() -> None:
     assert torch.equal(torch.from_numpy(maps.digest), true.fingerprints)
     bound = torch.from_numpy(maps.margin)
     assert (bound <= true.z[:-1, :-1].abs().amin(-1) * (1 + 1e-6)).all()
+    plane = grid.plane
+    inside = Grid(plane, plane.window().zoomed(1e6), 64)  # of one polytope
+    du, dv = inside.step * plane.e1, inside.step * plane.e2
+    centre = inside.points(torch.tensor([32.0]), torch.tensor([32.0]))
+    found = compress(tail.to(torch.float64), centre, du, dv, (8.0, 8.0), limit=800, classes=False)
+    assert found.count.tolist() == [4]  # 1, u, v and the norm
 
 
 def test_a_smooth_activation_may_only_be_the_last() -> None:
@@ -180,13 +187,14 @@ def test_a_smooth_activation_may_only_be_the_last() -> None:
 
 def test_calibration_prefers_small_tiles_for_busy_planes() -> None:
     tail = small_cnn()
-    busy, calm = grid_about(tail, 2, 256), grid_about(tail, 2, 256)
-    calm = Grid(calm.plane, calm.window.zoomed(200), 256)
-    engine = TileEngine(tail)
-    found = engine.calibrate(calm, tiles=2)
-    assert found is not None
-    assert found.symbols < 40
-    assert engine.calibrate(Grid(busy.plane, busy.window.zoomed(0.01), 256), tiles=2) != found
+    grid, engine = grid_about(tail, 2, 256), TileEngine(tail)
+    calm, busy = (
+        engine.calibrate(Grid(grid.plane, grid.window.zoomed(factor), 256), tiles=2) for factor in (200, 0.01)
+    )
+    assert calm is not None
+    assert busy is not None
+    assert busy.side < calm.side
+    assert busy.symbols > 40 > calm.symbols
 
 
 def test_a_side_is_a_power_of_two() -> None:

@@ -11,20 +11,15 @@ from torch import Tensor, nn
 from polykern.codes import Codes
 from polykern.errors import CorruptError, UsageError
 from polykern.points import codes_of
+from polykern.tail import Tail
 from polykern.tracing import Trace, trace
+from tests.engine.untouched import state
 from tests.worlds import axis_thresholds, random_lines, random_network
 
 
 def _dense(*acts: nn.Module) -> nn.Sequential:
     torch.manual_seed(0)
     return nn.Sequential(*(m for act in acts for m in (nn.Linear(4, 4), act))).eval()
-
-
-def _modules(model: nn.Module) -> list[Any]:
-    return [
-        (name, type(m), len(m._forward_hooks), len(m._forward_pre_hooks), sorted(vars(m)))
-        for name, m in model.named_modules()
-    ]
 
 
 # --- known worlds ---------------------------------------------------------------------------------
@@ -181,16 +176,16 @@ def test_several_calls_of_one_module() -> None:
 
 def test_the_model_does_not_notice() -> None:
     model = _dense(nn.ReLU(inplace=True), nn.GELU())
-    before, weights = _modules(model), copy.deepcopy(model.state_dict())
+    before, weights = state(model), copy.deepcopy(model.state_dict())
     x = torch.randn(3, 4, requires_grad=True)
     with trace(model, values=True, pools=True):
         model(x).sum().backward()
-    assert _modules(model) == before
+    assert state(model) == before
     assert x.grad is not None
     assert all(torch.equal(a, b) for a, b in zip(weights.values(), model.state_dict().values(), strict=True))
     with pytest.raises(RuntimeError, match="by the user"), trace(model):
         raise RuntimeError("by the user")
-    assert _modules(model) == before
+    assert state(model) == before
 
 
 def test_an_interrupted_pass_leaves_nothing() -> None:
@@ -277,13 +272,7 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(UsageError, match="no tokens"):
         trace(model, rows="tokens", pools=True)
     with pytest.raises(UsageError, match=r"shape \[5\], the input of the model has \[4\]"):
-        codes_of(_tail(model), torch.randn(2, 5))
-
-
-def _tail(model: nn.Module) -> Any:
-    from polykern.tail import Tail
-
-    return Tail(model, torch.zeros(1, 4))
+        codes_of(Tail(model, torch.zeros(1, 4)), torch.randn(2, 5))
 
 
 def test_another_shape_is_another_layout() -> None:

@@ -1,6 +1,5 @@
 """Codes of the models people have: transformers, torchvision, torch's own blocks; small and random."""
 
-import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,9 @@ from polykern.models import _torchvision, _transformers
 from polykern.points import codes_of
 from polykern.tail import Tail, layers_table
 from polykern.tracing import trace
+from tests.engine.installed import needs
 
-TRANSFORMERS = pytest.mark.skipif(
-    importlib.util.find_spec("transformers") is None, reason="not installed: transformers"
-)
-TORCHVISION = pytest.mark.skipif(
-    importlib.util.find_spec("torchvision") is None, reason="not installed: torchvision"
-)
+TRANSFORMERS, TORCHVISION = needs("transformers"), needs("torchvision")
 
 BLOCKS, WIDTH, HIDDEN, VOCABULARY = 4, 16, 24, 50
 SHAPE = {"num_hidden_layers": BLOCKS, "hidden_size": WIDTH, "intermediate_size": HIDDEN, "num_attention_heads": 2}

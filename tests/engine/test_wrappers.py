@@ -6,6 +6,7 @@ Small fakes of them are in `tests.lenses`.
 import inspect
 import re
 import types
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from tests.lenses import ACTIVATIONS, Envoy, LanguageModel, NNsight, lens
 
 
 @pytest.fixture(autouse=True)
-def seeded() -> Any:
+def seeded() -> Iterator[None]:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         yield
