@@ -162,10 +162,11 @@ RECOGNISERS: dict[Any, Recogniser] = {
     **dict.fromkeys((F.leaky_relu, F.leaky_relu_), _leaky),
     **dict.fromkeys((F.prelu, torch.prelu, _T.prelu), _prelu),
     **dict.fromkeys((F.hardtanh, F.hardtanh_), _hardtanh),
-    **dict.fromkeys((torch.abs, torch.abs_, torch.absolute, _T.abs, _T.abs_, _T.__abs__), _ABS),
+    **dict.fromkeys((torch.abs, torch.abs_, _T.abs, _T.abs_, _T.__abs__), _ABS),
+    **dict.fromkeys((torch.absolute, _T.absolute, _T.absolute_), _ABS),
     **dict.fromkeys(CLAMPS, _clamp),
-    **dict.fromkeys((F.threshold, torch.threshold), _threshold),
-    **dict.fromkeys((F.rrelu, torch.rrelu), _rrelu),
+    **dict.fromkeys((F.threshold, torch.threshold, torch.threshold_), _threshold),
+    **dict.fromkeys((F.rrelu, torch.rrelu, torch.rrelu_), _rrelu),
     F.softshrink: _softshrink,
     F.gelu: _smooth("gelu", F.gelu, "approximate"),
     F.silu: _smooth("silu", F.silu),
@@ -215,6 +216,7 @@ ADAPTIVE_POOLS = (F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_p
 IN_PLACE = {
     *(torch.relu_, _T.relu_, torch.abs_, _T.abs_, F.leaky_relu_, F.hardtanh_, F.elu_, F.celu_, F.selu_),
     *(torch.clamp_, torch.clip_, torch.clamp_min_, _T.clamp_, _T.clip_, _T.clamp_min_),
+    *(torch.threshold_, torch.rrelu_, _T.absolute_),
 }
 INPLACE_AT: dict[Any, int] = {  # place of the argument `inplace`
     **dict.fromkeys((F.relu, F.relu6, F.silu, F.mish, F.selu, F.hardswish), 1),

@@ -130,8 +130,7 @@ def _items(
         return stores.Pictures.of((int(d), photo(int(d))) for d in here)
     if kind is None:
         return None
-    told = np.full((int(doc.max()) + 1, length), 1)
-    told[np.arange(len(told))] = np.arange(length) % len(words)
+    told = np.tile(np.arange(length) % len(words), (int(doc.max()) + 1, 1))
     told[doc, pos] = tokens
     return stores.Texts.of(_text(d, told[d].tolist(), words) for d in here.tolist())
 

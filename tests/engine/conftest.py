@@ -1,4 +1,4 @@
-"""Result folders whose every number is known: arrangements of lines, laid on a grid."""
+"""A browser, a file of networks, and result folders whose every number is known: lines laid on a grid."""
 
 import json
 import shutil
@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from tests.engine.cli_nets import NETS
 
 Build = Callable[..., Path]
 
@@ -23,6 +25,14 @@ def browser() -> Iterator[Any]:
         running = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield running
         running.close()
+
+
+@pytest.fixture
+def nets(tmp_path: Path) -> str:
+    """The name of a file of the user's own with small networks, good and bad."""
+    path = tmp_path / "nets.py"
+    path.write_text(NETS)
+    return str(path)
 
 
 def build(

@@ -1,13 +1,14 @@
 """Plain dense float64: the truth that exact engines are held to, written without them."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from polykern.block import Block
 from polykern.plane import Grid
-from polykern.tail import Tail
+from polykern.tail import Meeting, Tail
 from polykern_kernels import digest
 
 TIE = 1e-10  # outputs closer than this have no class
@@ -58,7 +59,7 @@ def truth(tail: Tail, grid: Grid, block: Block) -> Truth:
     points = grid.points(*(t.flatten() for t in torch.meshgrid(rows, columns, indexing="ij")))
     values: list[Tensor] = []
 
-    def reach(met):  # type: ignore[no-untyped-def]
+    def reach(met: Meeting) -> Any:
         if met.field is not None:
             values.extend((met.z - t).flatten(1) for t in met.field.thresholds)
         return met.proceed()

@@ -1,5 +1,6 @@
 """Small language models and a tokenizer, made on the spot: nothing is downloaded, nothing is trained."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -110,10 +111,10 @@ def documents(place: Path) -> Path:
     return folder
 
 
-def files(folder: Path) -> dict[str, bytes]:
-    """Every file of a store but its lock."""
+def files(folder: Path) -> dict[str, str]:
+    """The sha256 of every file of a store but its lock; short, so that a comparison that fails is told at once."""
     return {
-        str(p.relative_to(folder)): p.read_bytes()
+        str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
         for p in folder.rglob("*")
         if p.suffix in (".json", ".safetensors")
     }

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from polykern.lines import Crossings
-from polykern.tail import Tail
+from polykern.tail import Meeting, Tail
 
 Layers = list[tuple[NDArray[np.float64], NDArray[np.float64]]]
 Event = tuple[Any, int, int, bool]  # t, layer, unit, up
@@ -89,7 +89,8 @@ def pre_activations(tail: Tail, points: Tensor) -> tuple[Tensor, Tensor]:
     """float64 (n, bits): every pre-activation less its threshold, in the order of the bits; and the output."""
     values: list[Tensor] = []
 
-    def reach(met: Any) -> Any:
+    def reach(met: Meeting) -> Any:
+        assert met.field is not None
         values.extend(met.z.flatten(1) - t for t in met.field.thresholds)
         return met.proceed()
 

@@ -43,7 +43,7 @@ def moved(at: Ranks) -> dict[str, Any]:
     at.meet()
     return {
         "shares": sum(at.heard(len(own))),
-        "least": at.least(torch.tensor([at.rank, -at.rank * 0, 7])).tolist(),
+        "least": at.least(torch.tensor([at.rank, (at.rank + 1) % at.size, 7])).tolist(),
         "whole": at.total([torch.tensor([len(own)]), torch.tensor([0])]).tolist(),
         "float": mark(at.total(list(own))),
         "gathered": mark(torch.cat(at.gathered(own))),

@@ -1,4 +1,4 @@
-"""Reports of clusterings to test: made, read back without a browser, and opened in one."""
+"""Reports of clusterings to test: made; pages with parts: read back without a browser, and opened in one."""
 
 import base64
 import gzip

@@ -103,7 +103,7 @@ GATED: list[Callable[[], nn.Module]] = [
 ]
 
 
-@pytest.mark.parametrize("make", GATED, ids=lambda m: repr(m()) if callable(m) else "")
+@pytest.mark.parametrize("make", GATED, ids=lambda make: repr(make()))
 def test_gates_are_frozen_and_derivatives_are_torchs(make: Callable[[], nn.Module]) -> None:
     torch.manual_seed(0)
     layers = [nn.Linear(5, 24), make(), nn.Linear(24, 24), make(), nn.Linear(24, 3)]
@@ -119,6 +119,7 @@ def test_gates_are_frozen_and_derivatives_are_torchs(make: Callable[[], nn.Modul
 
 
 def test_the_interpolated_map_is_the_product_of_weights_and_gates() -> None:
+    torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 9), nn.GELU(), nn.Linear(9, 2)).double().eval().requires_grad_(False)
     x = torch.randn(4, dtype=torch.float64)
     first, last = model[0], model[2]

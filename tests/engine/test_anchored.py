@@ -298,7 +298,7 @@ def test_weights_are_cast_once() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("arithmetic", ["float32", "float16", "bfloat16"])
-def test_the_device_gives_the_cpus_map(arithmetic: str) -> None:
+def test_the_device_gives_the_map_of_float64(arithmetic: str) -> None:
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
     tail, grid = mlp(), window()

@@ -17,6 +17,7 @@ from polykern.dense import codes
 from polykern.plane import Grid, Plane, Window
 from polykern.tail import Meeting, Tail
 from polykern_kernels import hamming, pack
+from tests.engine.hooked import entering
 from tests.engine.rounding import Rounded, bfloat16, tf32
 
 pytestmark = pytest.mark.slow
@@ -47,12 +48,7 @@ def case() -> Case:
         pytest.skip("needs torchvision")
     subject = models.load("googlenet-random")
     images = torch.stack([subject.examples.at(k).input for k in range(3)])
-    seen: list[Tensor] = []
-    hook = subject.model.get_submodule("inception5a").register_forward_pre_hook(lambda m, a: seen.append(a[0]))
-    with torch.no_grad():
-        subject.model(images)
-    hook.remove()
-    plane = Plane.through(seen[0].double())
+    plane = Plane.through(entering(subject.model, "inception5a", images).double())
     tail = Tail(subject.model, images[:1], "inception5a").to(torch.float64)
     case = Case(tail, Grid(plane, Window(0.0, 0.0, 2 * float(plane.uv[1, 0])), 4096), [])
     case.truth = [codes(tail, case.row(place)) for place in PLACES]
@@ -115,6 +111,6 @@ def test_plain_low_precision_is_wrong(case: Case, name: str, least: float) -> No
     assert min(ratios) > least
 
 
-def test_float32_about_anchors_has_no_wrong_bit_on_a_strip(case: Case) -> None:
+def test_float32_about_anchors_has_at_most_one_wrong_bit_on_a_strip(case: Case) -> None:
     ours, true = anchored(case, PLACES[0], Arithmetic("float32", case.tail.model))
     assert hamming.aligned(ours, true).sum() <= 1

@@ -82,9 +82,8 @@ def test_images_stay_narrow_and_channels_last() -> None:
     assert len(held) == 8
     assert all(v._narrow is not None and v._delta is None for v in held)
     assert all(v.held.flatten(0, 1).is_contiguous(memory_format=torch.channels_last) for v in held[1::2])
-    assert (
-        len(x.arithmetic._casts) == 2
-    )  # behind the axes: the pool's branch, the last layer; nobody asks for the head
+    # behind the axes: the pool's branch, the last layer; nobody asks for the head
+    assert len(x.arithmetic._casts) == 2
 
 
 class Twice(nn.Module):
@@ -234,8 +233,7 @@ def test_a_device_gives_half_of_what_it_has_free(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("make", [inception, mlp, vectors, twice])
-def test_the_device_rounds_as_the_cpu_does(make: Callable[[], Tail]) -> None:
-    """Sums of products differ in their order alone."""
+def test_the_device_gives_the_map_of_float64(make: Callable[[], Tail]) -> None:
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
     tail, grid, block = make(), window(), [Block(4, 4, 16, 32)]

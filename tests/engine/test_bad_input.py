@@ -17,16 +17,8 @@ from PIL import Image
 from polykern.cli.app import run
 from polykern.cli.failures import Interrupted, exit_code
 from polykern.cli.talk import Talk
-from tests.engine.cli_nets import NETS
 
 SMALL = ("--resolution", "24", "--engine", "float32", "--no-figures", "--no-viewer", "--device", "cpu")
-
-
-@pytest.fixture
-def nets(tmp_path: Path) -> str:
-    path = tmp_path / "nets.py"
-    path.write_text(NETS)
-    return str(path)
 
 
 def digests(folder: Path) -> dict[str, str]:

@@ -27,16 +27,10 @@ def test_an_error_comes_behind_what_was_before_it(count: int, error: BaseExcepti
 
     seen: list[int] = []
     with pytest.raises(type(error)) as told:
-        seen.extend(_noting(ahead(stream(), count), seen))
+        list(map(seen.append, ahead(stream(), count)))
     assert told.value is error
     assert seen == list(range(5))
     assert threads() == 0
-
-
-def _noting(stream: Iterator[int], seen: list[int]) -> Iterator[int]:
-    for item in stream:
-        seen.append(item)
-    yield from ()
 
 
 def test_it_is_really_ahead_and_no_further_than_asked() -> None:
@@ -51,7 +45,7 @@ def test_it_is_really_ahead_and_no_further_than_asked() -> None:
 
     items = ahead(stream(), 3)
     assert next(items) == 0
-    go.acquire()  # taken, three held, one at hand
+    assert go.acquire(timeout=60)  # taken, three held, one at hand
     assert max(reached) == 4
     items.close()
     assert threads() == 0

@@ -73,8 +73,9 @@ def test_formats_hold_the_same_documents(tmp_path: Path, ending: str, long: int)
     assert corpus.tally.passed == corpus.tally.replaced == 0
 
 
+@pytest.mark.usefixtures("long")
 @pytest.mark.parametrize("ending", FORMATS)
-def test_going_on_from_any_part(tmp_path: Path, ending: str, long: int) -> None:
+def test_going_on_from_any_part(tmp_path: Path, ending: str) -> None:
     path = written(tmp_path, ending, TEXTS)
     (tmp_path / "z.txt").write_text("the next file")
     whole = list(Corpus([path, tmp_path / "z.txt"]).parts())
@@ -251,7 +252,6 @@ def test_a_missing_package_is_named(
 def test_the_interpreters_own_texts() -> None:
     corpus = Corpus(["stdlib"])
     found = list(corpus.parts())
-    assert {p.corpus for p in found} >= {0, 1}
     assert sum(len(p.text.encode("utf-8", "surrogatepass")) for p in found) == corpus.size
     assert {p.corpus for p in found[:60]} >= {0, 1}  # soon of several kinds
     assert [p.text for p in Corpus(["stdlib"]).parts(found[700].place)] == [p.text for p in found[700:]]
@@ -275,7 +275,7 @@ def test_what_cannot_be_read_in_a_folder_is_passed_over(tmp_path: Path) -> None:
         Corpus([tmp_path], strict=True)
 
 
-def test_a_pipe_is_read_once(tmp_path: Path) -> None:
+def test_a_pipe_is_read_once() -> None:
     read, write = os.pipe()
     os.write(write, b"through a pipe")
     os.close(write)

@@ -1,5 +1,6 @@
 """Captures that are killed, gone on with, or of another configuration: whole shards, the same bytes."""
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -113,8 +114,6 @@ def test_another_run_is_refused(other: dict[str, Any], named: str, corpus: Path,
 
 
 def test_standard_input_cannot_be_gone_on_with(tmp_path: Path, killing: Callable[[int | None], None]) -> None:
-    import io
-
     def read() -> Any:
         return io.BytesIO(TEXT.encode() * 3)
 

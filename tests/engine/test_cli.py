@@ -22,31 +22,8 @@ from polykern.cli.pace import Lines, Pace, spelled
 from polykern.cli.values import device, size
 from polykern.errors import UsageError
 from polykern.maps.result import HeatMap
-from tests.engine.cli_nets import NETS
 
-COMMANDS = (
-    "heatmap",
-    "explore",
-    "partition",
-    "capture",
-    "cluster",
-    "report",
-    "score",
-    "layers",
-    "info",
-    "verify",
-    "directions",
-    "doctor",
-    "view",
-)
 SMALL = ("--resolution", "24", "--engine", "float32", "--no-figures", "--no-viewer", "--device", "cpu")
-
-
-@pytest.fixture
-def nets(tmp_path: Path) -> str:
-    path = tmp_path / "nets.py"
-    path.write_text(NETS)
-    return str(path)
 
 
 @pytest.fixture
@@ -68,19 +45,22 @@ def started(*words: str, **more: Any) -> "subprocess.CompletedProcess[str]":
 
 LIGHT = """
 import sys
-from polykern.cli.app import run
-code = run(sys.argv[1:])
+import typer
+from polykern.cli.app import app, run
+commands = list(typer.main.get_command(app).commands)
 heavy = {"torch", "numpy", "matplotlib", "numba", "triton", "scipy", "sklearn", "transformers", "torchvision"}
-sys.exit(" ".join(sorted(heavy & set(sys.modules))) or code)
+for words in ["--version"], ["--help"], *([c, "--help"] for c in commands), ["heatmap", "--x"]:
+    code = run(words)
+    if code != (2 if "--x" in words else 0) or heavy & set(sys.modules):
+        sys.exit(f"{words}: {code}, {sorted(heavy & set(sys.modules))}")
+print(*commands)
 """
 
 
-@pytest.mark.parametrize(
-    "words", [["--version"], ["--help"], *([c, "--help"] for c in COMMANDS), ["heatmap", "--x"]]
-)
-def test_words_about_the_program_load_no_library(words: list[str]) -> None:
-    done = started("-c", LIGHT, *words)
-    assert done.returncode == (2 if "--x" in words else 0), done.stderr
+def test_words_about_the_program_load_no_library() -> None:
+    done = started("-c", LIGHT)
+    assert done.returncode == 0, done.stderr
+    assert {"heatmap", "bench", "view"} <= set(done.stdout.splitlines()[-1].split())
 
 
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,11 +1,12 @@
 """From a store to clusters: equal to the estimator, resumable, one search for many sizes, bad input named."""
 
-import contextlib
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from sklearn.metrics import adjusted_rand_score
 
 from polykern.clustering.compute import cluster, sweep
@@ -24,7 +25,7 @@ ROWS = 400
 
 
 @pytest.fixture(scope="module")
-def bits() -> np.ndarray[Any, np.dtype[np.bool_]]:
+def bits() -> NDArray[np.bool_]:
     found, _ = planted(ROWS)
     found[7] = found[3]  # equal rows
     found[301] = found[3]
@@ -32,7 +33,7 @@ def bits() -> np.ndarray[Any, np.dtype[np.bool_]]:
 
 
 @pytest.fixture(scope="module")
-def store(bits: np.ndarray[Any, np.dtype[np.bool_]], tmp_path_factory: pytest.TempPathFactory) -> Store:
+def store(bits: NDArray[np.bool_], tmp_path_factory: pytest.TempPathFactory) -> Store:
     return written(tmp_path_factory.mktemp("codes") / "some.codes", bits, activations=("body.0",))
 
 
@@ -51,7 +52,7 @@ def same(a: Clusters, b: Clusters) -> bool:
 @pytest.mark.parametrize("metric", ["hamming", "jaccard"])
 @pytest.mark.parametrize("method", ["eom", "leaf"])
 def test_it_is_what_the_estimator_finds(
-    store: Store, bits: np.ndarray[Any, np.dtype[np.bool_]], tmp_path: Path, metric: str, method: str
+    store: Store, bits: NDArray[np.bool_], tmp_path: Path, metric: str, method: str
 ) -> None:
     found = one(store, tmp_path, metric=metric, min_cluster_size=12, min_samples=4, method=method)
     told = HDBSCAN(12, 4, metric=metric, cluster_selection_method=method).fit(codes(bits))
@@ -69,14 +70,14 @@ def test_planted_clusters_are_found(store: Store, tmp_path: Path) -> None:
     assert adjusted_rand_score(whose, found.labels) > 0.95
 
 
-def test_some_layers_alone(store: Store, bits: np.ndarray[Any, np.dtype[np.bool_]], tmp_path: Path) -> None:
+def test_some_layers_alone(store: Store, bits: NDArray[np.bool_], tmp_path: Path) -> None:
     found = one(store, tmp_path, select="body.1", min_cluster_size=12, min_samples=4)
     told = HDBSCAN(12, 4).fit(codes(bits).field("body.1"))
     np.testing.assert_array_equal(found.labels, told.labels_)
     assert (found.about["store"]["bits"], found.about["store"]["fields"]) == (60, ["body.1"])
 
 
-def test_activations_by_cosine(store: Store, bits: np.ndarray[Any, np.dtype[np.bool_]], tmp_path: Path) -> None:
+def test_activations_by_cosine(store: Store, bits: NDArray[np.bool_], tmp_path: Path) -> None:
     found = one(store, tmp_path, activations="body.0", metric="cosine", min_cluster_size=12, min_samples=4)
     x = bits[:, :100].astype(np.float64) - 0.5
     unit = x / np.linalg.norm(x, axis=1, keepdims=True)
@@ -87,16 +88,14 @@ def test_activations_by_cosine(store: Store, bits: np.ndarray[Any, np.dtype[np.b
     np.testing.assert_allclose(found.members["distance"][rows], apart, atol=1e-6)
 
 
-def test_activations_by_euclid(store: Store, bits: np.ndarray[Any, np.dtype[np.bool_]], tmp_path: Path) -> None:
+def test_activations_by_euclid(store: Store, bits: NDArray[np.bool_], tmp_path: Path) -> None:
     found = one(store, tmp_path, activations="body.0", min_cluster_size=12, min_samples=4)
     told = HDBSCAN(12, 4, metric="euclidean").fit(bits[:, :100].astype(np.float32) - 0.5)
     np.testing.assert_array_equal(found.labels, told.labels_)
     assert found.about["parameters"]["metric"] == "euclidean"
 
 
-def test_the_members_are_those_of_the_labels(
-    store: Store, bits: np.ndarray[Any, np.dtype[np.bool_]], tmp_path: Path
-) -> None:
+def test_the_members_are_those_of_the_labels(store: Store, bits: NDArray[np.bool_], tmp_path: Path) -> None:
     found = one(store, tmp_path, min_cluster_size=12, min_samples=4)
     apart = hamming.pairwise(codes(bits).words, codes(bits).words).numpy()
     for k in range(found.count):
@@ -121,13 +120,11 @@ def test_several_sizes_come_from_one_search(store: Store, tmp_path: Path, monkey
     monkeypatch.setattr(Packed, "nearest", counted)
     found = cluster(store, tmp_path / "all", min_cluster_size=[12, 30], min_samples=[6, 3])
     assert searches == [6]
-    assert [(f.about["parameters"]["min_samples"], f.about["parameters"]["min_cluster_size"]) for f in found] == [
-        (3, 12), (3, 30), (6, 12), (6, 30),
-    ]  # fmt: skip
-    for k, each in enumerate(found):
-        samples, size = ((3, 12), (3, 30), (6, 12), (6, 30))[k]
+    for each, (samples, size) in zip(found, [(3, 12), (3, 30), (6, 12), (6, 30)], strict=True):
+        asked = each.about["parameters"]
+        assert (asked["min_samples"], asked["min_cluster_size"]) == (samples, size)
         assert each.folder.name == f"size-{size}-samples-{samples}"
-        alone = one(store, tmp_path / f"alone-{k}", min_cluster_size=size, min_samples=samples)
+        alone = one(store, tmp_path / f"alone-{size}-{samples}", min_cluster_size=size, min_samples=samples)
         np.testing.assert_array_equal(each.labels, alone.labels)
         assert each.about["tree"]["weight"] == alone.about["tree"]["weight"]
     assert [row["clusters"] for row in sweep(tmp_path / "all")] == [f.count for f in found]
@@ -272,9 +269,7 @@ def test_the_plan_grows_with_what_is_asked(store: Store) -> None:
         few.left(1 << 20)
 
 
-def test_the_order_of_rows_does_not_matter(
-    bits: np.ndarray[Any, np.dtype[np.bool_]], store: Store, tmp_path: Path
-) -> None:
+def test_the_order_of_rows_does_not_matter(bits: NDArray[np.bool_], store: Store, tmp_path: Path) -> None:
     straight = one(store, tmp_path / "straight", min_cluster_size=12, min_samples=4)
     for seed in range(3):
         order = np.random.default_rng(seed).permutation(ROWS)
@@ -294,14 +289,14 @@ def test_the_kernels_do_not_matter(store: Store, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("of", "metric"), [(None, "hamming"), ("body.0", "euclidean")])
-def test_cuml_is_asked_for_by_name_only(store: Store, tmp_path: Path, of: str | None, metric: str) -> None:
+def test_cuml_is_asked_for_by_name_only(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, of: str | None, metric: str
+) -> None:
     how: dict[str, Any] = {"activations": of, "metric": metric, "min_cluster_size": 12}
     exact = prepare(store, **how)
     named = prepare(store, **how, backend="cuml")
     assert exact.config([12], [12]) != named.config([12], [12])
-    with contextlib.suppress(ImportError):
-        import cuml  # noqa: F401
-
-        pytest.skip("cuML is there")
+    monkeypatch.setitem(sys.modules, "cuml", None)
+    monkeypatch.setitem(sys.modules, "cuml.cluster", None)
     with pytest.raises(MissingExtra, match=r"pip install 'polykern\[cuda13\]'"):
         cluster(store, tmp_path, **how, backend="cuml")

@@ -11,7 +11,7 @@ import pytest
 
 from polykern.clustering.result import Clusters
 from polykern.report import clusters as report
-from polykern.report.clusters import scores
+from polykern.report.clusters import parts, scores, tokens
 from polykern.report.script import visible
 from polykern.store import Store
 from tests.engine import clustered
@@ -27,6 +27,7 @@ EVIL = (
     "\u05e9\u05dc\u05d5\u05dd",
 )
 LONE = "a\ud800b"
+Made = tuple[Path, Clusters, Store]
 SIX = tuple(k / 21 for k in range(6, 0, -1))
 
 
@@ -42,14 +43,11 @@ def opened(browser: Any) -> Iterator[Opened]:
 
 
 @pytest.fixture(scope="module")
-def texts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Clusters, Store]:
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """The page of a text report, and what it is of."""
     root = tmp_path_factory.mktemp("texts")
     result, of = made(root, planted(400, 0.2, SIX))
     return report.write(result, of, root / "out", found=scores.computed(result, of)), result, of
-
-
-Made = tuple[Path, Clusters, Store]
 
 
 def test_the_overview(texts: Made, opened: Opened) -> None:
@@ -171,14 +169,12 @@ def test_tokens_are_found(texts: Made, opened: Opened) -> None:
 
 def test_shards_are_searched_as_one(tmp_path: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every prefix of every token finds what a scan finds, when a shard holds one token each."""
-    from polykern.report.clusters import parts, tokens
-
     monkeypatch.setattr(parts.Chunks.__init__, "__defaults__", (1,))
     words = ["a", "A", " a", "ab", "abc", "b", "ab ", "é", "😀", "😀x", "\uffee", "zz"]
     opened.open(report.write(*made(tmp_path, planted(), words=words), tmp_path / "out"))
     keys = [tokens.key(w) for w in words]
     for wanted in {k[:n] for k in keys for n in range(1, len(k) + 1)} | {"none", "~", "\uffff"}:
-        found = opened.page.evaluate("polykern.found(arguments[0])".replace("arguments[0]", json.dumps(wanted)))
+        found = opened.page.evaluate("(key) => polykern.found(key)", wanted)
         assert sorted(p["t"] for p in found["exact"]) == sorted(
             w for w, k in zip(words, keys, strict=True) if k == wanted
         )

@@ -73,10 +73,13 @@ def test_another_store_is_refused(tmp_path: Path, change: str) -> None:
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("examples", "context"), [(0, 20), (1001, 20), (5, -1)])
-def test_numbers_out_of_range(tmp_path: Path, examples: int, context: int) -> None:
+@pytest.mark.parametrize(
+    ("examples", "context", "says"),
+    [(0, 20, "0 examples a group"), (1001, 20, "1001 examples a group"), (5, -1, "a context of -1 tokens")],
+)
+def test_numbers_out_of_range(tmp_path: Path, examples: int, context: int, says: str) -> None:
     result, of = made(tmp_path, planted())
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError, match=says):
         report.write(result, of, tmp_path / "out", examples=examples, context=context)
 
 
@@ -85,7 +88,7 @@ EVIL = ("</script><script>alert(1)</script>", "<!--<script>", "\u202e\u2028\u000
 
 def test_no_file_holds_markup_of_the_data(tmp_path: Path) -> None:
     labels = planted()
-    of = clustered.store(tmp_path / "a.codes", words=EVIL[:3] + EVIL[4:], groups=labels + 1, layers=[(EVIL[0], 20)])
+    of = clustered.store(tmp_path / "a.codes", words=EVIL, groups=labels + 1, layers=[(EVIL[0], 20)])
     result = clustered.clustering(tmp_path / "a.clusters", of, labels, model="".join(EVIL[:3]))
     out = report.write(result, of, tmp_path / "out").parent
     for path in (out / "data").rglob("*.js"):
@@ -162,9 +165,9 @@ def test_what_tokens_are_called() -> None:
 
 def test_scores_become_charts() -> None:
     interval = {"mean": 0.2, "low": 0.1, "high": 0.3}
-    made = scores.charts({"purity": {"value": 0.9, "baselines": {"shuffled": interval, "broken": {"mean": 1}}},
-                          "mean_entropy": 2.5, "nothing": None, "text": "x", "nan": float("nan")})  # fmt: skip
-    assert made == [
+    drawn = scores.charts({"purity": {"value": 0.9, "baselines": {"shuffled": interval, "broken": {"mean": 1}}},
+                           "mean_entropy": 2.5, "nothing": None, "text": "x", "nan": float("nan")})  # fmt: skip
+    assert drawn == [
         {
             "name": "purity", "value": 0.9, "interval": None, "baselines": [{"name": "shuffled", **interval}],
             "low": 0.0, "high": 1.0,
@@ -200,14 +203,14 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert len(records(tmp_path / "a.clusters" / "report")[0]["groups"]["random"]) == 4
 
 
-@pytest.mark.parametrize(("text", "code"), [("[1]", 3), ("{", 3), (None, 3)])
-def test_scores_that_are_none(tmp_path: Path, text: str | None, code: int) -> None:
+@pytest.mark.parametrize("text", ["[1]", "{", None])
+def test_scores_that_are_none(tmp_path: Path, text: str | None) -> None:
     path = tmp_path / "scores.json"
     if text is not None:
         path.write_text(text)
     with pytest.raises(CorruptError) as caught:
         command._scores(str(path))
-    assert caught.value.exit_code == code
+    assert caught.value.exit_code == 3
 
 
 def test_scores_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

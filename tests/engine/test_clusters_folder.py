@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from polykern.clustering.result import ABOUT, FILES, Clusters, write
 from polykern.errors import CorruptError
@@ -20,7 +21,7 @@ SIZES = {
 }  # fmt: skip
 
 
-def parts() -> dict[str, dict[str, np.ndarray[Any, Any]]]:
+def parts() -> dict[str, dict[str, NDArray[Any]]]:
     """Every array of a clustering of ten rows: clusters of five and three, two rows of noise."""
     draw = np.random.default_rng(0)
     made = {

@@ -4,23 +4,14 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from polykern.points import codes_of
 from polykern.tail import Tail
 from polykern.tracing import trace
+from tests.engine.hooked import entering
 from tests.interpreter import Interpreter, Met
 from tests.worlds import Network, random_network
-
-
-def _input_of(model: nn.Module, name: str, x: Tensor) -> Tensor:
-    """What the module gets when the model runs on x."""
-    caught: list[Tensor] = []
-    hook = model.get_submodule(name).register_forward_pre_hook(lambda module, args: caught.append(args[0].clone()))
-    model(x.clone())
-    hook.remove()
-    return caught[0]
-
 
 SEEDS = [(seed, kind) for seed in range(60) for kind in (True, False)]
 ROWS = 6
@@ -70,7 +61,7 @@ def test_a_tail_gives_the_suffix_of_the_whole(seed: int) -> None:
     model, point = network.model.double(), network.points(1, seed).double()
     whole = codes_of(model, point)
     for start in network.starts + network.inner_starts:
-        part = codes_of(Tail(model, point.clone(), start), _input_of(model, start, point))
+        part = codes_of(Tail(model, point.clone(), start), entering(model, start, point))
         names = [f.name for f in whole.layout.fields][-len(part.layout.fields) :]
         assert part == whole.field(*names), start
 

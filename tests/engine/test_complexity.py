@@ -24,7 +24,6 @@ from polykern.models.generated import Noise
 from polykern.points import codes_of
 from polykern.tail import Tail
 from polykern_kernels import pack
-from tests.engine.cli_nets import NETS
 from tests.engine.folders import names
 
 SMALL: dict[str, Any] = {"points": 12, "directions": 3, "radii": [0.5]}
@@ -46,13 +45,6 @@ def classifier(act: type[nn.Module] = nn.ReLU) -> pk.Subject:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(6, 30), act(), nn.Linear(30, 20), act(), nn.Linear(20, 3))
     return pk.Subject(model, "net", "of a test", torch.zeros(1, 6), Noise((6,), 0), ("a", "b", "c"))
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> str:
-    path = tmp_path / "nets.py"
-    path.write_text(NETS)
-    return str(path)
 
 
 # --- parts ---------------------------------------------------------------------------------------
@@ -261,9 +253,9 @@ def test_a_folder_holds_the_numbers_and_a_seed_gives_the_same(tmp_path: Path) ->
     assert pk.complexity(subject, parts, **SMALL, seed=2).numbers() != found.numbers()
 
 
-def test_the_command_writes_a_folder(file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_writes_a_folder(nets: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
-    words = ["complexity", "--model", f"{file}:net", "--points", "8", "--directions", "2", "--out", str(out)]
+    words = ["complexity", "--model", f"{nets}:net", "--points", "8", "--directions", "2", "--out", str(out)]
     assert run([*words, "--part", "local", "--part", "transitions", "--radius", "0.5", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["schema"] == "polykern-findings/1"
@@ -288,9 +280,9 @@ def test_the_command_writes_a_folder(file: str, tmp_path: Path, capsys: pytest.C
     ],
 )
 def test_bad_words_are_refused(
-    file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+    nets: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
 ) -> None:
-    assert run(["complexity", "--model", f"{file}:net", "--out", str(tmp_path / "out"), *words]) == 2
+    assert run(["complexity", "--model", f"{nets}:net", "--out", str(tmp_path / "out"), *words]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 

@@ -42,7 +42,7 @@ def test_a_point_of_many_rows_has_core_distance_zero() -> None:
     assert core_distances(*none, torch.tensor([4]), 3).tolist() == [0]
 
 
-def test_refusals(rng: torch.Generator) -> None:
+def test_refusals() -> None:
     d, i = Packed(torch.arange(6, dtype=torch.int32)[:, None]).nearest(2)
     counts = torch.ones(6, dtype=torch.int64)
     with pytest.raises(UsageError, match="min_samples must be >= 1, got 0"):

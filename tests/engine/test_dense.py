@@ -13,9 +13,10 @@ from polykern.block import Block
 from polykern.dense import DenseEngine, codes, margins, read
 from polykern.errors import CorruptError, ResourceError, UsageError
 from polykern.plane import Grid, Plane, Window
-from polykern.tail import Meeting, Tail
+from polykern.tail import Tail
 from polykern.tiles import TileEngine
 from polykern_kernels import digest, pack
+from tests.engine.dense_truth import truth
 from tests.worlds import random_network
 
 FLAGS = (
@@ -34,39 +35,14 @@ def case(seed: int, piecewise_linear: bool = True, start: str = "") -> tuple[Tai
     return tail, Grid(plane, plane.window(), 40)
 
 
-def truth(tail: Tail, grid: Grid, block: Block) -> tuple[Tensor, Tensor, Tensor]:
-    """bool (h + 1, w + 1, bits) codes, float64 (h + 1, w + 1) margins and outputs, by hooks alone in float64."""
-    tail = tail.to(torch.float64)
-    shape = (block.height + 1, block.width + 1)
-    rows = (block.row + torch.arange(shape[0]))[:, None].expand(shape).reshape(-1)
-    columns = (block.column + torch.arange(shape[1])).expand(shape).reshape(-1)
-    points = grid.points(rows, columns)
-    bits: list[Tensor] = []
-    gaps: list[Tensor] = []
-
-    def reach(meeting: Meeting) -> Any:
-        field, z = meeting.field, meeting.z.flatten(1)
-        assert field is not None
-        for t in field.thresholds:
-            bits.append((z > t).expand(len(points), -1))
-            gaps.append((z - t).abs().amin(1).expand(len(points)))
-        return meeting.proceed()
-
-    out = tail.run(points, reach)
-    return (
-        torch.cat(bits, 1).view(*shape, -1),
-        torch.stack(gaps).amin(0).view(shape),
-        out.expand(len(points), *out.shape[1:]).reshape(*shape, -1),
-    )
-
-
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("piecewise_linear", [True, False])
 def test_maps_in_float64_are_those_of_the_codes(seed: int, piecewise_linear: bool) -> None:
     tail, grid = case(seed, piecewise_linear)
     blocks = [Block(3, 5, 6, 9), Block(0, 0, 1, 1), Block(30, 33, 9, 6)]
     for block, maps in zip(blocks, DenseEngine(tail, torch.float64).blocks(grid, blocks), strict=True):
-        bits, gaps, out = truth(tail, grid, block)
+        true = truth(tail, grid, block)
+        bits, gaps, out = true.codes, true.z.abs().amin(2), true.output.flatten(2)
         here = bits[:-1, :-1]
         for k, field in enumerate(tail.layout.fields):
             own = bits[..., field.offset : field.offset + field.bits]
@@ -118,12 +94,13 @@ def test_dense_half_precision_is_refused() -> None:
 @pytest.mark.parametrize("seed", range(6))
 def test_codes_and_margins_of_points(seed: int) -> None:
     tail, grid = case(seed)
-    bits, gaps, _ = truth(tail, grid, Block(7, 2, 4, 5))
+    true = truth(tail, grid, Block(7, 2, 4, 5))
     rows = (7 + torch.arange(5))[:, None].expand(5, 6).reshape(-1)
     columns = (2 + torch.arange(6)).expand(5, 6).reshape(-1)
     points = grid.points(rows, columns)
-    assert torch.equal(pack.unpack(codes(tail, points), tail.layout.bits), bits.flatten(0, 1))
-    assert torch.allclose(margins(tail, points), gaps.flatten(), atol=1e-12)
+    assert torch.equal(pack.unpack(codes(tail, points), tail.layout.bits), true.codes.flatten(0, 1))
+    gaps = true.z.abs().amin(2).flatten()
+    assert torch.allclose(margins(tail, points), gaps, atol=1e-12)
     before = points.clone()
     words, _ = read(tail, points, memory_budget=1 << 17)
     assert torch.equal(words, codes(tail, points))
@@ -145,13 +122,14 @@ def test_a_layer_without_units_counts_nothing() -> None:
 
 
 def broken() -> Tail:
-    """NaN behind the first layer, for points whose first coordinate is above 3."""
+    """NaN behind the first nonlinearity, which a layer of 4 units makes of points near zero."""
+    torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), Sickening(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
     return Tail(model.eval().requires_grad_(False), torch.zeros(1, 2))
 
 
 class Sickening(nn.Module):
-    """sqrt of what is negative."""
+    """NaN below a half: the root of what is negative."""
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.sqrt(x - 0.5) + x

@@ -110,8 +110,8 @@ def test_numbers_are_those_of_the_parts(digits: pk.Subject, found: pk.Directions
             assert family.cosines[:, k] == pytest.approx(near, abs=1e-9)
             nearest = sorted(inside, key=lambda i: -family.cosines[i, k])[: round(0.01 * len(inside))]
             assert family.clustered.purity[k] == np.bincount(labels[nearest]).max() / len(nearest)
-        lines = dict(family.lines)
-        for k, p in list(lines.items())[:3]:
+        assert family.lines
+        for k, p in family.lines[:3]:
             along = values @ family.vectors[k]
             strong = [i for i in np.argsort(-along, kind="stable")[: round(0.1 * len(along))] if labels[i] >= 0]
             assert p.points == len(strong)
@@ -244,7 +244,6 @@ def test_bad_calls_are_refused(digits: pk.Subject) -> None:
     for how in broken:
         with pytest.raises(UsageError, match="take a share in 0"):
             pk.directions(digits, "relu4", **how)
-    assert len(rows_of(digits, "relu4", most=5, progress=None).z) == 5
 
 
 def test_torch_factorises_by_name(digits: pk.Subject) -> None:
@@ -252,4 +251,3 @@ def test_torch_factorises_by_name(digits: pk.Subject) -> None:
     one, other = (pk.directions(digits, **how, backend=b).families[0] for b in ("sklearn", "torch"))
     assert other.told["backend"] == "torch"
     assert other.told["unexplained"] <= 1.01 * one.told["unexplained"]
-    assert compute.FAMILIES[0] == "nmf"

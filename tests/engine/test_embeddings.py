@@ -149,15 +149,14 @@ def test_a_planted_neuron_has_as_many_features_as_it_answers_to(kinds: int) -> N
 
 
 def test_polysemantic_neurons_are_farther_apart() -> None:
-    """mean_distance and the number of features rise with the number of planted kinds."""
-    rows = []
+    """mean_distance rises with the number of planted kinds."""
+    found = []
     for kinds in (1, 2, 3, 4, 5):
         basis = torch.eye(64)[:kinds]
         received = basis[torch.arange(60) % kinds][None] + 0.01
-        rows.append(
-            features(received, torch.ones(1, 64), np.array([60])).metrics[0, METRICS.index("mean_distance")]
-        )
-    assert rows == sorted(rows)
+        metrics = features(received, torch.ones(1, 64), np.array([60])).metrics
+        found.append(metrics[0, METRICS.index("mean_distance")])
+    assert (np.diff(found) > 0).all()
 
 
 def test_similar_features_are_of_other_neurons_and_exact() -> None:

@@ -1,9 +1,6 @@
 """The explorer of neurons: its parts say what the embeddings say; in Chromium nothing of a stranger runs."""
 
 import json
-import re
-import zlib
-from base64 import b64decode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,9 +13,9 @@ from polykern.cli.app import run
 from polykern.errors import UsageError
 from polykern.neurons import embeddings
 from polykern.neurons.explorer import write
+from tests.engine import languages
 from tests.engine.folders import told
-from tests.engine.languages import small
-from tests.engine.reported import Opened
+from tests.engine.reported import Opened, contents, embedded, part
 
 EVIL = ("</script><script>window.pwned=1</script>", "<img src=x onerror=window.pwned=1>", "\u202egnp.exe\x1b[31m")
 
@@ -30,7 +27,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> pk.Embeddings:
     rng = np.random.default_rng(0)
     text = "\n".join(" ".join(rng.choice(["the", "inner", "thin", "rain", "9"], 30)) for _ in range(12))
     (folder / "a.txt").write_text(text)
-    made = embeddings(small(), [str(folder)], top=12, length=24, share=0.5, importance=1)
+    made = embeddings(languages.small(), [str(folder)], top=12, length=24, share=0.5, importance=1)
     piece = [EVIL[k % 3] if k % 5 == 0 else p for k, p in enumerate(made.piece)]
     return pk.Embeddings(made.about, made.layers, made.token, piece, made.start)
 
@@ -40,15 +37,8 @@ def page(found: pk.Embeddings, tmp_path_factory: pytest.TempPathFactory) -> Path
     return write(found, tmp_path_factory.mktemp("out") / "explorer")
 
 
-def part(folder: Path, key: str) -> Any:
-    text = (folder / "data" / f"{key}.js").read_text()
-    said = json.loads(re.fullmatch(r"polykern\.part\((.*)\);\n", text, re.DOTALL)[1])  # type: ignore[index]
-    assert said[0] == key
-    return json.loads(zlib.decompress(b64decode(said[2])))
-
-
 def test_every_feature_of_every_neuron_is_there(found: pk.Embeddings, page: Path) -> None:
-    about = json.loads(re.search(r'id="data">(.*?)</script>', page.read_text())[1])  # type: ignore[index]
+    about = embedded(page.parent)
     for k, layer in enumerate(found.layers):
         records = [r for c in range(len(about["firsts"][k])) for r in part(page.parent, f"neurons/{k}/{c}")]
         assert [r["n"] for r in records] == list(range(len(layer.value)))
@@ -75,9 +65,7 @@ def test_equal_embeddings_give_equal_bytes_and_a_foreign_folder_is_refused(
     found: pk.Embeddings, page: Path, tmp_path: Path
 ) -> None:
     again = write(found, tmp_path / "explorer")
-    for path in sorted(page.parent.rglob("*")):
-        if path.is_file():
-            assert (again.parent / path.relative_to(page.parent)).read_bytes() == path.read_bytes()
+    assert contents(again.parent) == contents(page.parent)
     write(found, tmp_path / "explorer")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "a").write_text("kept")
@@ -132,7 +120,7 @@ def test_pages_search_and_back_in_a_browser(found: pk.Embeddings, page: Path, op
 def test_the_command_writes_the_folder_and_its_pages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "a.txt").write_text("the thin rain in the inner theatre, then another. " * 20)
     out = tmp_path / "out"
-    words = ["embeddings", "--model", "tests/engine/languages.py:small", "--corpus", str(tmp_path / "a.txt")]
+    words = ["embeddings", "--model", f"{languages.__file__}:small", "--corpus", str(tmp_path / "a.txt")]
     assert run([*words, "--length", "16", "--top", "5", "--out", str(out), "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["page"] == str(out / "explorer" / "index.html")

@@ -4,6 +4,7 @@ The classes here have the attributes and the arithmetic of the real ones; `activ
 """
 
 import types
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from polykern_kernels import pack
 
 
 @pytest.fixture(autouse=True)
-def seeded() -> Any:
+def seeded() -> Iterator[None]:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         yield

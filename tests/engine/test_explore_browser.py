@@ -300,11 +300,11 @@ def test_hostile_text_is_text(opened: Opened) -> None:
     assert page.evaluate("window.pwned") is None
 
 
-def test_two_pages_do_not_disturb_each_other(opened: Opened, browser: Any) -> None:
+def test_two_pages_do_not_disturb_each_other(opened: Opened, browser: Any, port: int) -> None:
     opened.page.goto(opened.home + "#0.1,0.1,5")
     other = browser.new_page(viewport={"width": 400, "height": 700})
     try:
-        second = Opened(other, opened.exploration, int(opened.home.rsplit(":", 1)[1].rstrip("/")))
+        second = Opened(other, opened.exploration, port)
         second.open("#-0.3,0.2,40")
         opened.settle()
         for one in (opened, second):

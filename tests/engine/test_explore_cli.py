@@ -8,20 +8,11 @@ import socket
 import subprocess
 import sys
 import urllib.request
-from pathlib import Path
 
 import pytest
 
 from polykern.cli.app import run
 from polykern.cli.explore import _words
-from tests.engine.cli_nets import NETS
-
-
-@pytest.fixture
-def nets(tmp_path: Path) -> str:
-    path = tmp_path / "nets.py"
-    path.write_text(NETS)
-    return str(path)
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
