@@ -36,6 +36,9 @@ class Parity:
         self.counts: collections.Counter[str] = collections.Counter()
         self.file, self.ran, self.reached = "", set[str](), set[str]()
         self.late, self.asked = False, True
+        self.ended: list[
+            BaseException | None
+        ] = []  # what tests raised that were stopped; a fixture raises it again
 
     def reach(self) -> None:
         """Note that the test which runs reaches a kernel or starts a process."""
@@ -85,7 +88,9 @@ class Parity:
         report: Any = yield
         error = call.excinfo.value if call.excinfo else None
         objected = isinstance(error, _dispatch.BackendError) and f"\n  {self.backend}: " in str(error)
-        if report.failed and (self.late or objected):
+        late = self.late or any(error is known for known in self.ended)
+        if report.failed and (late or objected):
+            self.ended.append(error)
             report.outcome = "skipped"
             report.longrepr = (str(item.path), item.location[1] or 0, OBJECTED if objected else STOPPED)
         return report  # type: ignore[no-any-return]

@@ -208,7 +208,7 @@ def _pool_reference(
 def _columns_reference(
     rows: Tensor, ptr: Tensor, symbol: Tensor, tile: Tensor, unit: Tensor, minus: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    first, terms, coefficients = [0], [symbol[:0]], [rows[:0, 0]]
+    first, terms, coefficients = [0], [symbol[:0]], [rows.new_zeros(0)]
     for t, u, m in zip(tile.tolist(), unit.tolist(), minus.tolist(), strict=True):
         mine = slice(int(ptr[t]), int(ptr[t + 1]))
         column = rows[mine, u] - (rows[mine, m] if m >= 0 else 0.0)
