@@ -203,6 +203,14 @@ def test_columns_agree_bit_for_bit(way: Way) -> None:
             assert torch.equal(form[symbol[mine].long()], w.rows[mine, unit[n]] - other)
 
 
+def test_columns_of_a_layer_without_units(way: Way) -> None:
+    ptr, none = torch.tensor([0, 1, 3]), torch.zeros(0, dtype=torch.int64)
+    rows, symbol = torch.zeros((3, 0), dtype=torch.float64), torch.zeros(3, dtype=torch.int32)
+    way.equals_reference(forms.columns, rows, ptr, symbol, none, none, none)
+    first, term, coefficient = forms.columns(rows, ptr, symbol, none, none, none)
+    assert (first.tolist(), len(term), len(coefficient)) == ([0], 0, 0)
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_convolve_is_the_convolution(way: Way, seed: int) -> None:
     """In dyadic numbers, where every order of summation gives the same bits."""
