@@ -104,6 +104,27 @@ def test_a_step_that_fails_leaves_the_others(tmp_path: Path) -> None:
     assert gpu.run(wanted[2:], tmp_path, 0)[0]["state"] == "no time left"
 
 
+def test_tests_that_were_out_of_time_get_what_is_left(tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    code = f"import pathlib, time; p = pathlib.Path({str(begun)!r}); p.exists() or (p.touch(), time.sleep(60))"
+    wanted = [gpu.Step("tests", 2, ["-c", code], noted=True), gpu.Step("good", 9, ["-c", "print('done')"])]
+    done = gpu.run(wanted, tmp_path, 60)
+    said = [(step["step"], step["state"]) for step in done]
+    assert said == [("tests", "out of time"), ("good", "ok"), ("tests 2", "ok")]
+    begun.unlink()
+    assert [step["state"] for step in gpu.run(wanted[:1], tmp_path, 2)] == ["out of time", "no time left"]
+
+
+def test_every_test_of_a_device_is_in_a_file_that_is_run() -> None:
+    """A mark is in the file of its test, or in the fixture of the kernels' tests."""
+    marking = {p for p in (gpu.ROOT / "tests").rglob("*.py") if gpu.MARK in p.read_text()}
+    elsewhere = {p.relative_to(gpu.ROOT).as_posix() for p in marking if not p.name.startswith("test_")}
+    assert elsewhere == {"tests/kernels/conftest.py"}
+    named = set(gpu.tests_of_a_device())
+    assert {p.relative_to(gpu.ROOT).as_posix() for p in marking} - elsewhere <= named
+    assert all((gpu.ROOT / name).exists() for name in named)
+
+
 @pytest.mark.slow
 def test_no_child_of_a_step_outlives_it(tmp_path: Path) -> None:
     """The child holds one end of a pipe: at the other one reads its end."""

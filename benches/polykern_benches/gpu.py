@@ -2,7 +2,8 @@
 
 Every step is a process of its own with a limit; what it wrote stays when a later one fails or is out of time. What
 had no turn because a case before it lost the device (an illegal access ends all that its process can do there) runs
-again in a new process, without that case. Files go to $OUT where that is set, else to benches/results.
+again in a new process, without that case. Tests for which there was no time get what all steps leave over. Files go
+to $OUT where that is set, else to benches/results.
 """
 
 import importlib.util
@@ -22,6 +23,7 @@ from typing import Any
 
 LOST = "the device is lost"  # how `polykern_benches._memory.LOST` begins
 ALL = 570.0  # seconds of all steps
+MARK = "mark.gpu"  # in the file of a test, or of a fixture, that needs a device
 LEAST, RUNS = 5.0, 5  # seconds that are worth a process; processes of a step
 ROOT = Path(__file__).parents[2]
 WHEELS = ROOT / ".wheels"
@@ -43,12 +45,14 @@ class Step:
     seconds    at most
     arguments  of Python
     left       arguments for what had no turn, the device being lost, after so many runs; none where all had
+    noted      whether the same arguments do again only what had no turn
     """
 
     name: str
     seconds: float
     arguments: list[str]
     left: Callable[[int], list[str]] = _nothing
+    noted: bool = False
 
 
 BENCHES = {  # file -> cases; a file is written at the end of its step
@@ -72,16 +76,24 @@ def steps(out: Path) -> list[Step]:
     noted = out / "gpu-tests.txt"
     noted.unlink(missing_ok=True)
     os.environ["POLYKERN_NOTED"] = str(noted)
-    tests = ["-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "-p", "polykern_benches._noted"]
+    plugins = ["-p", "no:cacheprovider", "-p", "polykern_benches._noted"]
+    tests = ["-m", "pytest", "-q", "-m", "gpu", *plugins, *tests_of_a_device()]
     ceilings = ["-m", "polykern_benches.ceilings", "--device", "cuda", "--json", f"{out}/ceilings-cuda.json"]
     limits = zip(BENCHES.items(), (110, 50, 40, 20), strict=True)
     return [
         Step("ceilings", 60, ceilings),
-        Step("tests", 140, tests, partial(_tests_left, out, tests)),
+        Step("tests", 140, tests, partial(_tests_left, out, tests), noted=True),
         Step("targets", 150, _targets(out, 0, ()), partial(_targets_left, out)),
         *(Step(f"benches {n}", limit, _cases(out, n, 0, globs), partial(_cases_left, out, n))
           for (n, globs), limit in limits),
     ]  # fmt: skip
+
+
+def tests_of_a_device() -> list[str]:
+    """The files of tests that are marked `gpu`; the others may need packages that are not where the device is."""
+    marked = [p for p in sorted(ROOT.glob("tests/**/test_*.py")) if MARK in p.read_text(encoding="utf-8")]
+    kernels = sorted(ROOT.glob("tests/kernels/test_*.py"))  # whose fixture of ways has the mark
+    return [str(p.relative_to(ROOT)) for p in sorted({*marked, *kernels})]
 
 
 def _file(out: Path, name: str, run: int) -> Path:
@@ -137,23 +149,32 @@ def run(wanted: Sequence[Step], out: Path, seconds: float = ALL) -> list[dict[st
     returns  name, state ("ok", "failed", "out of time", "no time left"), seconds and the last lines, run by run
     """
     out.mkdir(parents=True, exist_ok=True)
-    end, done = time.monotonic() + seconds, []
+    end, done, late = time.monotonic() + seconds, list[dict[str, Any]](), list[tuple[Step, int, list[str]]]()
     for step in wanted:
-        arguments, limit = step.arguments, time.monotonic() + step.seconds
+        arguments, limit = step.arguments, min(end, time.monotonic() + step.seconds)
         for before in range(RUNS):
-            start = time.monotonic()
-            log = out / _log(step.name, before)
-            worth = end - start > LEAST and (not before or limit - start > LEAST)
-            state = _ended(arguments, log, min(limit, end) - start) if worth else "no time left"
-            said = log.read_text(errors="replace").splitlines()[-30:] if log.exists() else []
-            name = f"{step.name} {before + 1}" if before else step.name
-            done.append({"step": name, "state": state, "seconds": round(time.monotonic() - start, 1), "said": said})
-            print(f"{name}: {state}, {done[-1]['seconds']} s", flush=True)
-            (out / "gpu.json").write_text(json.dumps({"schema": "polykern-gpu/1", "steps": done}, indent=1) + "\n")
+            state = _turn(step.name, before, arguments, limit, out, done)
+            if state == "out of time" and step.noted:
+                late.append((step, before + 1, arguments))
             arguments = step.left(before + 1) if state == "failed" else []
             if not arguments:
                 break
+    for step, before, arguments in late:
+        _turn(step.name, before, arguments, end, out, done)
     return done
+
+
+def _turn(name: str, before: int, arguments: list[str], limit: float, out: Path, done: list[dict[str, Any]]) -> str:
+    """One process of a step, behind so many; how it ended goes to `done` and to the file of all."""
+    start = time.monotonic()
+    log = out / _log(name, before)
+    state = _ended(arguments, log, limit - start) if limit - start > LEAST * bool(before) else "no time left"
+    said = log.read_text(errors="replace").splitlines()[-30:] if log.exists() else []
+    shown = f"{name} {before + 1}" if before else name
+    done.append({"step": shown, "state": state, "seconds": round(time.monotonic() - start, 1), "said": said})
+    print(f"{shown}: {state}, {done[-1]['seconds']} s", flush=True)
+    (out / "gpu.json").write_text(json.dumps({"schema": "polykern-gpu/1", "steps": done}, indent=1) + "\n")
+    return state
 
 
 def _log(name: str, run: int) -> str:
