@@ -67,7 +67,7 @@ def test_the_report_is_read_in_a_browser(made: Path, browser: Any) -> None:
     troubles: list[Any] = []
     page = browser.new_page()
     page.on("request", lambda r: asked.append(r.url))
-    page.on("pageerror", troubles.append)
+    page.on("pageerror", lambda e: troubles.append(e))
     page.on("dialog", lambda d: troubles.append(d.message))
     address = (made / "real.clusters" / "report" / "index.html").as_uri()
     page.goto(f"{address}#c={evil}")
