@@ -74,7 +74,7 @@ def require_same(found: Crossings, expected: list[Event], near: float) -> None:
 
 
 def require_parity(found: Crossings) -> None:
-    """What holds on every line: A9."""
+    """What holds on every line."""
     assert found.odd == 0
     assert np.array_equal(found.times % 2 == 1, found.differing)
     assert len(found) >= found.hamming == int(found.ends.distances()[0, 1])
