@@ -150,4 +150,7 @@ def pytest_configure(config: pytest.Config) -> None:
     asked: Any = config.option
     run = Parity(asked.parity, asked.stop)
     watched(run)
+    if asked.parity == "triton":  # NumPy, in which the interpreter computes, speaks of NaN
+        for said in ("invalid value", "All-NaN"):
+            config.addinivalue_line("filterwarnings", f"ignore:{said}:RuntimeWarning")
     config.pluginmanager.register(run, "parity of backends")
