@@ -31,5 +31,4 @@ def driven(module: str, environment: Mapping[str, str] = os.environ, *, loud: bo
             asked.flush()
             return json.loads(answers.readline())
 
-        yield ask
-        asked.close()
+        yield ask  # behind it the pipes are closed, which ends the process

@@ -36,9 +36,7 @@ class Parity:
         self.counts: collections.Counter[str] = collections.Counter()
         self.file, self.ran, self.reached = "", set[str](), set[str]()
         self.late, self.asked = False, True
-        self.ended: list[
-            BaseException | None
-        ] = []  # what tests raised that were stopped; a fixture raises it again
+        self.ended: list[BaseException | None] = []  # raised by tests that were stopped; a fixture raises it again
 
     def reach(self) -> None:
         """Note that the test which runs reaches a kernel or starts a process."""

@@ -74,10 +74,11 @@ def run(
     for _, family in groupby(wanted, lambda case: case.operation.partition(".")[0]):
         for case in family:
             progress(case.operation, done, len(wanted))
-            found += _measure.records(case, setting, board)
-            done += 1
-            for record in found:
+            records = list(_measure.records(case, setting, board))
+            for record in records:
                 _measure.weigh(record, ceilings)
+            found += records
+            done += 1
             keep(found, ceilings, len(wanted) - done)
         ceilings = higher(ceilings, _work.measured(setting.device, setting.small, units))
     progress("cases", done, len(wanted))

@@ -20,6 +20,7 @@ from polykern.errors import CorruptError, MissingExtra
 from polykern.models import _torchvision, imagenet
 from polykern.models._cache import DOWNLOAD, State, cached, log
 from polykern.models.efficientnet_lite0 import recognised
+from polykern.models.generated import Generated
 from polykern.models.photos import CROP, TORCHVISION, Photos, foolbox_photos, photograph
 from polykern.models.subject import Example, Examples, Subject
 from polykern.models.untrained import measuring
@@ -29,7 +30,6 @@ START = "inception5a"
 CHECKPOINT = "googlenet-1378be20.pth"  # torchvision's file; the digits begin its sha256
 BATCHES, BATCH = 3, 16  # images that the statistics are measured on
 COARSE, GRAIN = 28, 0.3  # side of the noise that is enlarged, share of the fine noise added
-IMAGES = 1000  # generated examples
 NAME = "googlenet-random-1"  # changes with the recipe, so that kept weights never belong to another one
 
 
@@ -141,15 +141,11 @@ def smooth_noise(seed: int, index: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class SmoothNoise:
+class SmoothNoise(Generated):
     """Generated images as examples; files are photographs."""
 
     seed: int
-    targets: None = None
     noun: str = "generated image"
-
-    def __len__(self) -> int:
-        return IMAGES
 
     def at(self, index: int) -> Example:
         """A generated image."""
